@@ -77,8 +77,8 @@ class RouterServiceServicer:
     """
 
     def Query(self, request, context):
-        """Ask and wait for the final answer. Runs in a session of its own per account
-        unless `session` names one. Idempotent by `request_id`.
+        """Ask and wait for the final answer, in a new session unless `session` names
+        one. A turn that does not succeed is an error. Idempotent by `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

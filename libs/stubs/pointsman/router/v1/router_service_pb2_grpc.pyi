@@ -34,8 +34,8 @@ class RouterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouterServiceAsyncStub: ...
     Query: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.QueryRequest, _router_service_pb2.QueryResponse]
-    """Ask and wait for the final answer. Runs in a session of its own per account
-    unless `session` names one. Idempotent by `request_id`.
+    """Ask and wait for the final answer, in a new session unless `session` names
+    one. A turn that does not succeed is an error. Idempotent by `request_id`.
     """
     StartTurn: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.StartTurnRequest, _router_service_pb2.StartTurnResponse]
     """Put a turn in the queue and answer as soon as it is durable; follow it with
@@ -70,8 +70,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Query: _aio.UnaryUnaryMultiCallable[_router_service_pb2.QueryRequest, _router_service_pb2.QueryResponse]  # type: ignore[assignment]
-    """Ask and wait for the final answer. Runs in a session of its own per account
-    unless `session` names one. Idempotent by `request_id`.
+    """Ask and wait for the final answer, in a new session unless `session` names
+    one. A turn that does not succeed is an error. Idempotent by `request_id`.
     """
     StartTurn: _aio.UnaryUnaryMultiCallable[_router_service_pb2.StartTurnRequest, _router_service_pb2.StartTurnResponse]  # type: ignore[assignment]
     """Put a turn in the queue and answer as soon as it is durable; follow it with
@@ -109,8 +109,8 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.QueryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.QueryResponse, _abc.Awaitable[_router_service_pb2.QueryResponse]]:
-        """Ask and wait for the final answer. Runs in a session of its own per account
-        unless `session` names one. Idempotent by `request_id`.
+        """Ask and wait for the final answer, in a new session unless `session` names
+        one. A turn that does not succeed is an error. Idempotent by `request_id`.
         """
 
     @_abc_1.abstractmethod
