@@ -1,0 +1,1 @@
+"""What all services of Pointsman share: serving, errors, passports, channels, configuration, logs."""

@@ -1,0 +1,1 @@
+"""What happens around every call, on the server's side and on the client's."""

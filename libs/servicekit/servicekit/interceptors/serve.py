@@ -1,0 +1,166 @@
+"""The server's one interceptor: every call, from its first byte to its status, in the order it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from servicekit.access import Access
+from servicekit.context import Call, begin
+from servicekit.interceptors import errors
+from servicekit.interceptors.admission import admit
+from servicekit.interceptors.call_log import Outcome, record
+from servicekit.interceptors.incoming import Incoming
+from servicekit.interceptors.request_id import request_id
+from servicekit.interceptors.requests import read, read_each
+from servicekit.passport import REQUEST_ID_HEADER, PassportVerifier
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+Serialize = Callable[[Any], bytes]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Admits, reads, checks, answers, maps errors and records each call.
+
+    It is one interceptor and not six because gRPC would make each a layer around every message of a stream.
+    Requests reach it as bytes, so that who may not call is refused before anything is parsed, and what does
+    not parse is refused in our words.
+    """
+
+    def __init__(self, verifier: PassportVerifier, access: Mapping[str, Access]) -> None:
+        self._verifier = verifier
+        self._access = access
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Return the method's handler with everything around it, or one that says there is no such method."""
+        incoming = Incoming(
+            handler_call_details.method, tuple(handler_call_details.invocation_metadata or ())
+        )
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return self._missing(incoming)
+        serialize = handler.response_serializer or bytes
+        if handler.response_streaming:
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behavior = handler.stream_stream or handler.unary_stream
+            answer = self._stream(incoming, behavior, _reader(handler), serialize)
+        else:
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+            behavior = handler.stream_unary or handler.unary_unary
+            answer = self._unary(incoming, behavior, _reader(handler), serialize)
+        return make(answer, None, _once(serialize))
+
+    def _unary(
+        self,
+        incoming: Incoming,
+        behavior: Callable[..., Any],
+        read_raw: Callable[[Any], Any],
+        serialize: Serialize,
+    ) -> Any:
+        async def answer(raw: Any, context: Any) -> bytes:
+            async with self._answering(incoming, context) as call:
+                response = serialize(await behavior(read_raw(raw), context))
+                await _send_request_id(context, call)
+            return response
+
+        return answer
+
+    def _stream(
+        self,
+        incoming: Incoming,
+        behavior: Callable[..., Any],
+        read_raw: Callable[[Any], Any],
+        serialize: Serialize,
+    ) -> Any:
+        async def answer(raw: Any, context: Any) -> None:
+            async with self._answering(incoming, context) as call:
+                result = behavior(read_raw(raw), context)
+                if inspect.isawaitable(result):
+                    # A handler that writes to the context by itself.
+                    await result
+                    return
+                # Closed here, not by the garbage collector: a stream's `finally` runs before the call ends.
+                async with aclosing(result):
+                    sent_id = False
+                    async for response in result:
+                        if not sent_id:
+                            # Not earlier: after the headers, a refusal is too late for clients of JSON.
+                            await _send_request_id(context, call)
+                            sent_id = True
+                        await context.write(serialize(response))
+
+        return answer
+
+    def _missing(self, incoming: Incoming) -> Any:
+        async def answer(_raw: Any, context: Any) -> None:
+            async with self._answering(incoming, context, known=False):
+                raise errors.unimplemented(incoming.method[:200])
+
+        # Of the four kinds this one alone is started without waiting for a message.
+        return grpc.stream_stream_rpc_method_handler(answer)
+
+    @asynccontextmanager
+    async def _answering(
+        self, incoming: Incoming, context: Any, *, known: bool = True
+    ) -> AsyncIterator[Call]:
+        """Surround one call: its id and passport before, its status, log line and numbers after."""
+        call = Call(incoming.method, request_id(incoming))
+        begin(call)
+        outcome = Outcome()
+        try:
+            incoming.check_size()
+            if known:
+                call.passport = admit(incoming, self._access, self._verifier)
+            yield call
+        except grpc.aio.AbortError:
+            # A servicer that speaks a foreign protocol, such as health, ended the call in that one's terms.
+            outcome.code = _CODES.get(context.code(), grpc.StatusCode.UNKNOWN)
+            raise
+        except asyncio.CancelledError:
+            if errors.was_cancelled():
+                gone = errors.timed_out if errors.deadline_passed(context) else errors.cancelled
+                outcome.failed(gone(incoming.method))
+                raise
+            # Something that the handler waited for was cancelled. Let through, it would leave the caller
+            # without an answer.
+            outcome.failed(errors.internal(call.request_id))
+            await errors.abort(context, errors.internal(call.request_id), call.request_id)
+        except Exception as error:  # noqa: BLE001 - the last place that can give it a type
+            failure = errors.failure_of(error, context, incoming.method, call.request_id)
+            outcome.failed(failure)
+            await errors.abort(context, failure, call.request_id)
+        finally:
+            record(call, outcome, known=known)
+
+
+def _reader(handler: Any) -> Callable[[Any], Any]:
+    parse = handler.request_deserializer or bytes
+    if handler.request_streaming:
+        return lambda raw: read_each(raw, parse)
+    return lambda raw: read(raw, parse)
+
+
+def _once(serialize: Serialize) -> Serialize:
+    """Return a serializer for gRPC that leaves alone what is bytes already."""
+    return lambda response: response if isinstance(response, bytes) else serialize(response)
+
+
+async def _send_request_id(context: Any, call: Call) -> None:
+    await context.send_initial_metadata(((REQUEST_ID_HEADER, call.request_id),))

@@ -1,0 +1,56 @@
+"""A service's process: configuration in, signals, exit code out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NoReturn
+
+import structlog
+import uvloop
+
+from servicekit import logs
+from servicekit.config import Config, ConfigError, load
+from servicekit.drain import Drain
+from servicekit.metrics import metrics_endpoint
+
+_EXIT_CONFIG = 2
+
+
+def run_service(
+    service: str,
+    config_class: type[Config],
+    app: Callable[[Config, Drain], AbstractAsyncContextManager[Any]],
+) -> NoReturn:
+    """Run a service until SIGTERM or SIGINT, then drain and exit with 0. For `__main__`.
+
+    Exits with 2, and a line for each variable that is wrong on stderr, before anything is started.
+    """
+    # gRPC's handlers at fork are for programs that fork and go on; ours start other programs, and a child
+    # was seen to die in them. Read when gRPC starts, so a variable from outside wins.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    try:
+        config = load(config_class, os.environ)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(_EXIT_CONFIG)
+    logs.configure(service, config.log_level)
+    with metrics_endpoint(config.metrics_address):
+        uvloop.run(_run(config, app))
+    sys.exit(0)
+
+
+async def _run(config: Config, app: Callable[[Config, Drain], AbstractAsyncContextManager[Any]]) -> None:
+    """Keep the app open until a signal comes."""
+    drain = Drain()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with app(config, drain):
+        await stop.wait()
+        structlog.get_logger("servicekit.process").info("draining")

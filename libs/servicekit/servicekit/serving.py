@@ -1,0 +1,90 @@
+"""A running gRPC server: health, reflection, what surrounds every call, and an orderly end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from servicekit.access import ACCESS, Access
+from servicekit.drain import Drain
+from servicekit.health import HealthServicer
+from servicekit.interceptors.serve import CallInterceptor
+from servicekit.limits import server_options
+from servicekit.passport import PassportVerifier
+from servicekit.process import run_service
+
+__all__ = ["Drain", "RunningServer", "Servicer", "run_service", "serving"]
+
+_log = structlog.get_logger("servicekit.serving")
+
+
+@dataclass(frozen=True)
+class Servicer:
+    """A service to serve: the generated `add_…Servicer_to_server`, the instance, and the descriptor."""
+
+    add: Callable[[Any, Any], None]
+    instance: Any
+    descriptor: ServiceDescriptor
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """Where a server listens. `address` is for clients; `port` is 0 on a Unix socket."""
+
+    address: str
+    port: int
+    drain: Drain
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    service: str,
+    address: str,
+    servicers: Sequence[Servicer],
+    verifier: PassportVerifier,
+    drain: Drain,
+    grace: float = 10.0,
+    access: Mapping[str, Access] = ACCESS,
+) -> AsyncIterator[RunningServer]:
+    """Serve at `address` (`host:port`, where port 0 takes a free one, or `unix:/path`) while inside.
+
+    On the way out: the drain starts, and with it health turns NOT_SERVING; no new calls are taken; running
+    ones have `grace` seconds to end before they are cancelled. Raises OSError when the address is taken.
+    """
+    server = grpc.aio.server(interceptors=[CallInterceptor(verifier, access)], options=server_options())
+    names = [servicer.descriptor.full_name for servicer in servicers]
+    for servicer in servicers:
+        servicer.add(servicer.instance, server)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(names, drain), server)
+    health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    reflection.enable_server_reflection([*names, health_name, reflection.SERVICE_NAME], server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: {error}") from error
+    await server.start()
+    running = RunningServer(_reachable(address, port), 0 if address.startswith("unix:") else port, drain)
+    _log.info("serving", address=running.address, services=names)
+    try:
+        yield running
+    finally:
+        drain.start()
+        await server.stop(grace)
+        _log.info("stopped", address=running.address)
+
+
+def _reachable(address: str, port: int) -> str:
+    if address.startswith("unix:"):
+        return address
+    host = address.rpartition(":")[0]
+    # A wildcard is an address to listen on, not one to connect to.
+    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"
