@@ -1,4 +1,4 @@
-"""Which scope each service needs: one table, and what is not in it is refused."""
+"""Which scope each service or method needs: one table, and what is not in it is refused."""
 
 from __future__ import annotations
 
@@ -32,12 +32,21 @@ ACCESS: Final[Mapping[str, Access]] = {
     "pointsman.session.v1.TranscriptService": Access.INTERNAL,
     "pointsman.runner.v1.RunnerService": Access.INTERNAL,
     "pointsman.llm.v1.LlmService": Access.INTERNAL,
+    # Every service tells our own ones of itself, and nobody else.
+    "pointsman.system.v1.DiagnosticsService": Access.INTERNAL,
     # Probes and tools that have no credential.
+    "pointsman.system.v1.SystemService/GetHealth": Access.OPEN,
     "grpc.health.v1.Health": Access.OPEN,
     "grpc.reflection.v1alpha.ServerReflection": Access.OPEN,
     # The edge asks here before there is a passport.
     "envoy.service.auth.v3.Authorization": Access.OPEN,
 }
+
+
+def needed(access: Mapping[str, Access], path: str) -> Access | None:
+    """Return the row for `/package.Service/Method`: the method's own, else its service's, else None."""
+    method = path.removeprefix("/")
+    return access.get(method) or access.get(method.partition("/")[0])
 
 
 def check_scope(access: Access | None, passport: Passport, method: str) -> None:

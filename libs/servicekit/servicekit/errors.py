@@ -120,7 +120,8 @@ CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
 _UNTYPED: Final[Mapping[grpc.StatusCode, Reason]] = {
     grpc.StatusCode.UNAVAILABLE: errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors_pb2.ERROR_REASON_CALL_TIMED_OUT,
-    grpc.StatusCode.CANCELLED: errors_pb2.ERROR_REASON_CALL_CANCELLED,
+    # Not by us, who would have got CancelledError: the peer cut the call off when its grace was over.
+    grpc.StatusCode.CANCELLED: errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
     grpc.StatusCode.UNIMPLEMENTED: errors_pb2.ERROR_REASON_METHOD_UNIMPLEMENTED,
     # gRPC's own limits are on the size of messages and metadata.
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
@@ -215,13 +216,14 @@ class Failure(Exception):  # noqa: N818 - the domain's word, the same as the mes
     @classmethod
     def _untyped(cls, error: grpc.aio.AioRpcError, service: str) -> Failure:
         reason = _UNTYPED.get(error.code(), errors_pb2.ERROR_REASON_INTERNAL)
-        said = error.details() or error.code().name
-        if reason == errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE:
-            # gRPC's own words name addresses and system calls, which are no business of a client's.
-            return cls(reason, f"The {service} service cannot be reached; try again.", service=service)
-        if reason == errors_pb2.ERROR_REASON_CALL_TIMED_OUT:
-            return cls(reason, f"The {service} service did not answer in time.", service=service)
-        return cls(reason, f"The {service} service answered {error.code().name}: {said}", service=service)
+        # gRPC's own words can name addresses and Python classes, which are no business of a client's.
+        said = {
+            errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE: "cannot be reached; try again",
+            errors_pb2.ERROR_REASON_CALL_TIMED_OUT: "did not answer in time",
+            errors_pb2.ERROR_REASON_METHOD_UNIMPLEMENTED: "does not have the method; it may be older",
+            errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE: "was sent, or sent, more than one message may hold",
+        }.get(reason, f"answered {error.code().name} and did not say why")
+        return cls(reason, f"The {service} service {said}.", service=service)
 
 
 def reason_name(reason: Reason) -> str:

@@ -18,21 +18,28 @@ _SECRET: Final = re.compile(
     r"|api_?key",
     re.IGNORECASE,
 )
-# Ids and counts are no secrets: `credential_id`, `input_tokens`.
-_HARMLESS: Final = re.compile(r"(_id|_name|_count|^(input|output|cache\w*|total|max)_tokens)$", re.IGNORECASE)
+# Names and ids of secrets are none: `credential_id`.
+_HARMLESS: Final = re.compile(r"_(id|name)$", re.IGNORECASE)
+# Secrets that have a form of their own, wherever they stand: in a message, in a traceback.
+_SECRET_TEXT: Final = re.compile(r"Bearer\s+\S+|\bsk-[\w-]{8,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+")
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Replace the values of keys that look secret, at any depth."""
+    """Replace secrets: the values of keys that look like one, at any depth, and texts in the form of one."""
     return {key: _clean(key, value) for key, value in event.items()}
 
 
 def _clean(key: str, value: Any) -> Any:
+    # A number under such a name counts something: `input_tokens`.
+    if isinstance(value, (bool, int, float)) or not value:
+        return value
     if _SECRET.search(key) and not _HARMLESS.search(key):
-        return REDACTED if value else value
+        return REDACTED
+    if isinstance(value, str):
+        return _SECRET_TEXT.sub(REDACTED, value)
     if isinstance(value, dict):
         return {inner: _clean(str(inner), item) for inner, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return [_clean("", item) for item in value]
     return value
 
@@ -64,7 +71,6 @@ def configure(service: str, level: str = "info") -> None:
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -9,6 +9,8 @@ from functools import cache
 
 from prometheus_client import Counter, Histogram, start_http_server
 
+from servicekit.config import ConfigError
+
 # From a hop on loopback, 0.4 ms, to a turn that runs for half an hour.
 _SECONDS = (
     0.0005,
@@ -68,7 +70,12 @@ def metrics_endpoint(address: str) -> Iterator[int]:
         yield 0
         return
     host, _, port = address.rpartition(":")
-    server, thread = start_http_server(int(port), host)
+    try:
+        server, thread = start_http_server(int(port), host)
+    except OSError as error:
+        raise ConfigError(
+            f"POINTSMAN_METRICS_ADDRESS: cannot listen on {address}: {error.strerror}"
+        ) from error
     try:
         yield server.server_port
     finally:

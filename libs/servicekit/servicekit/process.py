@@ -28,19 +28,19 @@ def run_service(
 ) -> NoReturn:
     """Run a service until SIGTERM or SIGINT, then drain and exit with 0. For `__main__`.
 
-    Exits with 2, and a line for each variable that is wrong on stderr, before anything is started.
+    Exits with 2, and a line on stderr for each variable that is wrong or address that cannot be had.
     """
     # gRPC's handlers at fork are for programs that fork and go on; ours start other programs, and a child
     # was seen to die in them. Read when gRPC starts, so a variable from outside wins.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         config = load(config_class, os.environ)
+        logs.configure(service, config.log_level)
+        with metrics_endpoint(config.metrics_address):
+            uvloop.run(_run(config, app))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_EXIT_CONFIG)
-    logs.configure(service, config.log_level)
-    with metrics_endpoint(config.metrics_address):
-        uvloop.run(_run(config, app))
     sys.exit(0)
 
 

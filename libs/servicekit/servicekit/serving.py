@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from servicekit.access import ACCESS, Access
+from servicekit.config import ConfigError
 from servicekit.drain import Drain
 from servicekit.health import HealthServicer
 from servicekit.interceptors.serve import CallInterceptor
@@ -58,7 +59,7 @@ async def serving(
     """Serve at `address` (`host:port`, where port 0 takes a free one, or `unix:/path`) while inside.
 
     On the way out: the drain starts, and with it health turns NOT_SERVING; no new calls are taken; running
-    ones have `grace` seconds to end before they are cancelled. Raises OSError when the address is taken.
+    ones have `grace` seconds to end before they are cancelled. Raises ConfigError when the address is taken.
     """
     server = grpc.aio.server(interceptors=[CallInterceptor(verifier, access)], options=server_options())
     names = [servicer.descriptor.full_name for servicer in servicers]
@@ -70,7 +71,9 @@ async def serving(
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: {error}") from error
+        raise ConfigError(
+            f"{service}: cannot listen on {address}; it is taken or not of this machine"
+        ) from error
     await server.start()
     running = RunningServer(_reachable(address, port), 0 if address.startswith("unix:") else port, drain)
     _log.info("serving", address=running.address, services=names)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pointsman.errors.v1 import errors_pb2
 
-from servicekit.access import Access, check_scope
+from servicekit.access import Access, check_scope, needed
 from servicekit.errors import Failure
 from servicekit.interceptors.incoming import Incoming
 from servicekit.passport import PASSPORT_HEADER, Passport, PassportVerifier
@@ -18,11 +18,11 @@ def admit(incoming: Incoming, access: Mapping[str, Access], verifier: PassportVe
     Raises Failure PASSPORT_INVALID without exactly one valid passport, SCOPE_MISSING when it does not allow
     the method.
     """
-    needed = access.get(incoming.service)
-    if needed is Access.OPEN:
+    row = needed(access, incoming.path)
+    if row is Access.OPEN:
         return None
     passport = verifier.verify(_token(incoming))
-    check_scope(needed, passport, incoming.method)
+    check_scope(row, passport, incoming.method)
     return passport
 
 

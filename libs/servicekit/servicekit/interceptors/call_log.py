@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from pointsman.errors.v1 import errors_pb2
 
 from servicekit.context import Call
 from servicekit.errors import Failure
@@ -26,13 +27,15 @@ class Outcome:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     fault: BaseException | None = None
-    """What to print a traceback of: an exception that nobody expected."""
+    """What to write a traceback of: an exception that nobody expected."""
     started: float = field(default_factory=time.perf_counter)
 
-    def failed(self, failure: Failure) -> None:
-        """Note the failure that the caller is told."""
+    def failed(self, failure: Failure, error: BaseException | None = None) -> None:
+        """Note the failure that the caller is told, and the error behind it when that is a fault of ours."""
         self.code = failure.code
         self.reason = failure.reason_name
+        if failure.reason == errors_pb2.ERROR_REASON_INTERNAL:
+            self.fault = error
 
 
 def record(call: Call, outcome: Outcome, *, known: bool) -> None:
@@ -44,10 +47,11 @@ def record(call: Call, outcome: Outcome, *, known: bool) -> None:
     fields: dict[str, Any] = {
         "method": call.method if known else call.method[:200],
         "code": outcome.code.name,
-        "reason": outcome.reason,
         "duration_ms": round(seconds * 1000, 2),
         "request_id": call.request_id,
     }
+    if outcome.reason:
+        fields["reason"] = outcome.reason
     if call.passport is not None:
         fields["tenant"] = call.passport.tenant
         if call.passport.account is not None:

@@ -20,7 +20,7 @@ def failure_of(error: Exception, context: Any, method: str, request_id: str) -> 
     if isinstance(error, Failure):
         return error
     if isinstance(error, grpc.aio.AioRpcError):
-        return Failure.from_rpc_error(error, "next")
+        return Failure.from_rpc_error(error, "peer")
     if isinstance(error, NotImplementedError) and error.args == _NOT_WRITTEN:
         return unimplemented(method)
     if isinstance(error, TimeoutError) and deadline_passed(context):

@@ -18,11 +18,6 @@ class Incoming:
     metadata: tuple[tuple[str, str | bytes], ...]
 
     @property
-    def service(self) -> str:
-        """The service's full name, without the method."""
-        return self.path[1:].partition("/")[0]
-
-    @property
     def method(self) -> str:
         """The method as it is written in logs and messages, `package.Service/Method`."""
         return self.path[1:]

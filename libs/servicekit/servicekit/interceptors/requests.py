@@ -40,6 +40,14 @@ def read(raw: bytes, parse: Parse) -> Any:
     return request
 
 
+def no_message() -> Failure:
+    """Return the failure for a call that ended before its one message."""
+    return Failure(
+        errors_pb2.ERROR_REASON_MALFORMED_REQUEST,
+        "The call ended without a request. This method takes exactly one message, which may be empty.",
+    )
+
+
 async def read_each(raw_requests: AsyncIterator[bytes], parse: Parse) -> AsyncIterator[Any]:
     """Read a stream of requests, as `read` does each."""
     async for raw in raw_requests:

@@ -18,12 +18,12 @@ from servicekit.interceptors.admission import admit
 from servicekit.interceptors.call_log import Outcome, record
 from servicekit.interceptors.incoming import Incoming
 from servicekit.interceptors.request_id import request_id
-from servicekit.interceptors.requests import read, read_each
+from servicekit.interceptors.requests import no_message, read, read_each
 from servicekit.passport import REQUEST_ID_HEADER, PassportVerifier
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
 Serialize = Callable[[Any], bytes]
+Behavior = Callable[[Any, Any], Any]
+Ask = Callable[[AsyncIterator[bytes], Any], Awaitable[Any]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -49,49 +49,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None:
             return self._missing(incoming)
         serialize = handler.response_serializer or bytes
+        ask = _asking(handler)
+        # Served as if requests were streams, whatever they are: gRPC starts such a handler before the first
+        # message is in, so a caller who may not call is refused at once, and one who never sends a message,
+        # which gRPC would leave without any answer, gets one.
         if handler.response_streaming:
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            behavior = handler.stream_stream or handler.unary_stream
-            answer = self._stream(incoming, behavior, _reader(handler), serialize)
-        else:
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            behavior = handler.stream_unary or handler.unary_unary
-            answer = self._unary(incoming, behavior, _reader(handler), serialize)
-        return make(answer, None, _once(serialize))
+            answer = self._stream(incoming, handler.stream_stream or handler.unary_stream, ask, serialize)
+            return grpc.stream_stream_rpc_method_handler(answer, None, _once(serialize))
+        answer = self._unary(incoming, handler.stream_unary or handler.unary_unary, ask, serialize)
+        return grpc.stream_unary_rpc_method_handler(answer, None, _once(serialize))
 
-    def _unary(
-        self,
-        incoming: Incoming,
-        behavior: Callable[..., Any],
-        read_raw: Callable[[Any], Any],
-        serialize: Serialize,
-    ) -> Any:
-        async def answer(raw: Any, context: Any) -> bytes:
+    def _unary(self, incoming: Incoming, behavior: Behavior, ask: Ask, serialize: Serialize) -> Any:
+        async def answer(raw: AsyncIterator[bytes], context: Any) -> bytes:
             async with self._answering(incoming, context) as call:
-                response = serialize(await behavior(read_raw(raw), context))
+                response = serialize(await behavior(await ask(raw, context), context))
                 await _send_request_id(context, call)
             return response
 
         return answer
 
-    def _stream(
-        self,
-        incoming: Incoming,
-        behavior: Callable[..., Any],
-        read_raw: Callable[[Any], Any],
-        serialize: Serialize,
-    ) -> Any:
-        async def answer(raw: Any, context: Any) -> None:
+    def _stream(self, incoming: Incoming, behavior: Behavior, ask: Ask, serialize: Serialize) -> Any:
+        async def answer(raw: AsyncIterator[bytes], context: Any) -> None:
             async with self._answering(incoming, context) as call:
-                result = behavior(read_raw(raw), context)
+                result = behavior(await ask(raw, context), context)
                 if inspect.isawaitable(result):
                     # A handler that writes to the context by itself.
                     await result
@@ -113,7 +93,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             async with self._answering(incoming, context, known=False):
                 raise errors.unimplemented(incoming.method[:200])
 
-        # Of the four kinds this one alone is started without waiting for a message.
         return grpc.stream_stream_rpc_method_handler(answer)
 
     @asynccontextmanager
@@ -131,30 +110,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             yield call
         except grpc.aio.AbortError:
             # A servicer that speaks a foreign protocol, such as health, ended the call in that one's terms.
-            outcome.code = _CODES.get(context.code(), grpc.StatusCode.UNKNOWN)
+            outcome.code = context.code()
             raise
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if errors.was_cancelled():
                 gone = errors.timed_out if errors.deadline_passed(context) else errors.cancelled
                 outcome.failed(gone(incoming.method))
                 raise
             # Something that the handler waited for was cancelled. Let through, it would leave the caller
             # without an answer.
-            outcome.failed(errors.internal(call.request_id))
+            outcome.failed(errors.internal(call.request_id), error)
             await errors.abort(context, errors.internal(call.request_id), call.request_id)
         except Exception as error:  # noqa: BLE001 - the last place that can give it a type
             failure = errors.failure_of(error, context, incoming.method, call.request_id)
-            outcome.failed(failure)
+            outcome.failed(failure, error)
             await errors.abort(context, failure, call.request_id)
         finally:
             record(call, outcome, known=known)
 
 
-def _reader(handler: Any) -> Callable[[Any], Any]:
+def _asking(handler: Any) -> Ask:
+    """Return what gets the handler's argument: the request, or the stream of requests."""
     parse = handler.request_deserializer or bytes
-    if handler.request_streaming:
-        return lambda raw: read_each(raw, parse)
-    return lambda raw: read(raw, parse)
+
+    async def stream(raw: AsyncIterator[bytes], _context: Any) -> Any:
+        return read_each(raw, parse)
+
+    async def one(_raw: AsyncIterator[bytes], context: Any) -> Any:
+        message = await context.read()
+        if message is grpc.aio.EOF:  # type: ignore[attr-defined]
+            raise no_message()
+        return read(message, parse)
+
+    return stream if handler.request_streaming else one
 
 
 def _once(serialize: Serialize) -> Serialize:
