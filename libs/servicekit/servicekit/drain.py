@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -43,7 +43,7 @@ class Drain:
             retry_after=timedelta(seconds=1),
         )
 
-    async def race(self, stream: AsyncIterator[Item]) -> AsyncIterator[Item]:
+    async def race(self, stream: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
         """Yield what the stream yields until it ends, or raise SERVICE_DRAINING when the drain starts first.
 
         An item that is ready at that moment is still yielded. The stream is closed in every case.
