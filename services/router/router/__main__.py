@@ -1,0 +1,9 @@
+"""`python -m router`."""
+
+from servicekit.serving import run_service
+
+from router.app import app
+from router.config import RouterConfig
+
+if __name__ == "__main__":
+    run_service("router", RouterConfig, app)

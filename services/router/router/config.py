@@ -1,0 +1,38 @@
+"""What the router is configured with."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+from servicekit.config import ServiceConfig
+
+
+class RouterConfig(ServiceConfig):
+    """The router's variables. The defaults fit `make run`."""
+
+    address: str = Field(
+        default="127.0.0.1:7101",
+        validation_alias="POINTSMAN_ROUTER_ADDRESS",
+        description="host:port to listen on; port 0 takes a free one",
+    )
+    session_address: str = Field(
+        default="127.0.0.1:7102",
+        validation_alias="POINTSMAN_SESSION_ADDRESS",
+        description="host:port of the session service",
+    )
+    runner_address: str = Field(
+        default="127.0.0.1:7103",
+        validation_alias="POINTSMAN_RUNNER_ADDRESS",
+        description="host:port of the runner, asked for its health",
+    )
+    llm_proxy_address: str = Field(
+        default="127.0.0.1:7104",
+        validation_alias="POINTSMAN_LLM_PROXY_ADDRESS",
+        description="host:port of the llm-proxy's gRPC door",
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        min_length=8,
+        validation_alias="API_KEY",
+        description="the installation's first key, 8 characters or more; it belongs to the tenant `default` "
+        "and may do everything in it",
+    )

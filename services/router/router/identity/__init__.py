@@ -1,0 +1,1 @@
+"""Who is asking: from a credential to a passport."""

@@ -1,0 +1,1 @@
+"""The router's doors: proto in, domain call, proto out."""

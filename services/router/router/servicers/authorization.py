@@ -1,0 +1,53 @@
+"""`envoy.service.auth.v3.Authorization`: the edge asks it about every request."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
+from servicekit.context import log_fields
+from servicekit.errors import Failure
+from servicekit.passport import REQUEST_ID_HEADER, PassportSigner
+
+from router.identity.bearer import bearer_of
+from router.identity.identity import Identity
+from router.verdict import allowed, denied
+
+# Doors without a lock: probes, and tools that only look at what there is to call.
+_OPEN: Final = (
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+    "/pointsman.system.v1.SystemService/GetHealth",
+)
+_OPEN_REST: Final = frozenset({"/healthz"})
+
+
+class AuthorizationServicer(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
+    """Checks credentials and gives out passports. Reachable for the edge only: its answer is a passport."""
+
+    def __init__(self, identity: Identity, signer: PassportSigner) -> None:
+        self._identity = identity
+        self._signer = signer
+
+    async def Check(
+        self, request: external_auth_pb2.CheckRequest, context: Any
+    ) -> external_auth_pb2.CheckResponse:
+        """Answer for one request. A refusal is an answer, not an error of this call."""
+        asked = request.attributes.request.http
+        headers = dict(asked.headers)
+        try:
+            if _is_open(asked.path):
+                return allowed(None, headers)
+            passport = await self._identity.identify(bearer_of(headers, asked.path))
+        except Failure as failure:
+            log_fields(refused=failure.reason_name)
+            speaks_grpc = headers.get("content-type", "").startswith("application/grpc")
+            return denied(failure, speaks_grpc=speaks_grpc, request_id=headers.get(REQUEST_ID_HEADER, ""))
+        log_fields(tenant=passport.tenant, principal=passport.principal)
+        return allowed(self._signer.sign(passport), headers)
+
+
+def _is_open(path: str) -> bool:
+    plain = path.partition("?")[0]
+    return plain in _OPEN_REST or plain.startswith(_OPEN)

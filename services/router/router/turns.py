@@ -1,0 +1,130 @@
+"""The session service, as the router uses it: turns in, their events out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Final, TypeVar
+
+import grpc.aio
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import (
+    event_pb2,
+    session_service_pb2,
+    session_service_pb2_grpc,
+    turn_pb2,
+    turn_service_pb2,
+    turn_service_pb2_grpc,
+)
+from servicekit.context import log_fields
+from servicekit.errors import Failure
+
+from router.deltas import Deltas
+from router.patience import Patience
+
+_SERVICE: Final = "session"
+# A commit takes milliseconds; a database that is gone is told as such within 5 s.
+_CALL_SECONDS: Final = 8.0
+_CALL_PATIENCE: Final = 8.0
+_WATCH_PATIENCE: Final = 30.0
+
+Answer = TypeVar("Answer")
+
+
+class Turns:
+    """Calls the session service and outlives its restarts.
+
+    Calls go on behalf of the caller that is being served: the channel adds passport and request id.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._turns = turn_service_pb2_grpc.TurnServiceStub(channel)
+        self._sessions = session_service_pb2_grpc.SessionServiceStub(channel)
+
+    async def enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
+        """Make a turn durable. `request_id` must be set: only that makes it safe to try again."""
+        answer = await _patiently(lambda: self._turns.EnqueueTurn(request, timeout=_CALL_SECONDS))
+        log_fields(session=answer.turn.session, turn=answer.turn.name, account=answer.turn.account)
+        return answer.turn
+
+    async def cancel(self, name: str) -> turn_pb2.Turn:
+        """Cancel a turn; harmless when it is over."""
+        request = turn_service_pb2.CancelTurnRequest(name=name)
+        answer = await _patiently(lambda: self._turns.CancelTurn(request, timeout=_CALL_SECONDS))
+        return answer.turn
+
+    async def decide(self, request: turn_service_pb2.DecidePermissionRequest) -> event_pb2.PermissionDecided:
+        """Decide a permission request; the same decision again is harmless."""
+        answer = await _patiently(lambda: self._turns.DecidePermission(request, timeout=_CALL_SECONDS))
+        return answer.decided
+
+    async def newest_session(self, account: str) -> str | None:
+        """Return the name of the account's session with the newest activity, None when it has none."""
+        request = session_service_pb2.ListSessionsRequest(account=account, page_size=1)
+        answer = await _patiently(lambda: self._sessions.ListSessions(request, timeout=_CALL_SECONDS))
+        return answer.sessions[0].name if answer.sessions else None
+
+    async def create_session(self, account: str, *, request_id: str, title: str = "") -> str:
+        """Return the name of the session that this `request_id` made, now or before."""
+        request = session_service_pb2.CreateSessionRequest(
+            account=account, request_id=request_id, session=session_service_pb2.Session(title=title)
+        )
+        answer = await _patiently(lambda: self._sessions.CreateSession(request, timeout=_CALL_SECONDS))
+        return answer.session.name
+
+    async def follow(self, turn: turn_pb2.Turn) -> AsyncGenerator[event_pb2.Event, None]:
+        """Yield the turn's events from its first to `turn_finished`, each once and in order.
+
+        Takes the stream up again where it broke; raises the Failure when the session service stays away
+        for 30 seconds.
+        """
+        cursor = max(turn.first_sequence - 1, 0)
+        deltas = Deltas()
+        patience = Patience(_WATCH_PATIENCE)
+        while True:
+            try:
+                async with aclosing(self._watch(turn, cursor)) as events:
+                    async for event in events:
+                        patience.contact()
+                        cursor = max(cursor, event.sequence)
+                        if not deltas.fresh(event):
+                            continue
+                        yield event
+                        if event.HasField("turn_finished"):
+                            return
+                # The service ended the stream in mid-turn without a reason: it is going away.
+                raise _broken_off()
+            except Failure as failure:
+                await patience.wait(failure)
+
+    async def _watch(self, turn: turn_pb2.Turn, cursor: int) -> AsyncGenerator[event_pb2.Event, None]:
+        request = session_service_pb2.WatchEventsRequest(
+            session=turn.session, after_sequence=cursor, turn=turn.name
+        )
+        # Without a timeout: it lives as long as the caller's own call, which cancels it.
+        call = self._sessions.WatchEvents(request)
+        try:
+            async for response in call:
+                yield response.event
+        except grpc.aio.AioRpcError as error:
+            raise Failure.from_rpc_error(error, _SERVICE) from None
+        finally:
+            call.cancel()
+
+
+def _broken_off() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        "The session service ended the stream before the turn was over. Watch the session's events from the "
+        "last sequence seen.",
+        service=_SERVICE,
+    )
+
+
+async def _patiently(attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+    patience = Patience(_CALL_PATIENCE)
+    while True:
+        try:
+            return await attempt()
+        except grpc.aio.AioRpcError as error:
+            await patience.wait(Failure.from_rpc_error(error, _SERVICE))
