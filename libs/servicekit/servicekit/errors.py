@@ -145,12 +145,12 @@ class Failure(Exception):  # noqa: N818 - the domain's word, the same as the mes
         retry_after: timedelta | None = None,
         **metadata: str,
     ) -> None:
-        super().__init__(reason, message)
         self.reason = reason
-        self.message = message
-        self.fields = tuple(fields)
+        self.message = _encodable(message)
+        self.fields = tuple((_encodable(path), _encodable(problem)) for path, problem in fields)
         self.retry_after = retry_after
-        self.metadata: dict[str, str] = metadata
+        self.metadata = {key: _encodable(value) for key, value in metadata.items()}
+        super().__init__(reason, self.message)
 
     def __str__(self) -> str:
         return f"{self.reason_name}: {self.message}"
@@ -224,6 +224,11 @@ class Failure(Exception):  # noqa: N818 - the domain's word, the same as the mes
             errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE: "was sent, or sent, more than one message may hold",
         }.get(reason, f"answered {error.code().name} and did not say why")
         return cls(reason, f"The {service} service {said}.", service=service)
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 cannot hold, odd bytes of a file's name: protobuf would refuse it all."""
+    return text.encode(errors="replace").decode()
 
 
 def reason_name(reason: Reason) -> str:

@@ -21,7 +21,7 @@ _SECRET: Final = re.compile(
 # Names and ids of secrets are none: `credential_id`.
 _HARMLESS: Final = re.compile(r"_(id|name)$", re.IGNORECASE)
 # Secrets that have a form of their own, wherever they stand: in a message, in a traceback.
-_SECRET_TEXT: Final = re.compile(r"Bearer\s+\S+|\bsk-[\w-]{8,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+")
+_SECRET_TEXT: Final = re.compile(r"Bearer\s+\S+|\bsk-[\w-]{8,}|\beyJ[\w-]{5,}\.[\w-]+\.[\w-]+")
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -8,7 +8,7 @@ byte when percent-encoded in `grpc-message`, and again in the details), the rest
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -49,13 +49,11 @@ class _Room:
     """Bytes that are left for a list of texts."""
 
     left: int
-    dropped: bool = field(default=False)
 
     def take(self, *texts: str) -> bool:
         """Use up the texts' bytes; False, and nothing used, when they do not fit."""
         size = sum(len(text.encode()) for text in texts)
         if size > self.left:
-            self.dropped = True
             return False
         self.left -= size
         return True
@@ -63,9 +61,9 @@ class _Room:
 
 def shortened(text: str, limit: int) -> str:
     """Return the text, cut at a character to at most `limit` bytes of UTF-8, with an ellipsis when cut."""
-    raw = text.encode(errors="replace")
+    raw = text.encode()
     if len(raw) <= limit:
-        return raw.decode()
+        return text
     return raw[: limit - 3].decode(errors="ignore") + "…"
 
 
