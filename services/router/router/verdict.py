@@ -16,6 +16,8 @@ from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER
 from servicekit.status import DETAILS_HEADER, DOMAIN
 
+from router.identity.bearer import CREDENTIAL_HEADERS
+
 _OURS: Final = "x-pointsman-"
 _HTTP_STATUS: Final[Mapping[str, int]] = {
     "UNAUTHENTICATED": 401,
@@ -31,7 +33,7 @@ def allowed(token: str | None, sent: Iterable[str]) -> external_auth_pb2.CheckRe
     The credential stays at the edge, and what a client claims to be is dropped. A request to an open door
     has no passport: `token` is None then, and one that the client brought is dropped, too.
     """
-    removed = sorted(name for name in sent if name == "authorization" or name.startswith(_OURS))
+    removed = sorted(name for name in sent if name in CREDENTIAL_HEADERS or name.startswith(_OURS))
     ok = external_auth_pb2.OkHttpResponse()
     if token is not None:
         ok.headers.append(_overwriting(PASSPORT_HEADER, token))

@@ -9,6 +9,9 @@ from urllib.parse import parse_qsl
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+API_KEY_HEADER: Final = "x-api-key"
+CREDENTIAL_HEADERS: Final = frozenset({"authorization", API_KEY_HEADER})
+
 # Names under which people put keys in URLs.
 _KEY_PARAMETERS: Final = frozenset(
     {"access_token", "api-key", "api_key", "apikey", "auth", "authorization", "bearer", "key", "token"}
@@ -20,11 +23,14 @@ _LONGEST: Final = 8192
 def bearer_of(headers: Mapping[str, str], path: str) -> str:
     """Return the credential of `authorization: Bearer <credential>`; header names are in lower case.
 
-    Raises Failure CREDENTIAL_MISSING when there is none, and CREDENTIAL_INVALID when it is not in that form
-    or came in the URL, where proxies and browsers would keep it.
+    Clients of the Anthropic Messages API may send it as `x-api-key` instead. Raises Failure
+    CREDENTIAL_MISSING when there is none, and CREDENTIAL_INVALID when it is not in that form or came in the
+    URL, where proxies and browsers would keep it.
     """
     _refuse_in_url(path)
     header = headers.get("authorization", "").strip()
+    if not header and headers.get(API_KEY_HEADER):
+        header = f"Bearer {headers[API_KEY_HEADER]}"
     if not header:
         raise Failure(
             errors_pb2.ERROR_REASON_CREDENTIAL_MISSING,
