@@ -28,6 +28,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     "pointsman.session.v1.SessionService": Access.PUBLIC,
     "pointsman.session.v1.WorkspaceService": Access.PUBLIC,
     "pointsman.llm.v1.ModelService": Access.PUBLIC,
+    "pointsman.system.v1.SystemService": Access.PUBLIC,
     "pointsman.session.v1.TurnService": Access.INTERNAL,
     "pointsman.session.v1.TranscriptService": Access.INTERNAL,
     "pointsman.runner.v1.RunnerService": Access.INTERNAL,

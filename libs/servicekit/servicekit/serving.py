@@ -55,8 +55,11 @@ async def serving(
     drain: Drain,
     grace: float = 10.0,
     access: Mapping[str, Access] = ACCESS,
+    reflected: Sequence[str] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve at `address` (`host:port`, where port 0 takes a free one, or `unix:/path`) while inside.
+
+    Reflection lists the services in `reflected`, by default those that are served.
 
     On the way out: the drain starts, and with it health turns NOT_SERVING; no new calls are taken; running
     ones have `grace` seconds to end before they are cancelled. Raises ConfigError when the address is taken.
@@ -67,7 +70,8 @@ async def serving(
         servicer.add(servicer.instance, server)
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(names, drain), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-    reflection.enable_server_reflection([*names, health_name, reflection.SERVICE_NAME], server)
+    listed = names if reflected is None else reflected
+    reflection.enable_server_reflection([*listed, health_name, reflection.SERVICE_NAME], server)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
