@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
+from pointsman.llm.v1 import model_service_pb2
 from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
+from pointsman.session.v1 import session_service_pb2, workspace_service_pb2
 from pointsman.system.v1 import system_service_pb2, system_service_pb2_grpc
 from servicekit.channels import service_channel
 from servicekit.drain import Drain
@@ -24,6 +26,14 @@ from router.servicers.system import SystemServicer
 from router.turns import Turns
 
 NAME: Final = "router"
+# The edge asks the router what there is to call, so it answers for all that are public.
+PUBLIC_SERVICES: Final = (
+    router_service_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name,
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
+    workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    system_service_pb2.DESCRIPTOR.services_by_name["SystemService"].full_name,
+)
 
 
 @asynccontextmanager
@@ -62,6 +72,13 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
             ),
         ]
         running = await stack.enter_async_context(
-            serving(service=NAME, address=config.address, servicers=servicers, verifier=verifier, drain=drain)
+            serving(
+                service=NAME,
+                address=config.address,
+                servicers=servicers,
+                verifier=verifier,
+                drain=drain,
+                reflected=PUBLIC_SERVICES,
+            )
         )
         yield running

@@ -1,0 +1,114 @@
+"""What clients see of the router: through a real Envoy, over JSON and gRPC."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+import grpc.aio
+import pytest
+from pointsman.errors.v1 import errors_pb2
+from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
+from servicekit.errors import Failure
+from support.router_peers import SessionPeer, finished
+
+TURN_FAILED = SessionPeer(
+    script=(
+        finished(
+            "", outcome=4, error=Failure(errors_pb2.ERROR_REASON_MAX_TURNS_REACHED, "Used up.").to_proto()
+        ),
+    )
+)
+
+
+async def test_the_seeds_own_commands_work(open_front):
+    async with open_front() as front:
+        query = await front.http.post("/query", headers=front.key, json={"query": "What is 2+2?"})
+        assert query.status_code == 200
+        assert query.json() | {"success": True, "response": "4"} == query.json()
+
+        said = await front.http.post(
+            "/agent/message", headers=front.key, json={"message": "Create a hello world app"}
+        )
+        assert said.json()["status"] == "Message processed"
+        assert said.json()["timestamp"] > 1_700_000_000_000
+
+        options = {
+            "prompt": "Create a hello world app",
+            "model": "groq/openai/gpt-oss-120b",
+            "stream": True,
+            "verbose": False,
+            "maxTurns": 10,
+            "permissionMode": "acceptEdits",
+            "sessionId": "session_1234567890",
+        }
+        streamed = await front.http.post("/claude-code", headers=front.key, json=options)
+        items = [json.loads(line) for line in streamed.text.splitlines() if line]
+        assert [item["type"] for item in items] == [
+            "turn_queued",
+            "turn_started",
+            "assistant_message",
+            "result",
+        ]
+        single = await front.http.post("/claude-code", headers=front.key, json={**options, "stream": False})
+        assert single.json() == {
+            "type": "result",
+            "result": "4",
+            "sessionId": items[-1]["sessionId"],
+            "requestId": single.headers["x-request-id"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "reason"),
+    [
+        ({}, "/query", "CREDENTIAL_MISSING"),
+        ({"authorization": "Bearer wrong"}, "/query", "CREDENTIAL_INVALID"),
+        ({}, "/query?key=a-key-for-tests", "CREDENTIAL_INVALID"),
+        ({"x-pointsman-passport": "forged"}, "/query", "CREDENTIAL_MISSING"),
+    ],
+)
+async def test_who_is_not_let_in_is_told_why_in_json(open_front, headers, path, reason):
+    async with open_front() as front:
+        answer = await front.http.post(path, headers=headers, json={"query": "hi"})
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["code"] == 16
+    assert answer.json()["details"][0]["reason"] == reason
+
+
+async def test_who_is_not_let_in_is_told_why_over_grpc(open_front):
+    async with open_front() as front:
+        stub = router_service_pb2_grpc.RouterServiceStub(front.channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Query(router_service_pb2.QueryRequest(query="hi"))
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    failure = Failure.from_rpc_error(refused.value, "edge")
+    assert failure.reason == errors_pb2.ERROR_REASON_CREDENTIAL_MISSING
+    assert failure.message == refused.value.details()
+
+
+async def test_who_is_not_let_in_is_told_why_over_grpc_web(open_front):
+    async with open_front() as front:
+        answer = await front.http.post(
+            "/pointsman.router.v1.RouterService/Query",
+            headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+            content=b"\0\0\0\0\0",
+        )
+    assert answer.headers["grpc-status"] == "16"
+    assert answer.headers["grpc-status-details-bin"]
+
+
+async def test_a_failed_turn_is_a_typed_error_over_json(open_front):
+    async with open_front(TURN_FAILED) as front:
+        query = await front.http.post("/query", headers=front.key, json={"query": "hi"})
+        run = await front.http.post("/claude-code", headers=front.key, json={"prompt": "hi", "stream": False})
+    for answer in (query, run):
+        assert answer.status_code == 400
+        assert answer.json()["details"][0]["reason"] == "MAX_TURNS_REACHED"
+
+
+async def test_health_needs_no_key(open_front):
+    async with open_front() as front:
+        health = (await front.http.get("/healthz")).json()
+    assert {entry["service"] for entry in health["services"]} == {"router", "session", "runner", "llm-proxy"}
