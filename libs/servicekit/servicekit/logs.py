@@ -26,21 +26,27 @@ _SECRET_TEXT: Final = re.compile(r"Bearer\s+\S+|\bsk-[\w-]{8,}|\beyJ[\w-]{5,}\.[
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Replace secrets: the values of keys that look like one, at any depth, and texts in the form of one."""
-    return {key: _clean(key, value) for key, value in event.items()}
+    return {key: without_secrets(key, value) for key, value in event.items()}
 
 
-def _clean(key: str, value: Any) -> Any:
+def looks_secret(name: str) -> bool:
+    """Whether the value under this name is probably a secret: `api_key` is, `key_id` is not."""
+    return bool(_SECRET.search(name)) and not _HARMLESS.search(name)
+
+
+def without_secrets(key: str, value: Any) -> Any:
+    """Return a copy of the value under this name, with every secret in it replaced."""
     # A number under such a name counts something: `input_tokens`.
     if isinstance(value, (bool, int, float)) or not value:
         return value
-    if _SECRET.search(key) and not _HARMLESS.search(key):
+    if looks_secret(key):
         return REDACTED
     if isinstance(value, str):
         return _SECRET_TEXT.sub(REDACTED, value)
     if isinstance(value, dict):
-        return {inner: _clean(str(inner), item) for inner, item in value.items()}
+        return {inner: without_secrets(str(inner), item) for inner, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_clean("", item) for item in value]
+        return [without_secrets("", item) for item in value]
     return value
 
 

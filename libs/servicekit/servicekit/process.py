@@ -19,6 +19,7 @@ from servicekit.drain import Drain
 from servicekit.metrics import metrics_endpoint
 
 _EXIT_CONFIG = 2
+_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 def run_service(
@@ -30,11 +31,9 @@ def run_service(
 
     Exits with 2, and a line on stderr for each variable that is wrong or address that cannot be had.
     """
-    # gRPC's handlers at fork are for programs that fork and go on; ours start other programs, and a child
-    # was seen to die in them. Read when gRPC starts, so a variable from outside wins.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         config = load(config_class, os.environ)
+        _without_fork_support()
         logs.configure(service, config.log_level)
         with metrics_endpoint(config.metrics_address):
             uvloop.run(_run(config, app))
@@ -42,6 +41,18 @@ def run_service(
         sys.stderr.write(f"{error}\n")
         sys.exit(_EXIT_CONFIG)
     sys.exit(0)
+
+
+def _without_fork_support() -> None:
+    """Start this process anew without gRPC's fork handlers, unless the environment has decided on them.
+
+    They are for programs that fork and go on; ours start other programs, and a child was seen to die in
+    them. gRPC reads the variable when it is imported, which is before any code of ours runs. Whoever starts
+    services saves the second start by setting it.
+    """
+    if _FORK_SUPPORT not in os.environ:
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, arguments, {**os.environ, _FORK_SUPPORT: "0"})  # noqa: S606 - ourselves
 
 
 async def _run(config: Config, app: Callable[[Config, Drain], AbstractAsyncContextManager[Any]]) -> None:

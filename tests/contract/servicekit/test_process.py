@@ -46,6 +46,10 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
     return process.returncode, errors.decode()
 
 
+def environ_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
 def environ(kit: Any, **more: str) -> dict[str, str]:
     keys = {
         "POINTSMAN_PASSPORT_KEYS": str(kit.keys.jwks),
@@ -62,6 +66,7 @@ async def test_a_service_serves_until_sigterm_and_exits_with_0(kit: Any) -> None
             stub = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            assert "GRPC_ENABLE_FORK_SUPPORT=0" in environ_of(process.pid)
             process.send_signal(signal.SIGTERM)
             code, errors = await ended(process)
     finally:
