@@ -1,0 +1,35 @@
+"""When a process that died is started again, and when no more."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+_FIRST_SECONDS: Final = 0.1
+_LONGEST_SECONDS: Final = 10.0
+# One that served this long was well; what it dies of then is something new.
+_WELL_SECONDS: Final = 3.0
+# About twenty seconds of trying: enough for a port or a database to come back.
+_TRIES: Final = 8
+
+
+class Backoff:
+    """Counts failures in a row of one process."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def died(self, served_seconds: float) -> float | None:
+        """Return the seconds to wait before the next start, or None when it is time to give up.
+
+        `served_seconds` is how long it had been healthy, 0 when it never was. The wait doubles from 0.1 to 10
+        seconds, each a random part between a half and the whole, so that processes that died together do not
+        come back together.
+        """
+        if served_seconds >= _WELL_SECONDS:
+            self._failures = 0
+        self._failures += 1
+        if self._failures > _TRIES:
+            return None
+        longest: float = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2 ** (self._failures - 1))
+        return longest * random.uniform(0.5, 1)  # noqa: S311 - spread, not secrecy

@@ -1,0 +1,46 @@
+"""Which variables each process gets. Nothing is inherited that is not on its list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+# Every Python program's own surroundings. `POINTSMAN_*` is our configuration and holds no secret.
+_COMMON: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR", "POINTSMAN_*")
+_NETWORK: Final = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+# As LiteLLM names them: a provider's key, its address, and the clouds' own families.
+_PROVIDERS: Final = (
+    *("CLAUDE_CODE_OAUTH_TOKEN", "*_API_KEY", "*_API_BASE", "*_BASE_URL", "*_API_VERSION"),
+    *("AWS_*", "AZURE_*", "GOOGLE_*", "VERTEXAI_*", "HUGGINGFACE_*", "WATSONX_*", "DATABRICKS_*"),
+)
+ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
+    "router": (*_COMMON, "API_KEY"),
+    "session": (*_COMMON, "DATABASE_URL"),
+    "runner": (*_COMMON, "SANDBOX", "DOCKER_HOST", "MAX_INSTANCES", "SLEEP_AFTER", "INSTANCE_TYPE"),
+    "llm-proxy": (*_COMMON, *_NETWORK, *_PROVIDERS, "MODEL", "DATABASE_URL"),
+    "edge": ("PATH", "TZ"),
+}
+"""Names of variables by process; `*` stands for any text."""
+
+_REFERENCE: Final = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
+
+
+def environment(service: str, environ: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
+    """Return what `service` gets of `environ`: what its list allows, and the names in `also`."""
+    allowed = (*ALLOWED[service], *also)
+    return {
+        name: value
+        for name, value in environ.items()
+        if any(fnmatchcase(name, pattern) for pattern in allowed)
+    }
+
+
+def referenced_variables(llm_config: Path) -> set[str]:
+    """Return the names that a LiteLLM configuration reads as `os.environ/NAME`. None for a missing file."""
+    return set(_REFERENCE.findall(llm_config.read_text())) if llm_config.is_file() else set()

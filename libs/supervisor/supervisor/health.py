@@ -1,0 +1,28 @@
+"""Whether a service answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from servicekit.channels import service_channel
+
+_POLL_SECONDS = 0.05
+_ANSWER_SECONDS = 2.0
+
+
+async def healthy(address: str) -> None:
+    """Ask until the server at `address` says SERVING, then return. The caller sets the deadline."""
+    async with service_channel(address, signer=None) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_ANSWER_SECONDS)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.aio.AioRpcError:
+                # Not there yet, or an answer from something on its way down; ask again.
+                pass
+            await asyncio.sleep(_POLL_SECONDS)

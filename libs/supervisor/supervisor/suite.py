@@ -1,0 +1,91 @@
+"""All processes of an installation, from the first start to the last stop."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from supervisor.keeper import Keeper, Service
+from supervisor.log_file import Console, LogFile
+from supervisor.orphans import end_all, end_orphans
+
+# Services drain within ten seconds by themselves; the rest is for a busy machine.
+_GRACE_SECONDS: Final = 15.0
+_EDGE_GRACE_SECONDS: Final = 3.0
+_SWEEP_SECONDS: Final = 2.0
+
+
+class Suite:
+    """Starts the services and the edge, keeps them running, and stops them in order."""
+
+    def __init__(self, services: Sequence[Service], edge: Service, admin_port: int, logs: Path) -> None:
+        """`services` are stopped in their order, after the edge let nobody in any more."""
+        self._starting = asyncio.Lock()
+        self._logs = [LogFile(logs / f"{service.name}.log") for service in (*services, edge)]
+        keepers = [
+            Keeper(service, log, Console(service.name, log.path), self._starting)
+            for service, log in zip((*services, edge), self._logs, strict=True)
+        ]
+        self._services, self._edge = keepers[:-1], keepers[-1]
+        self._admin_port = admin_port
+
+    @property
+    def _keepers(self) -> list[Keeper]:
+        return [*self._services, self._edge]
+
+    async def ready(self) -> None:
+        """Return when every service has answered."""
+        for keeper in self._keepers:
+            await keeper.ready.wait()
+
+    async def keep(self) -> None:
+        """Keep everything running until cancelled. Raises Refusal as soon as a service is given up on."""
+        tasks = [asyncio.create_task(keeper.keep()) for keeper in self._keepers]
+        tasks.append(asyncio.create_task(self._sweep()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        """End what services left behind when they died."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            async with self._starting:
+                end_orphans({keeper.pid for keeper in self._keepers if keeper.pid is not None})
+
+    async def stop(self) -> None:
+        """Stop everything in order: the edge closes its door, the services drain, and the edge goes last.
+
+        So that the last words of a stream that a service ends still reach the client.
+        """
+        await asyncio.to_thread(self._close_the_door)
+        for keeper in self._services:
+            await keeper.stop(_GRACE_SECONDS)
+        await self._edge.stop(_EDGE_GRACE_SECONDS)
+
+    def _close_the_door(self) -> None:
+        url = f"http://127.0.0.1:{self._admin_port}/drain_listeners"
+        # An edge that does not answer lets nobody in.
+        with suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=2).close()
+
+    def kill(self) -> None:
+        """End everything now."""
+        for keeper in self._keepers:
+            keeper.kill()
+
+    def close(self) -> None:
+        """End what is left over, and close the logs. After `stop`."""
+        end_all()
+        for log in self._logs:
+            log.close()
