@@ -11,6 +11,8 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 from servicekit.passport import INTERNAL_SCOPE, Passport
 
+ADMIN_SCOPE: Final = "admin"
+
 
 class Access(Enum):
     """Who may call a service."""
@@ -19,6 +21,8 @@ class Access(Enum):
     """Anybody, without a passport."""
     PUBLIC = "public"
     """Anybody with a valid passport."""
+    ADMIN = "admin"
+    """An operator: a valid passport with the scope `admin`."""
     INTERNAL = "internal"
     """Our own services: a valid passport with the scope `internal`."""
 
@@ -37,6 +41,8 @@ ACCESS: Final[Mapping[str, Access]] = {
     "pointsman.system.v1.DiagnosticsService": Access.INTERNAL,
     # Probes and tools that have no credential.
     "pointsman.system.v1.SystemService/GetHealth": Access.OPEN,
+    # Shows paths and settings of the whole installation.
+    "pointsman.system.v1.SystemService/GetDebug": Access.ADMIN,
     "grpc.health.v1.Health": Access.OPEN,
     "grpc.reflection.v1alpha.ServerReflection": Access.OPEN,
     # The edge asks here before there is a passport.
@@ -56,6 +62,14 @@ def check_scope(access: Access | None, passport: Passport, method: str) -> None:
         return
     if access is Access.INTERNAL and INTERNAL_SCOPE in passport.scopes:
         return
+    if access is Access.ADMIN and passport.scopes & {ADMIN_SCOPE, INTERNAL_SCOPE}:
+        return
+    if access is Access.ADMIN:
+        raise Failure(
+            errors_pb2.ERROR_REASON_SCOPE_MISSING,
+            f"{method} is only for operators; use a credential with the scope {ADMIN_SCOPE}.",
+            required=ADMIN_SCOPE,
+        )
     raise Failure(
         errors_pb2.ERROR_REASON_SCOPE_MISSING,
         f"{method} is only for Pointsman's own services.",

@@ -12,13 +12,15 @@ IDEMPOTENT: Final[Mapping[str, Sequence[str]]] = {
         "GetSession",
         "ListSessions",
         "ListTurns",
+        "GetTurn",
         "ListEvents",
         "WatchEvents",
     ),
     "pointsman.session.v1.WorkspaceService": ("ListFiles", "ReadFile", "DiffWorkspace", "ListSnapshots"),
     "pointsman.llm.v1.ModelService": ("ListModels", "GetUsage"),
-    "pointsman.llm.v1.LlmService": ("CountTokens",),
-    "pointsman.runner.v1.RunnerService": ("ListSandboxes",),
+    "pointsman.llm.v1.LlmService": ("CountTokens", "ResolveModel"),
+    "pointsman.runner.v1.RunnerService": ("ListSandboxes", "ListFiles", "ReadFile", "DiffWorkspace"),
+    "pointsman.session.v1.TranscriptService": ("LoadEntries", "ListTranscripts"),
 }
 """Methods that change nothing. A stream is tried again only while nothing of it has arrived."""
 
