@@ -65,6 +65,11 @@ class RouterServiceStub:
                 request_serializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.RunAgentRequest.SerializeToString,
                 response_deserializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.RunAgentResponse.FromString,
                 _registered_method=True)
+        self.GetQuota = channel.unary_unary(
+                '/pointsman.router.v1.RouterService/GetQuota',
+                request_serializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.GetQuotaRequest.SerializeToString,
+                response_deserializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
         self.SendMessage = channel.unary_unary(
                 '/pointsman.router.v1.RouterService/SendMessage',
                 request_serializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.SendMessageRequest.SerializeToString,
@@ -126,6 +131,14 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQuota(self, request, context):
+        """What the caller may ask for in a minute and at once, and how much of that
+        is used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SendMessage(self, request, context):
         """Say something to the account's conversation and wait until it is
         processed; the answer is in the session.
@@ -166,6 +179,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.RunAgent,
                     request_deserializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.RunAgentRequest.FromString,
                     response_serializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.RunAgentResponse.SerializeToString,
+            ),
+            'GetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuota,
+                    request_deserializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.GetQuotaRequest.FromString,
+                    response_serializer=pointsman_dot_router_dot_v1_dot_router__service__pb2.GetQuotaResponse.SerializeToString,
             ),
             'SendMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.SendMessage,
@@ -336,6 +354,33 @@ class RouterService:
             '/pointsman.router.v1.RouterService/RunAgent',
             pointsman_dot_router_dot_v1_dot_router__service__pb2.RunAgentRequest.SerializeToString,
             pointsman_dot_router_dot_v1_dot_router__service__pb2.RunAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.router.v1.RouterService/GetQuota',
+            pointsman_dot_router_dot_v1_dot_router__service__pb2.GetQuotaRequest.SerializeToString,
+            pointsman_dot_router_dot_v1_dot_router__service__pb2.GetQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

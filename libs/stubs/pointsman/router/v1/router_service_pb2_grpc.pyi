@@ -59,6 +59,10 @@ class RouterServiceStub:
     own, removed afterwards unless `keep` is set or `session_id` names a
     session.
     """
+    GetQuota: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.GetQuotaRequest, _router_service_pb2.GetQuotaResponse]
+    """What the caller may ask for in a minute and at once, and how much of that
+    is used.
+    """
     SendMessage: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.SendMessageRequest, _router_service_pb2.SendMessageResponse]
     """Say something to the account's conversation and wait until it is
     processed; the answer is in the session.
@@ -94,6 +98,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Run an agent without a session: a temporary sandbox with a workspace of its
     own, removed afterwards unless `keep` is set or `session_id` names a
     session.
+    """
+    GetQuota: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GetQuotaRequest, _router_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
+    """What the caller may ask for in a minute and at once, and how much of that
+    is used.
     """
     SendMessage: _aio.UnaryUnaryMultiCallable[_router_service_pb2.SendMessageRequest, _router_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Say something to the account's conversation and wait until it is
@@ -163,6 +171,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Run an agent without a session: a temporary sandbox with a workspace of its
         own, removed afterwards unless `keep` is set or `session_id` names a
         session.
+        """
+
+    @_abc_1.abstractmethod
+    def GetQuota(
+        self,
+        request: _router_service_pb2.GetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.GetQuotaResponse, _abc.Awaitable[_router_service_pb2.GetQuotaResponse]]:
+        """What the caller may ask for in a minute and at once, and how much of that
+        is used.
         """
 
     @_abc_1.abstractmethod
