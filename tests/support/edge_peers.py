@@ -55,7 +55,7 @@ class Gate(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
         headers = dict(request.attributes.request.http.headers)
         self._seen.asked.append(headers)
         if KEY in (headers.get("authorization", "").removeprefix("Bearer "), headers.get("x-api-key")):
-            passport = Passport("acme", None, "tester", frozenset())
+            passport = Passport("acme", None, "tester", frozenset({"admin"}))
             return external_auth_pb2.CheckResponse(
                 status=status_pb2.Status(code=0),
                 ok_response=external_auth_pb2.OkHttpResponse(

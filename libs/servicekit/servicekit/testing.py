@@ -61,7 +61,7 @@ def passport_metadata(
     tenant: str = "acme",
     account: str | None = None,
     principal: str = "tester",
-    scopes: Iterable[str] = (),
+    scopes: Iterable[str] = ("admin",),
     ttl: timedelta = timedelta(seconds=60),
     request_id: str = "test-request",
 ) -> CallMetadata:

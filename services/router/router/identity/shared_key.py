@@ -28,7 +28,7 @@ class SharedKey:
             tenant=TENANT,
             account=None,
             principal=f"key:{self._id}",
-            scopes=frozenset({"admin"}),
+            scopes=frozenset({"owner"}),
             credential=self._id,
         )
 
