@@ -8,7 +8,7 @@ from typing import Final
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 10.0
 # One that served this long was well; what it dies of then is something new.
-_WELL_SECONDS: Final = 3.0
+_WELL_SECONDS: Final = 1.0
 # About twenty seconds of trying: enough for a port or a database to come back.
 _TRIES: Final = 8
 

@@ -107,6 +107,7 @@ class Keeper:
     async def stop(self, grace: float) -> None:
         """End the service for good; it has `grace` seconds to end by itself."""
         self._stopping.set()
+        self._console.silence()
         async with self._starting:
             process = self._process
         if process is not None:

@@ -72,6 +72,11 @@ class Console:
         self._clock = clock
         self._since = 0.0
         self._count = 0
+        self._silent = False
+
+    def silence(self) -> None:
+        """Show nothing more: what a process says while it is being stopped is in the log only."""
+        self._silent = True
 
     def say(self, text: str) -> None:
         """Show what the supervisor itself has to say about the process."""
@@ -80,7 +85,7 @@ class Console:
     def look_at(self, line: bytes) -> None:
         """Show the line if it tells of trouble. Lines are JSON objects; any other text is not looked at."""
         trouble = _trouble(line)
-        if trouble is None:
+        if trouble is None or self._silent:
             return
         now = self._clock()
         if now - self._since > _WINDOW_SECONDS:

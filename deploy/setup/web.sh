@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds the web client into web/dist where npm is there; Pointsman runs without it, too.
+# Does nothing when nothing has changed since the last time.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+[ -f web/package.json ] || exit 0
+stamp=web/dist/.made-from
+wanted=$(cd web && find . -path ./node_modules -prune -o -path ./dist -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1)
+[ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
+
+if ! command -v npm >/dev/null; then
+    echo "setup: the web client is left out: npm is missing. Install Node.js 20.19 or newer and run: make web" >&2
+    exit 0
+fi
+echo "setup: building the web client" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if (cd web && npm ci --no-audit --no-fund && npm run build) >"$log" 2>&1; then
+    echo "$wanted" > "$stamp"
+else
+    tail -n 20 "$log" >&2
+    echo "setup: the web client is left out: its build failed, see above. Everything else works; try again with: make web" >&2
+fi

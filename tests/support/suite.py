@@ -1,0 +1,168 @@
+"""The whole of Pointsman as `make run` starts it, for tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Five programs start beside each other, one of them a slow importer, on a machine that may be busy.
+READY_SECONDS = 120
+STOP_SECONDS = 90
+# What a process must have to run at all; nothing of a developer's own keys reaches the suite.
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
+
+
+@dataclass
+class Suite:
+    """A running installation."""
+
+    port: int
+    data_dir: Path
+    process: subprocess.Popen[str]
+    """The supervisor."""
+    key: str = ""
+    lines: list[str] = field(default_factory=list)
+    """What the supervisor printed so far."""
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def url(self) -> str:
+        """Where the edge listens."""
+        return f"http://localhost:{self.port}"
+
+    def wait_for_line(self, start: str, timeout: float = READY_SECONDS) -> str:
+        """Return the first line that starts so; AssertionError with what was printed when none comes."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                for line in self.lines:
+                    if line.startswith(start):
+                        return line
+                left = deadline - time.monotonic()
+                if left <= 0 or (self.process.poll() is not None and self.lines and self.lines[-1] == "\0"):
+                    raise AssertionError(f"no line {start!r} in:\n" + "\n".join(self.lines))
+                self._changed.wait(min(left, 1.0))
+
+    def read(self) -> None:
+        """Collect what the supervisor prints until it ends."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self.lines.append("\0")
+            self._changed.notify_all()
+
+    def pid(self, service: str) -> int:
+        """Return the id of the process of `router`, `session`, `runner`, `llm-proxy` or `edge`."""
+        for pid in children(self.process.pid):
+            command = _command_line(pid)
+            if service == "edge" and command and command[0].endswith("/envoy"):
+                return pid
+            if command[-2:] == ["-m", service.replace("-", "_")]:
+                return pid
+        raise LookupError(f"no process of {service}")
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ask the supervisor to stop, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of a process's children."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in path.read_text().split()]
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the ids of all processes below one."""
+    below = set(children(pid))
+    for child in list(below):
+        try:
+            below |= descendants(child)
+        except OSError:
+            continue
+    return below
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return [part.decode() for part in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def free_port() -> int:
+    """Return a port for the edge that nobody has now, outside what outgoing connections get."""
+    for port in range(32_001 + os.getpid() % 500, 32_768):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+@contextmanager
+def data_directory() -> Iterator[Path]:
+    """Make a directory that the sandboxes' own user can reach, as pytest's are not."""
+    path = Path(tempfile.mkdtemp(prefix="pointsman-"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def start(data_dir: Path, environ: Mapping[str, str], port: int | None = None) -> Suite:
+    """Start the supervisor with this environment and nothing else; do not wait for it."""
+    chosen = port or free_port()
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor"],
+        # A directory without a `.env`: a developer's own must not change what is tested.
+        cwd=data_dir,
+        env={**kept, "PORT": str(chosen), "POINTSMAN_DATA_DIR": str(data_dir / "data"), **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    suite = Suite(port=chosen, data_dir=data_dir / "data", process=process)
+    threading.Thread(target=suite.read, daemon=True).start()
+    return suite
+
+
+@contextmanager
+def running(environ: Mapping[str, str] | None = None) -> Iterator[Suite]:
+    """Run the whole suite in a directory of its own, ready for calls; stop it and remove everything after."""
+    with data_directory() as directory:
+        suite = start(directory, environ or {})
+        try:
+            suite.wait_for_line("Ready on ")
+            suite.key = suite.wait_for_line("API key").split()[2]
+            yield suite
+        finally:
+            try:
+                suite.stop()
+            except subprocess.TimeoutExpired:
+                suite.process.kill()
+                raise
