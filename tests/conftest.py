@@ -11,7 +11,7 @@ from support.suite import Suite, running
 
 @pytest.fixture(scope="session")
 def suite() -> Iterator[Suite]:
-    """The whole of Pointsman, without any credential, once for all tests. Do not harm it: see `make_suite`."""
+    """The whole of Pointsman without any credential, once for all tests. To harm one, `make_suite`."""
     with running() as started:
         yield started
 

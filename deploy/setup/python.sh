@@ -25,8 +25,8 @@ wanted=$(cat requirements.lock "${packages[@]/%//pyproject.toml}" "$0" | sha256s
 stamp=.venv/.made-from
 [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
-exec 9> .venv.lock
-flock 9 # two at once would build one environment together
+exec 9< requirements.lock
+flock 9 # two at once would make one environment together
 [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
 if ! .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

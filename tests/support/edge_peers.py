@@ -1,10 +1,11 @@
-"""What stands behind the edge in its own tests: small services on real sockets that tell what reached them."""
+"""What stands behind the edge in its own tests: small services that tell what reached them."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER, Passport, PassportSigner
 from servicekit.serving import Servicer
 from servicekit.status import DETAILS_HEADER
-from servicekit.testing import Keys, serve, test_keys
+from servicekit.testing import serve, test_keys
 
 KEY = "the-key-of-the-edge-tests"
 TOKENS = 3
@@ -39,6 +40,8 @@ class Seen:
     """Of each call to a service, in order."""
     asked: list[dict[str, str]] = field(default_factory=list)
     """Headers of each question to the authorization service."""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the test: a turn with the prompt `wait` waits for it after its first event."""
     internal_calls: int = 0
     """Calls that reached a service which is not public."""
 
@@ -100,6 +103,8 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
         for number in range(TOKENS):
             delta = event_pb2.TextDelta(text=f"{request.prompt} {number}")
             yield router_service_pb2.RunTurnResponse(event=event_pb2.Event(text_delta=delta))
+            if request.prompt == "wait":
+                await self._seen.go_on.wait()
         finished = turn_pb2.TurnFinished(result="done")
         yield router_service_pb2.RunTurnResponse(event=event_pb2.Event(sequence=1, turn_finished=finished))
 
@@ -162,7 +167,8 @@ class Peers:
     llm_proxy: str
     llm_proxy_http: str
     seen: Seen
-    keys: Keys
+    stop: Callable[[str], Awaitable[None]]
+    """Ends `router`, `session` or `llm_proxy`."""
 
 
 @asynccontextmanager
@@ -171,11 +177,17 @@ async def peers(directory: Path) -> AsyncIterator[Peers]:
     keys, seen = test_keys(directory), Seen()
     signer = keys.signer("router")
     async with AsyncExitStack() as stack:
+        running: dict[str, AsyncExitStack] = {}
 
-        async def started(*servicers: Servicer) -> str:
-            return (await stack.enter_async_context(serve(*servicers, keys=keys))).server.address
+        async def started(name: str, *servicers: Servicer) -> str:
+            running[name] = await stack.enter_async_context(AsyncExitStack())
+            return (await running[name].enter_async_context(serve(*servicers, keys=keys))).server.address
+
+        async def stop(name: str) -> None:
+            await running[name].aclose()
 
         router = await started(
+            "router",
             _servicer(external_auth_pb2_grpc.add_AuthorizationServicer_to_server, Gate(signer, seen),
                       external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"]),
             _servicer(router_service_pb2_grpc.add_RouterServiceServicer_to_server, Router(seen),
@@ -184,17 +196,19 @@ async def peers(directory: Path) -> AsyncIterator[Peers]:
                       system_service_pb2.DESCRIPTOR.services_by_name["SystemService"]),
         )  # fmt: skip
         session = await started(
+            "session",
             _servicer(session_service_pb2_grpc.add_SessionServiceServicer_to_server, Sessions(),
                       session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]),
         )  # fmt: skip
         llm_proxy = await started(
+            "llm_proxy",
             _servicer(model_service_pb2_grpc.add_ModelServiceServicer_to_server, Models(),
                       model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]),
             _servicer(llm_service_pb2_grpc.add_LlmServiceServicer_to_server, Internal(seen),
                       llm_service_pb2.DESCRIPTOR.services_by_name["LlmService"]),
         )  # fmt: skip
         http = await stack.enter_async_context(_messages_api())
-        yield Peers(router, session, llm_proxy, http, seen, keys)
+        yield Peers(router, session, llm_proxy, http, seen, stop)
 
 
 def _servicer(add: Any, instance: Any, descriptor: Any) -> Servicer:

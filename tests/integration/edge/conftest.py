@@ -45,7 +45,13 @@ async def envoy(edge: Edge, directory: Path) -> AsyncIterator[Path]:
     configuration.write_text(render((DEPLOY / "envoy.yaml").read_text(), edge))
     log = directory / "envoy.log"
     with log.open("wb") as output:
-        command = [*envoy_command(binary, configuration), "--concurrency", "1", "--file-flush-interval-msec", "50"]
+        command = [
+            *envoy_command(binary, configuration),
+            "--concurrency",
+            "1",
+            "--file-flush-interval-msec",
+            "50",
+        ]
         process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
         try:
             yield log
@@ -75,7 +81,9 @@ async def edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
         async with (
             envoy(configured, tmp_path) as log,
             httpx.AsyncClient(base_url=base, trust_env=False, timeout=10) as http,
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel,
+            grpc.aio.insecure_channel(
+                f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+            ) as channel,
         ):
 
             async def ready() -> bool:
