@@ -1,0 +1,1 @@
+"""The runner: sandboxes of one machine, and the turns in them."""

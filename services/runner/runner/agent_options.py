@@ -1,0 +1,189 @@
+"""From a turn's options to those of the agent SDK, and to the command line of Claude Code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from claude_agent_sdk import AgentDefinition, ClaudeAgentOptions
+from google.protobuf import json_format
+from pointsman.session.v1 import turn_pb2
+
+from runner.sandboxes.protocol import CLI, HOME
+
+DEFAULT_MAX_TURNS: Final = 10
+PermissionModeName = Literal["default", "acceptEdits", "plan", "bypassPermissions"]
+
+_MODES: Final[Mapping[turn_pb2.PermissionMode.ValueType, PermissionModeName]] = {
+    turn_pb2.PERMISSION_MODE_DEFAULT: "default",
+    turn_pb2.PERMISSION_MODE_ACCEPT_EDITS: "acceptEdits",
+    turn_pb2.PERMISSION_MODE_PLAN: "plan",
+    turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS: "bypassPermissions",
+}
+_EFFORTS: Final[Mapping[turn_pb2.Effort.ValueType, Literal["low", "medium", "high", "max"]]] = {
+    turn_pb2.EFFORT_LOW: "low",
+    turn_pb2.EFFORT_MEDIUM: "medium",
+    turn_pb2.EFFORT_HIGH: "high",
+    turn_pb2.EFFORT_MAX: "max",
+}
+# Every call that the agent makes beside the conversation asks for one of these.
+_MODEL_VARIABLES: Final = (
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+)
+
+
+@dataclass(frozen=True)
+class BootOptions:
+    """What is fixed when the agent's process starts; another value needs another process.
+
+    Model and permission mode are not here: a running agent changes them between turns.
+    """
+
+    max_turns: int = DEFAULT_MAX_TURNS
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    system_prompt: str = ""
+    append_system_prompt: str = ""
+    output_schema: str = ""
+    partial_messages: bool = True
+    effort: int = 0
+    max_thinking_tokens: int | None = None
+    agents: str = ""
+    mcp_servers: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: turn_pb2.TurnOptions) -> BootOptions:
+        """Read a turn's options; what is unset gets its default."""
+        agents = {name: _agent(agent) for name, agent in sorted(options.agents.items())}
+        schema = json_format.MessageToDict(options.output_schema)
+        return cls(
+            max_turns=options.max_turns or DEFAULT_MAX_TURNS,
+            allowed_tools=tuple(options.allowed_tools),
+            disallowed_tools=tuple(options.disallowed_tools),
+            system_prompt=options.system_prompt,
+            append_system_prompt=options.append_system_prompt,
+            output_schema=json.dumps(schema, sort_keys=True) if schema else "",
+            partial_messages=not options.HasField("include_partial_messages")
+            or options.include_partial_messages,
+            effort=options.effort,
+            max_thinking_tokens=options.max_thinking_tokens
+            if options.HasField("max_thinking_tokens")
+            else None,
+            agents=json.dumps(agents, sort_keys=True) if agents else "",
+            mcp_servers=tuple(sorted(options.mcp_servers)),
+        )
+
+
+def permission_mode(options: turn_pb2.TurnOptions) -> PermissionModeName:
+    """Return the SDK's name of the turn's mode."""
+    return _MODES.get(options.permission_mode, "acceptEdits")
+
+
+def sdk_options(
+    boot: BootOptions, *, mode: PermissionModeName, mcp_servers: Mapping[str, Any]
+) -> ClaudeAgentOptions:
+    """Return the SDK's options. Session id, hooks, permissions and transcript are the caller's to add."""
+    return ClaudeAgentOptions(
+        # Nothing that lies in a workspace configures the agent.
+        setting_sources=[],
+        strict_mcp_config=True,
+        mcp_servers={name: mcp_servers[name] for name in boot.mcp_servers},
+        system_prompt=boot.system_prompt or _preset(boot.append_system_prompt),
+        max_turns=boot.max_turns,
+        permission_mode=mode,
+        allowed_tools=list(boot.allowed_tools),
+        disallowed_tools=list(boot.disallowed_tools),
+        include_partial_messages=boot.partial_messages,
+        effort=_EFFORTS.get(turn_pb2.Effort.ValueType(boot.effort)),
+        max_thinking_tokens=boot.max_thinking_tokens,
+        output_format={"type": "json_schema", "schema": json.loads(boot.output_schema)}
+        if boot.output_schema
+        else None,
+        agents={name: AgentDefinition(**agent) for name, agent in json.loads(boot.agents or "{}").items()},
+        cli_path=CLI,
+    )
+
+
+def environment(model: str) -> dict[str, str]:
+    """Return all of the agent's environment. There is no secret in it: the relay adds the token."""
+    models = dict.fromkeys(_MODEL_VARIABLES, model)
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": HOME,
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+        "ANTHROPIC_BASE_URL": "http://localhost",
+        "ANTHROPIC_UNIX_SOCKET": "/run/agent/llm.sock",
+        # The CLI wants one to be there; it is nobody's.
+        "ANTHROPIC_AUTH_TOKEN": "none",
+        **models,
+        "CLAUDE_CONFIG_DIR": f"{HOME}/.claude",
+        "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+        # A turn ends with its answer: nothing goes on behind it.
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        "CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": "1",
+        # llm-proxy retries, before the first byte; this is for the way to it.
+        "CLAUDE_CODE_MAX_RETRIES": "2",
+        "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "200000",
+        "DISABLE_AUTOUPDATER": "1",
+    }
+
+
+def command_line(options: ClaudeAgentOptions, model: str, *, session_id: str, resume: bool) -> list[str]:
+    """Return the command that starts Claude Code with these options. Agents and hooks go over stdin."""
+    command = [CLI, "--output-format", "stream-json", "--verbose", "--input-format", "stream-json"]
+    command += [f"--resume={session_id}"] if resume else [f"--session-id={session_id}"]
+    command += ["--model", model, "--setting-sources=", "--session-mirror", "--strict-mcp-config"]
+    command += ["--permission-prompt-tool", "stdio", "--permission-mode", str(options.permission_mode)]
+    command += _prompt_flags(options)
+    if options.mcp_servers:
+        command += ["--mcp-config", json.dumps({"mcpServers": options.mcp_servers})]
+    command += ["--max-turns", str(options.max_turns)]
+    if options.allowed_tools:
+        command += ["--allowedTools", ",".join(options.allowed_tools)]
+    if options.disallowed_tools:
+        command += ["--disallowedTools", ",".join(options.disallowed_tools)]
+    if options.include_partial_messages:
+        command += ["--include-partial-messages"]
+    if options.effort:
+        command += ["--effort", options.effort]
+    if options.max_thinking_tokens is not None:
+        command += ["--max-thinking-tokens", str(options.max_thinking_tokens)]
+    if options.output_format:
+        command += ["--json-schema", json.dumps(options.output_format["schema"])]
+    return command
+
+
+def _prompt_flags(options: ClaudeAgentOptions) -> list[str]:
+    prompt = options.system_prompt
+    if isinstance(prompt, str):
+        return ["--system-prompt", prompt]
+    if prompt and prompt["type"] == "preset" and "append" in prompt:
+        return ["--append-system-prompt", prompt["append"]]
+    return []
+
+
+def _preset(append: str) -> Any:
+    preset = {"type": "preset", "preset": "claude_code"}
+    return {**preset, "append": append} if append else preset
+
+
+def _agent(agent: turn_pb2.AgentDefinition) -> dict[str, Any]:
+    definition: dict[str, Any] = {"description": agent.description, "prompt": agent.prompt}
+    if agent.tools:
+        definition["tools"] = list(agent.tools)
+    if agent.model:
+        definition["model"] = agent.model
+    return definition

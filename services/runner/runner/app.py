@@ -1,0 +1,92 @@
+"""The runner, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import claude_agent_sdk
+from pointsman.llm.v1 import llm_service_pb2_grpc
+from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
+from pointsman.session.v1 import transcript_service_pb2_grpc
+from servicekit.channels import service_channel
+from servicekit.passport import PassportSigner, PassportVerifier
+from servicekit.serving import Drain, RunningServer, Servicer, serving
+
+from runner.config import RunnerConfig
+from runner.lifecycle import Lifecycle, Policy
+from runner.sandbox import SandboxMaker
+from runner.sandboxes.choose import choose_engine
+from runner.servicer import RunnerServicer
+from runner.tokens import SessionTokens
+from runner.turn_runner import TurnRunner
+from runner.turns import Turns
+from runner.workspace.place import Workspaces
+
+CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+
+
+@asynccontextmanager
+async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer]:
+    """Serve until left; on the way out running turns have the server's grace to end, then are broken off."""
+    signer = PassportSigner.from_directory(config.passport_key, "runner")
+    state = config.data_dir.absolute() / "runner"
+    engine = await choose_engine(config.sandbox, state, CLI)
+    workspaces = Workspaces(state / "workspaces", engine.new_owner)
+    async with (
+        service_channel(config.llm_proxy_address, signer=None) as llm_proxy,
+        service_channel(config.session_address, signer=None) as session,
+        # Each sandbox has limits of its own; together they may be many.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as http,
+    ):
+        maker = SandboxMaker(
+            engine=engine,
+            folder=state / "sandboxes",
+            limits=config.limits,
+            upstream=f"http://{config.llm_proxy_http_address}",
+            http=http,
+            mcp_servers={},
+        )
+        lifecycle = Lifecycle(maker, workspaces, _policy(config))
+        turns = Turns()
+        tokens = SessionTokens(llm_service_pb2_grpc.LlmServiceStub(llm_proxy))
+        transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(session)
+        runner = TurnRunner(lifecycle, turns, tokens, transcripts, signer)
+        tending = asyncio.create_task(lifecycle.tend(), name="lifecycle")
+        servicer = Servicer(
+            add=runner_service_pb2_grpc.add_RunnerServiceServicer_to_server,
+            instance=RunnerServicer(
+                turns=turns,
+                runner=runner,
+                lifecycle=lifecycle,
+                workspaces=workspaces,
+                drain=drain,
+                implementation=engine.name,
+            ),
+            descriptor=runner_service_pb2.DESCRIPTOR.services_by_name["RunnerService"],
+        )
+        try:
+            async with serving(
+                service="runner",
+                address=config.address,
+                servicers=[servicer],
+                verifier=PassportVerifier.from_file(config.passport_keys),
+                drain=drain,
+            ) as server:
+                yield server
+        finally:
+            tending.cancel()
+            await turns.close()
+            await lifecycle.close()
+
+
+def _policy(config: RunnerConfig) -> Policy:
+    return Policy(
+        max_instances=config.max_instances,
+        pause_after=config.pause_after.total_seconds(),
+        sleep_after=config.sleep_after.total_seconds(),
+        wait=config.sandbox_wait.total_seconds(),
+    )

@@ -1,0 +1,226 @@
+"""The life of sandboxes: made when wanted, kept warm, frozen when idle, put to rest when idle for long.
+
+Ended sandboxes cost disk only: the workspace stays, and the transcript is in the session service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
+
+from runner.agent_options import PermissionModeName
+from runner.keyed_locks import KeyedLocks
+from runner.names import SessionRef
+from runner.sandbox import Boot, Sandbox, SandboxMaker
+from runner.transcript import TranscriptStore
+from runner.workspace.place import Workspaces
+
+_TEND_SECONDS: Final = 1.0
+
+_log = structlog.get_logger("runner.lifecycle")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How many sandboxes, and how long they stay. Seconds."""
+
+    max_instances: int
+    pause_after: float
+    sleep_after: float
+    wait: float
+    """For a free place, when all are busy."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a turn needs of its sandbox."""
+
+    session: SessionRef
+    boot: Boot
+    mode: PermissionModeName
+    store: TranscriptStore
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sandbox for a turn, and how it came to be ready."""
+
+    sandbox: Sandbox
+    state: event_pb2.SandboxState.ValueType
+    """READY for the first time, RESUMED from paused or hibernated, IDLE when it was warm."""
+    seconds: float
+    pooled: bool = False
+
+
+class Lifecycle:
+    """All sandboxes of this runner. A session has one at most."""
+
+    def __init__(self, maker: SandboxMaker, workspaces: Workspaces, policy: Policy) -> None:
+        self._maker = maker
+        self._workspaces = workspaces
+        self._policy = policy
+        self._live: dict[SessionRef, Sandbox] = {}
+        self._locks: KeyedLocks[SessionRef] = KeyedLocks()
+        self._places = 0
+        self._freed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def sandboxes(self) -> list[Sandbox]:
+        """Return those that are alive."""
+        return list(self._live.values())
+
+    async def claim(self, wish: Wish, starting: Callable[[], None]) -> Claim:
+        """Return the session's sandbox, ready and RUNNING; `release` gives it back.
+
+        `starting` is called when one has to be made first. Raises Failure SANDBOXES_BUSY when no place comes
+        free in time, SANDBOX_START_FAILED.
+        """
+        began = time.monotonic()
+        async with self._locks.hold(wish.session):
+            sandbox = self._live.get(wish.session)
+            if sandbox is not None and (
+                sandbox.agent.ended.is_set() or sandbox.boot.options != wish.boot.options
+            ):
+                await self._end(sandbox)
+                sandbox = None
+            state: event_pb2.SandboxState.ValueType = event_pb2.SANDBOX_STATE_IDLE
+            if sandbox is None:
+                starting()
+                sandbox, state = await self._make(wish)
+            elif sandbox.state == event_pb2.SANDBOX_STATE_PAUSED:
+                await sandbox.wake()
+                state = event_pb2.SANDBOX_STATE_RESUMED
+            sandbox.state = event_pb2.SANDBOX_STATE_RUNNING
+            return Claim(sandbox, state, time.monotonic() - began)
+
+    async def release(self, sandbox: Sandbox) -> None:
+        """Give a claimed sandbox back; one that is gone is cleared away."""
+        sandbox.running_turn = ""
+        sandbox.last_used = time.monotonic()
+        if sandbox.agent.ended.is_set():
+            await self._end(sandbox)
+        else:
+            sandbox.state = event_pb2.SANDBOX_STATE_IDLE
+            async with self._freed:
+                self._freed.notify()
+
+    def prepare(self, wish: Wish) -> None:
+        """Begin to make the session's sandbox, if it has none. Failing is for the turn to notice."""
+        task = asyncio.create_task(self._prepare(wish), name=f"prepare {wish.session.session_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _prepare(self, wish: Wish) -> None:
+        try:
+            async with self._locks.hold(wish.session):
+                if wish.session not in self._live:
+                    await self._make(wish)
+        except Failure as failure:
+            _log.warning("prepare_failed", session=wish.session.name, reason=failure.reason_name)
+
+    async def hibernate(self, session: SessionRef) -> bool:
+        """End the session's process and keep the rest; False when there was none. TURN_RUNNING."""
+        async with self._locks.hold(session):
+            sandbox = self._live.get(session)
+            if sandbox is None:
+                return False
+            if not sandbox.idle:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_TURN_RUNNING,
+                    f"{sandbox.running_turn} is running in this session; cancel it or wait for its end.",
+                    turn=sandbox.running_turn,
+                )
+            await self._end(sandbox)
+            return True
+
+    async def tend(self) -> None:
+        """Freeze and put to rest what is idle, for ever."""
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            now = time.monotonic()
+            for sandbox in self.sandboxes():
+                idle = now - sandbox.last_used
+                if sandbox.session is None or not sandbox.idle:
+                    continue
+                if sandbox.agent.ended.is_set() or idle > self._policy.sleep_after:
+                    with contextlib.suppress(Failure):
+                        await self.hibernate(sandbox.session)
+                elif idle > self._policy.pause_after and sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
+                    await self._pause(sandbox, sandbox.session)
+
+    async def _pause(self, sandbox: Sandbox, session: SessionRef) -> None:
+        async with self._locks.hold(session):
+            if sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
+                await sandbox.pause()
+
+    async def close(self) -> None:
+        """End all."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._end(sandbox) for sandbox in self.sandboxes()), return_exceptions=True)
+
+    async def _make(self, wish: Wish) -> tuple[Sandbox, event_pb2.SandboxState.ValueType]:
+        await self._take_place()
+        try:
+            transcript = await wish.store.lines()
+            workspace = await self._workspaces.ensure(wish.session)
+            sandbox = await self._maker.boot(
+                session=wish.session,
+                workspace=workspace,
+                boot=wish.boot,
+                mode=wish.mode,
+                store=wish.store,
+                transcript=transcript,
+            )
+        except BaseException:
+            await self._give_place()
+            raise
+        self._live[wish.session] = sandbox
+        resumed = event_pb2.SANDBOX_STATE_RESUMED if transcript else event_pb2.SANDBOX_STATE_READY
+        return sandbox, resumed
+
+    async def _end(self, sandbox: Sandbox) -> None:
+        if sandbox.session is not None and self._live.get(sandbox.session) is sandbox:
+            del self._live[sandbox.session]
+            try:
+                await sandbox.end()
+            finally:
+                await self._give_place()
+
+    async def _take_place(self) -> None:
+        """Wait until there is room for one more, putting the longest idle one to rest."""
+        try:
+            async with asyncio.timeout(self._policy.wait):
+                while self._places >= self._policy.max_instances and not await self._evict():
+                    async with self._freed:
+                        await self._freed.wait()
+        except TimeoutError:
+            raise Failure(
+                errors_pb2.ERROR_REASON_SANDBOXES_BUSY,
+                f"All {self._policy.max_instances} sandboxes were busy for {self._policy.wait:g} seconds; "
+                "try again later.",
+            ) from None
+        self._places += 1
+
+    async def _give_place(self) -> None:
+        self._places -= 1
+        async with self._freed:
+            self._freed.notify()
+
+    async def _evict(self) -> bool:
+        """Put the longest idle sandbox to rest; return whether there was one."""
+        idle = sorted((each for each in self.sandboxes() if each.idle), key=lambda each: each.last_used)
+        for sandbox in idle:
+            if sandbox.session is not None and not self._locks.held(sandbox.session):
+                return await self.hibernate(sandbox.session)
+        return False

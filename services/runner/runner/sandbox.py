@@ -1,0 +1,172 @@
+"""A booted sandbox with its agent and its relay: made together, ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, cast
+
+import aiohttp
+from claude_agent_sdk import SessionStore
+from pointsman.session.v1 import event_pb2
+
+from runner.agent import Agent
+from runner.agent_options import BootOptions, PermissionModeName, command_line, environment, sdk_options
+from runner.names import SessionRef
+from runner.relay import Relay
+from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, Limits, SandboxEngine, SandboxSpec
+from runner.transcript import PROJECT, TranscriptStore
+
+# Copies the transcript into the home, which is a tmpfs that only the sandbox itself can write.
+_SEEDED: Final = (
+    f'mkdir -p "$CLAUDE_CONFIG_DIR" && cp -r {AGENT_DIR}/{SEED_NAME}/. "$CLAUDE_CONFIG_DIR/" && exec "$@"'
+)
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What an agent is booted with. Two wishes with the same boot can share a booted one."""
+
+    options: BootOptions
+    model: str
+
+
+@dataclass
+class Sandbox:
+    """A sandbox that is alive. `session` is None while it waits in the pool."""
+
+    sandbox_id: str
+    session: SessionRef | None
+    boot: Boot
+    workspace: Path
+    folder: Path
+    agent: Agent
+    relay: Relay
+    state: event_pb2.SandboxState.ValueType
+    create_time: datetime
+    last_used: float
+    running_turn: str = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a turn, frozen or not."""
+        return self.state in (event_pb2.SANDBOX_STATE_IDLE, event_pb2.SANDBOX_STATE_PAUSED)
+
+    async def pause(self) -> None:
+        """Freeze it."""
+        await self.agent.process.pause()
+        self.state = event_pb2.SANDBOX_STATE_PAUSED
+
+    async def wake(self) -> None:
+        """Let it go on, if it was frozen."""
+        if self.state == event_pb2.SANDBOX_STATE_PAUSED:
+            await self.agent.process.resume()
+            self.state = event_pb2.SANDBOX_STATE_IDLE
+
+    async def end(self) -> None:
+        """End it and remove all of it but the workspace."""
+        try:
+            await self.wake()
+            await self.agent.close()
+        finally:
+            await self.relay.close()
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+
+class SandboxMaker:
+    """Boots sandboxes. `folder` is where each gets a folder of its own."""
+
+    def __init__(
+        self,
+        *,
+        engine: SandboxEngine,
+        folder: Path,
+        limits: Limits,
+        upstream: str,
+        http: aiohttp.ClientSession,
+        mcp_servers: dict[str, Any],
+    ) -> None:
+        self.engine = engine
+        self._folder = folder
+        self._limits = limits
+        self._upstream = upstream
+        self._http = http
+        self._mcp_servers = mcp_servers
+
+    async def boot(
+        self,
+        *,
+        session: SessionRef | None,
+        workspace: Path,
+        boot: Boot,
+        mode: PermissionModeName,
+        store: TranscriptStore,
+        transcript: list[bytes],
+    ) -> Sandbox:
+        """Boot an agent on a workspace, with a transcript to resume from or none.
+
+        Raises Failure SANDBOX_START_FAILED. Nothing is left behind when it fails or is cancelled.
+        """
+        sandbox_id = uuid.uuid4().hex
+        folder = self._folder / sandbox_id
+        spec = SandboxSpec(sandbox_id, workspace, folder, self._limits)
+        relay = Relay(spec.agent_dir, os.stat(workspace).st_uid, self._upstream, self._http)  # noqa: PTH116
+        try:
+            agent_id = session.session_id if session else str(uuid.uuid4())
+            await asyncio.to_thread(_write_seed, spec.agent_dir, agent_id, transcript)
+            await relay.open()
+            agent = await self._start_agent(spec, boot, mode, store, agent_id, resume=bool(transcript))
+        except BaseException:
+            await relay.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return Sandbox(
+            sandbox_id=sandbox_id,
+            session=session,
+            boot=boot,
+            workspace=workspace,
+            folder=folder,
+            agent=agent,
+            relay=relay,
+            state=event_pb2.SANDBOX_STATE_IDLE,
+            create_time=datetime.now(UTC),
+            last_used=time.monotonic(),
+        )
+
+    async def _start_agent(
+        self,
+        spec: SandboxSpec,
+        boot: Boot,
+        mode: PermissionModeName,
+        store: TranscriptStore,
+        agent_id: str,
+        *,
+        resume: bool,
+    ) -> Agent:
+        variables = environment(boot.model)
+        options = replace(
+            sdk_options(boot.options, mode=mode, mcp_servers=self._mcp_servers),
+            session_store=cast(SessionStore, store),
+            # Where the transcript lies inside; the SDK tells by it which line belongs to which.
+            env={"CLAUDE_CONFIG_DIR": variables["CLAUDE_CONFIG_DIR"]},
+        )
+        command = command_line(options, boot.model, session_id=agent_id, resume=resume)
+        if resume:
+            command = ["sh", "-c", _SEEDED, "sh", *command]
+        process = await self.engine.launch(spec, command, variables)
+        return await Agent.start(process, options, boot.model)
+
+
+def _write_seed(agent_dir: Path, agent_id: str, transcript: list[bytes]) -> None:
+    agent_dir.mkdir(parents=True)
+    if transcript:
+        project = agent_dir / SEED_NAME / "projects" / PROJECT
+        project.mkdir(parents=True)
+        with (project / f"{agent_id}.jsonl").open("wb") as file:
+            file.writelines(line + b"\n" for line in transcript)

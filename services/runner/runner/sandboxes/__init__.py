@@ -1,0 +1,1 @@
+"""Sandboxes: one protocol, and the implementations that keep it."""

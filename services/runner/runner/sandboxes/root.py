@@ -1,0 +1,31 @@
+"""The files of a sandbox's root that are made for it, so that none of the host's own has to be shown."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+_FILES: Final = {
+    "passwd": "agent:x:1000:1000:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "group": "agent:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+# Needed to run programs at all, and the same on every machine of a distribution.
+_COPIED: Final = ("ld.so.cache", "ld.so.conf", "mime.types", "os-release", "debian_version")
+BOUND: Final = ("alternatives", "ssl/certs")
+"""Folders of the host's /etc that programs in /usr point into, shown read-only."""
+
+
+def write_etc(folder: Path) -> None:
+    """Fill `folder` with what will be /etc. Existing files are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in _FILES.items():
+        (folder / name).write_text(text)
+    for name in _COPIED:
+        source = Path("/etc") / name
+        if source.is_file():
+            shutil.copyfile(source, folder / name)
+    for name in BOUND:
+        (folder / name).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,110 @@
+"""The file calls of RunnerService."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.errors.v1 import errors_pb2
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import workspace_service_pb2 as ws
+from servicekit.context import current_passport, log_fields
+from servicekit.errors import Failure
+
+from runner.bounded import clean
+from runner.names import SessionRef
+from runner.workspace import files
+from runner.workspace.place import Workspaces
+
+_PIECE_BYTES: Final = 256 * 1024
+_KINDS: Final = {
+    "file": ws.FILE_TYPE_FILE,
+    "directory": ws.FILE_TYPE_DIRECTORY,
+    "other": ws.FILE_TYPE_OTHER,
+}
+
+Context = Any
+
+
+class FilesServicer:
+    """Reads and writes workspaces. A session that has no workspace here yet has an empty one."""
+
+    def __init__(self, workspaces: Workspaces) -> None:
+        self._workspaces = workspaces
+
+    def _named(self, name: str) -> SessionRef:
+        log_fields(session=name)
+        return SessionRef.parse(current_passport().tenant, name)
+
+    async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:
+        """See runner_service.proto."""
+        asked = request.request
+        root = await self._workspaces.ensure(self._named(asked.session))
+        size = asked.page_size or 200
+        after = _path_of(asked.page_token)
+        # One more than asked for tells whether there is a next page.
+        found = await asyncio.to_thread(
+            files.list_files, root, asked.path, recursive=asked.recursive, after=after, limit=size + 1
+        )
+        token = _token_of(found[size - 1].path) if len(found) > size else ""
+        response = ws.ListFilesResponse(files=[_info(entry) for entry in found[:size]], next_page_token=token)
+        return pb.ListFilesResponse(response=response)
+
+    async def ReadFile(
+        self, request: pb.ReadFileRequest, context: Context
+    ) -> AsyncIterator[pb.ReadFileResponse]:
+        """See runner_service.proto."""
+        asked = request.request
+        root = await self._workspaces.ensure(self._named(asked.session))
+        descriptor, entry = await asyncio.to_thread(files.open_file, root, asked.path)
+        try:
+            offset, left = asked.offset, asked.limit or max(entry.size, 0)
+            info: ws.FileInfo | None = _info(entry)
+            while info is not None or left > 0:
+                piece = await asyncio.to_thread(os.pread, descriptor, min(_PIECE_BYTES, left), offset)
+                if info is None and not piece:
+                    return
+                yield pb.ReadFileResponse(response=ws.ReadFileResponse(file=info, data=piece))
+                info, offset, left = None, offset + len(piece), left - len(piece)
+        finally:
+            os.close(descriptor)
+
+    async def WriteFile(self, request: pb.WriteFileRequest, context: Context) -> pb.WriteFileResponse:
+        """See runner_service.proto."""
+        asked = request.request
+        root = await self._workspaces.ensure(self._named(asked.session))
+        entry = await asyncio.to_thread(files.write_file, root, asked.path, asked.data)
+        return pb.WriteFileResponse(response=ws.WriteFileResponse(file=_info(entry)))
+
+    async def DeleteFile(self, request: pb.DeleteFileRequest, context: Context) -> pb.DeleteFileResponse:
+        """See runner_service.proto."""
+        asked = request.request
+        root = await self._workspaces.ensure(self._named(asked.session))
+        await asyncio.to_thread(files.delete_file, root, asked.path)
+        return pb.DeleteFileResponse()
+
+
+def _info(entry: files.Entry) -> ws.FileInfo:
+    modified = Timestamp()
+    modified.FromMicroseconds(int(entry.modified * 1e6))
+    path = clean(os.fsencode(entry.path).decode(errors="replace"))
+    return ws.FileInfo(path=path, type=_KINDS[entry.kind], size_bytes=entry.size, update_time=modified)
+
+
+def _token_of(path: str) -> str:
+    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
+
+
+def _path_of(token: str) -> str:
+    try:
+        return os.fsdecode(base64.b64decode(token, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        raise Failure(
+            errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID,
+            "page_token is not one that this listing gave out; leave it out to begin again.",
+        ) from None

@@ -1,0 +1,160 @@
+"""The SDK's transport over a sandbox's streams. Everything that comes out of them is untrusted.
+
+A message is one line of JSON. What a hostile program can do with lines is bounded here: their length, how
+deep they nest, how many bytes come in all, how many requests wait for our answer, and how much of our time
+reading them takes from other sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from claude_agent_sdk import ProcessError, Transport
+
+from runner.sandboxes.protocol import MIB, SandboxProcess
+
+_CHUNK: Final = 256 * 1024
+# What the CLI takes to read a line it asked for; a stopped one must not stop us.
+_WRITE_SECONDS: Final = 30.0
+# A parse that took longer is paid back by as long a pause, so that one session has half of a core at most.
+_LONG_PARSE_SECONDS: Final = 0.005
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """Bounds on what one sandbox may send."""
+
+    line_bytes: int = 24 * MIB
+    """An edit of a large file comes with the original in it; images come as base64."""
+    turn_bytes: int = 512 * MIB
+    """Of all lines of a turn."""
+    open_requests: int = 64
+    """Hook and permission calls that wait for an answer. The CLI asks for a few at once."""
+    depth: int = 200
+    """Nesting of objects and lists. The deepest tool input seen had 12."""
+
+
+class ProtocolBroken(Exception):  # noqa: N818 - what happened, not a kind of error
+    """The sandbox sent something that is not the agent's protocol."""
+
+
+class OutputLimitReached(Exception):  # noqa: N818
+    """The sandbox sent more than a turn may."""
+
+
+class SandboxTransport(Transport):
+    """Speaks newline-separated JSON with the command in a sandbox."""
+
+    def __init__(self, process: SandboxProcess, limits: StreamLimits | None = None) -> None:
+        self._process = process
+        self._limits = limits or StreamLimits()
+        self._ready = False
+        self._received = 0
+        self._open_requests: set[str] = set()
+        self._write_lock = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """The sandbox runs already."""
+        self._ready = True
+
+    def is_ready(self) -> bool:
+        """Whether messages can be written."""
+        return self._ready
+
+    def begin_turn(self) -> None:
+        """Count a new turn's bytes from 0."""
+        self._received = 0
+
+    async def write(self, data: str) -> None:
+        """Write one line. TimeoutError when the sandbox does not take it."""
+        self._answered(data)
+        async with self._write_lock, asyncio.timeout(_WRITE_SECONDS):
+            self._process.stdin.write(data.encode())
+            await self._process.stdin.drain()
+
+    async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield messages until the sandbox ends; ProcessError when it ended with another code than 0."""
+        pending = bytearray()
+        while chunk := await self._process.stdout.read(_CHUNK):
+            self._received += len(chunk)
+            if self._received > self._limits.turn_bytes:
+                raise OutputLimitReached
+            start = len(pending)
+            pending += chunk
+            while (end := pending.find(b"\n", start)) >= 0:
+                line, start = bytes(pending[:end]), 0
+                del pending[: end + 1]
+                message = await self._parsed(line)
+                if message is not None:
+                    yield message
+            if len(pending) > self._limits.line_bytes:
+                raise ProtocolBroken(f"a line is longer than {self._limits.line_bytes} bytes")
+        code = await self._process.wait()
+        if code != 0:
+            raise ProcessError("the agent's process ended", exit_code=code)
+
+    async def end_input(self) -> None:
+        """Tell the command that nothing more comes."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._process.stdin.write_eof()
+
+    async def close(self) -> None:
+        """End the sandbox, with all that runs in it."""
+        self._ready = False
+        await self._process.kill()
+
+    async def _parsed(self, line: bytes) -> dict[str, Any] | None:
+        """Return the message; None for a line that has none, as some builds print diagnostics."""
+        if len(line) > self._limits.line_bytes:
+            raise ProtocolBroken(f"a line is longer than {self._limits.line_bytes} bytes")
+        if not line.startswith(b"{"):
+            return None
+        began = time.perf_counter()
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolBroken("a line is not JSON") from error
+        if not isinstance(message, dict) or _deeper(message, self._limits.depth):
+            raise ProtocolBroken("a message nests too deep")
+        self._asked(message)
+        took = time.perf_counter() - began
+        if took > _LONG_PARSE_SECONDS:
+            await asyncio.sleep(took)
+        return message
+
+    def _asked(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "control_cancel_request":
+            self._open_requests.discard(str(message.get("request_id")))
+        if message.get("type") != "control_request":
+            return
+        if not isinstance(message.get("request_id"), str) or not isinstance(message.get("request"), dict):
+            raise ProtocolBroken("a control request has no id or no body")
+        self._open_requests.add(message["request_id"])
+        if len(self._open_requests) > self._limits.open_requests:
+            raise ProtocolBroken(f"more than {self._limits.open_requests} requests wait for an answer")
+
+    def _answered(self, data: str) -> None:
+        if data.startswith('{"type": "control_response"'):
+            answer = json.loads(data)["response"]
+            self._open_requests.discard(str(answer.get("request_id")))
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    """Return whether objects and lists nest deeper than `limit`, without recursion of our own."""
+    level: list[Any] = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True

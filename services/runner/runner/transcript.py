@@ -1,0 +1,124 @@
+"""The agent's transcript, kept by the session service: an SDK session store over gRPC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc.aio
+from claude_agent_sdk import SessionKey, SessionStoreEntry
+from claude_agent_sdk.types import SessionListSubkeysKey
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import transcript_service_pb2 as pb
+from pointsman.session.v1 import transcript_service_pb2_grpc as rpc
+from servicekit.channels import CallMetadata
+from servicekit.errors import Failure
+
+PROJECT: Final = "-workspace"
+"""The SDK's project key of /workspace; all sandboxes have it, so the session is bound in the key instead."""
+_APPEND_SECONDS: Final = 10.0
+_LOAD_SECONDS: Final = 30.0
+# A call holds 4 MiB at most; entries with images are the large ones.
+_BATCH_BYTES: Final = 2 * 1024 * 1024
+_BATCH_ENTRIES: Final = 1000
+_ENTRY_BYTES: Final = 3 * 1024 * 1024
+
+
+class TranscriptStore:
+    """Reads and writes one session's transcript. Its transcript id is always the session's own.
+
+    The agent's process may have been booted before it got its session, with an id of its own: entries are
+    kept, and given back, under the session's. `metadata` makes the metadata of a call; `epoch` says which
+    epoch the running turn has, 0 when none runs.
+    """
+
+    def __init__(
+        self,
+        stub: rpc.TranscriptServiceAsyncStub,
+        session_id: str,
+        metadata: Callable[[], CallMetadata],
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._stub = stub
+        self._session_id = session_id
+        self._metadata = metadata
+        self._epoch = epoch
+
+    async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
+        """Add entries, in order. The SDK tries three times, then gives the batch up."""
+        for batch in _batches([self._entry(entry) for entry in entries]):
+            request = pb.AppendEntriesRequest(
+                key=self._key(key.get("subpath", "")), entries=batch, epoch=self._epoch()
+            )
+            await _typed(
+                self._stub.AppendEntries(request, timeout=_APPEND_SECONDS, metadata=self._metadata())
+            )
+
+    async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
+        """Return all entries, None when there are none."""
+        lines = await self.lines(key.get("subpath", ""))
+        return [json.loads(line) for line in lines] or None
+
+    async def lines(self, subpath: str = "") -> list[bytes]:
+        """Return a transcript's lines as they were written."""
+        request = pb.LoadEntriesRequest(key=self._key(subpath))
+        try:
+            call = self._stub.LoadEntries(request, timeout=_LOAD_SECONDS, metadata=self._metadata())
+            return [entry.json async for piece in call for entry in piece.entries]
+        except grpc.aio.AioRpcError as error:
+            raise Failure.from_rpc_error(error, service="session") from error
+
+    async def list_subkeys(self, key: SessionListSubkeysKey) -> list[str]:
+        """Return the subpaths of sub-agents' transcripts."""
+        request = pb.ListTranscriptsRequest(session=f"sessions/{self._session_id}", project=PROJECT)
+        answer = await _typed(
+            self._stub.ListTranscripts(request, timeout=_LOAD_SECONDS, metadata=self._metadata())
+        )
+        return [transcript.key.subpath for transcript in answer.transcripts if transcript.key.subpath]
+
+    async def delete(self, key: SessionKey) -> None:
+        """Delete a transcript; without a subpath, with all below it."""
+        request = pb.DeleteTranscriptRequest(key=self._key(key.get("subpath", "")))
+        await _typed(self._stub.DeleteTranscript(request, timeout=_APPEND_SECONDS, metadata=self._metadata()))
+
+    def _key(self, subpath: str) -> pb.TranscriptKey:
+        return pb.TranscriptKey(
+            session=f"sessions/{self._session_id}",
+            project=PROJECT,
+            transcript_id=self._session_id,
+            subpath=subpath,
+        )
+
+    def _entry(self, entry: SessionStoreEntry) -> pb.TranscriptEntry:
+        own: dict[str, Any] = dict(entry)
+        if "sessionId" in own:
+            own["sessionId"] = self._session_id
+        raw = json.dumps(own, separators=(",", ":")).encode()
+        if len(raw) > _ENTRY_BYTES:
+            raise Failure(
+                errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+                f"A line of the transcript has {len(raw)} bytes; at most {_ENTRY_BYTES} are kept.",
+                limit=str(_ENTRY_BYTES),
+            )
+        uuid = own.get("uuid")
+        return pb.TranscriptEntry(uuid=uuid if isinstance(uuid, str) else "", json=raw)
+
+
+def _batches(entries: list[pb.TranscriptEntry]) -> list[list[pb.TranscriptEntry]]:
+    batches: list[list[pb.TranscriptEntry]] = []
+    size = _BATCH_BYTES
+    for entry in entries:
+        if size + len(entry.json) > _BATCH_BYTES or len(batches[-1]) == _BATCH_ENTRIES:
+            batches.append([])
+            size = 0
+        batches[-1].append(entry)
+        size += len(entry.json)
+    return batches
+
+
+async def _typed(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise Failure.from_rpc_error(error, service="session") from error

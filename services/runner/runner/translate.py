@@ -1,0 +1,168 @@
+"""From the agent SDK's messages to events: a pure function of a message and a little state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from claude_agent_sdk import (
+    AssistantMessage,
+    StreamEvent,
+    SystemMessage,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+)
+from google.protobuf.duration_pb2 import Duration
+from pointsman.session.v1 import event_pb2
+
+from runner.bounded import bounded_struct, bounded_text, clean
+
+RESULT_BYTES: Final = 64 * 1024
+"""Of a tool's result, and of any one string of a tool's input."""
+# A block is text of one model call; the longest outputs are 128k tokens.
+_BLOCK_BYTES: Final = 2 * 1024 * 1024
+
+
+@dataclass
+class TranslateState:
+    """What of earlier messages of the turn is needed to understand the next."""
+
+    model: str = ""
+    tool_ran: bool = False
+    open_message: dict[str, str] = field(default_factory=dict)
+    """The message being streamed, by the tool call of the sub-agent that streams it, '' for the agent."""
+    blocks: dict[str, int] = field(default_factory=dict)
+    """Blocks of each message that were finished."""
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Characters of each open block that were sent."""
+    tools: dict[str, str] = field(default_factory=dict)
+    """Names of the tools that were called, by the call's id."""
+
+
+def translate(message: object, state: TranslateState) -> list[event_pb2.Event]:
+    """Return what a message says, in order; nothing for messages that say nothing to a client.
+
+    The turn's end is not told here: see `outcome.py`. Never raises, whatever a message holds.
+    """
+    parent = clean(getattr(message, "parent_tool_use_id", None))
+    if isinstance(message, StreamEvent):
+        events = list(_stream(message.event, parent, state))
+    elif isinstance(message, AssistantMessage):
+        events = list(_assistant(message, state))
+    elif isinstance(message, UserMessage):
+        events = list(_user(message, state))
+    elif isinstance(message, SystemMessage) and message.subtype == "api_retry":
+        events = [_retry(message.data)]
+    else:
+        return []
+    for event in events:
+        event.parent_tool_use_id = parent
+    return events
+
+
+def _stream(raw: Any, parent: str, state: TranslateState) -> Iterator[event_pb2.Event]:
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    if kind == "message_start" and isinstance(raw.get("message"), dict):
+        state.open_message[parent] = clean(raw["message"].get("id"))
+        state.model = clean(raw["message"].get("model")) or state.model
+    delta = raw.get("delta") if kind == "content_block_delta" else None
+    index = raw.get("index") if kind == "content_block_delta" else None
+    if not isinstance(delta, dict) or not isinstance(index, int) or not 0 <= index < 1 << 20:
+        return
+    message_id = state.open_message.get(parent, "")
+    for field_name, make in (("text", _text_delta), ("thinking", _thinking_delta)):
+        piece = clean(delta.get(field_name))
+        if delta.get("type") == f"{field_name}_delta" and piece:
+            offset = state.offsets.get((message_id, index), 0)
+            state.offsets[message_id, index] = offset + len(piece)
+            yield make(piece, message_id, index, offset)
+
+
+def _text_delta(piece: str, message_id: str, block: int, offset: int) -> event_pb2.Event:
+    delta = event_pb2.TextDelta(text=piece, message_id=message_id, block=block, offset=offset)
+    return event_pb2.Event(text_delta=delta)
+
+
+def _thinking_delta(piece: str, message_id: str, block: int, offset: int) -> event_pb2.Event:
+    delta = event_pb2.ThinkingDelta(thinking=piece, message_id=message_id, block=block, offset=offset)
+    return event_pb2.Event(thinking_delta=delta)
+
+
+def _assistant(message: AssistantMessage, state: TranslateState) -> Iterator[event_pb2.Event]:
+    message_id = clean(message.message_id)
+    state.model = clean(message.model) or state.model
+    for block in message.content:
+        index = state.blocks.get(message_id, 0)
+        state.blocks[message_id] = index + 1
+        state.offsets.pop((message_id, index), None)
+        if isinstance(block, ToolUseBlock):
+            yield _tool_use(block, state)
+        elif isinstance(block, TextBlock | ThinkingBlock):
+            text = clean(block.text) if isinstance(block, TextBlock) else ""
+            thinking = clean(block.thinking) if isinstance(block, ThinkingBlock) else ""
+            if text or thinking:
+                said = event_pb2.AssistantMessage(
+                    text=bounded_text(text, _BLOCK_BYTES)[0],
+                    thinking=bounded_text(thinking, _BLOCK_BYTES)[0],
+                    message_id=message_id,
+                    block=index,
+                    model=state.model,
+                )
+                yield event_pb2.Event(assistant_message=said)
+
+
+def _tool_use(block: ToolUseBlock, state: TranslateState) -> event_pb2.Event:
+    use = event_pb2.ToolUse(id=clean(block.id), tool=clean(block.name))
+    use.input.CopyFrom(bounded_struct(block.input, RESULT_BYTES))
+    state.tools[use.id] = use.tool
+    return event_pb2.Event(tool_use=use)
+
+
+def _user(message: UserMessage, state: TranslateState) -> Iterator[event_pb2.Event]:
+    if isinstance(message.content, str):
+        return
+    for block in message.content:
+        if isinstance(block, ToolResultBlock):
+            state.tool_ran = True
+            text, cut = bounded_text(_content_text(block.content), RESULT_BYTES)
+            result = event_pb2.ToolResult(
+                tool_use_id=clean(block.tool_use_id),
+                content=text,
+                is_error=block.is_error is True,
+                truncated=cut,
+            )
+            yield event_pb2.Event(tool_result=result)
+
+
+def _content_text(content: Any) -> str:
+    """Return a tool result's text; what is no text is named, as `[image]`."""
+    if isinstance(content, str):
+        return clean(content)
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "\n".join(clean(part.get("text")) or f"[{clean(part.get('type')) or 'unknown'}]" for part in parts)
+
+
+def _retry(data: Any) -> event_pb2.Event:
+    data = data if isinstance(data, dict) else {}
+    delay = Duration()
+    delay.FromTimedelta(timedelta(milliseconds=_number(data.get("retry_delay_ms"))))
+    retry = event_pb2.ModelRetry(
+        attempt=int(_number(data.get("attempt"))),
+        max_attempts=int(_number(data.get("max_retries"))),
+        delay=delay,
+        status=int(_number(data.get("error_status"))),
+        message=bounded_text(clean(data.get("error")), 1024)[0],
+    )
+    return event_pb2.Event(model_retry=retry)
+
+
+def _number(value: Any) -> float:
+    """Return a number that fits everywhere; 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 31:
+        return 0.0
+    return float(value)

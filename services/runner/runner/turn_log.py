@@ -1,0 +1,106 @@
+"""What a turn has said so far, for everybody who follows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2
+
+KEEP_ALIVE_SECONDS: Final = 15.0
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""Of kept items. A long turn of 100 model calls with large tool results has about 5 MiB."""
+# Of the deltas of blocks that are being written: the longest answers of models have half a megabyte.
+_DELTA_BYTES: Final = 4 * 1024 * 1024
+
+_DELTAS: Final = ("text_delta", "thinking_delta")
+
+
+class LogFull(Exception):  # noqa: N818
+    """The turn has said more than one turn may."""
+
+
+class TurnLog:
+    """Items in order, from index 1 without gaps, and between them the deltas of blocks not yet finished.
+
+    Kept items stay as long as the log. Deltas have index 0 and go when their block's whole text is kept:
+    whoever is behind then gets the block instead, so a slow follower costs nothing.
+    """
+
+    def __init__(self, turn: str) -> None:
+        self._turn = turn
+        self._items: list[pb.RunTurnResponse | None] = []
+        self._open: dict[tuple[str, int], list[int]] = {}
+        self._bytes = 0
+        self._delta_bytes = 0
+        self._changed = asyncio.Event()
+        self.last_index = 0
+        self.finished = False
+
+    def append(self, event: event_pb2.Event) -> None:
+        """Add an event. Raises LogFull; `turn_finished` always fits, and nothing comes after it."""
+        if self.finished:
+            return
+        kind = event.WhichOneof("kind")
+        size = event.ByteSize()
+        if kind in _DELTAS:
+            self._append_delta(event, size)
+            return
+        if self._bytes + size > LOG_BYTES and kind != "turn_finished":
+            raise LogFull
+        self._bytes += size
+        self.last_index += 1
+        if kind == "assistant_message":
+            self._drop_deltas((event.assistant_message.message_id, event.assistant_message.block))
+        self._put(event, self.last_index)
+        self.finished = kind == "turn_finished"
+
+    def _append_delta(self, event: event_pb2.Event, size: int) -> None:
+        delta = event.text_delta if event.HasField("text_delta") else event.thinking_delta
+        self._delta_bytes += size
+        if self._delta_bytes > _DELTA_BYTES:
+            raise LogFull
+        self._open.setdefault((delta.message_id, delta.block), []).append(len(self._items))
+        self._put(event, 0)
+
+    def _put(self, event: event_pb2.Event, index: int) -> None:
+        event.turn = self._turn
+        event.create_time.CopyFrom(_now())
+        self._items.append(pb.RunTurnResponse(index=index, event=event))
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _drop_deltas(self, block: tuple[str, int]) -> None:
+        for position in self._open.pop(block, ()):
+            item = self._items[position]
+            if item is not None:
+                self._delta_bytes -= item.event.ByteSize()
+            self._items[position] = None
+
+    async def follow(self, after_index: int) -> AsyncIterator[pb.RunTurnResponse]:
+        """Yield the items after an index and what comes, to the end; `keep_alive` when it is quiet."""
+        position = 0
+        while True:
+            while position < len(self._items):
+                item = self._items[position]
+                position += 1
+                if item is not None and (item.index == 0 or item.index > after_index):
+                    yield item
+            if self.finished:
+                return
+            changed = self._changed
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                alive = event_pb2.Event(turn=self._turn, keep_alive=event_pb2.KeepAlive(), create_time=_now())
+                yield pb.RunTurnResponse(index=0, event=alive)
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now

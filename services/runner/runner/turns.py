@@ -1,0 +1,181 @@
+"""The turns that run or ran here: each once, by its id, whoever asks how often."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import structlog
+from google.protobuf.struct_pb2 import Struct
+from pointsman.errors.v1 import errors_pb2
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.errors import Failure
+
+from runner.names import SessionRef, TurnRef
+from runner.outcome import Outcome, output_limit
+from runner.turn_log import LogFull, TurnLog
+
+KEPT_SECONDS: Final = 600.0
+"""How long a turn that is over can still be followed: longer than a session service takes to come back."""
+
+_log = structlog.get_logger("runner.turns")
+
+
+class Turn:
+    """One turn under way, and what it has said."""
+
+    def __init__(self, ref: TurnRef, epoch: int) -> None:
+        self.ref = ref
+        self.epoch = epoch
+        self.log = TurnLog(ref.name)
+        self.usage = turn_pb2.Usage()
+        self.tool_ran = False
+        self.cancelled = asyncio.Event()
+        self.overflowed = asyncio.Event()
+        self.began = time.monotonic()
+        self.ended: float | None = None
+
+    def emit(self, event: event_pb2.Event) -> None:
+        """Say something. When it is too much, `overflowed` is set and the rest is dropped."""
+        try:
+            self.log.append(event)
+        except LogFull:
+            self.overflowed.set()
+
+    async def over(self) -> None:
+        """Wait for its end. A turn has a deadline of its own."""
+        async for _ in self.log.follow(self.log.last_index):
+            pass
+
+    def take_over(self, epoch: int) -> None:
+        """Follow a newer epoch: whoever followed an older one has lost the turn."""
+        self.epoch = max(self.epoch, epoch)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Say the last thing."""
+        if self.log.finished:
+            return
+        finished = turn_pb2.TurnFinished(
+            outcome=outcome.state, result=outcome.result, usage=self.usage, tool_ran=self.tool_ran
+        )
+        finished.duration.FromNanoseconds(int((time.monotonic() - self.began) * 1e9))
+        if isinstance(outcome.structured_output, Struct):
+            finished.structured_output.CopyFrom(outcome.structured_output)
+        if outcome.failure is not None:
+            finished.error.CopyFrom(outcome.failure.to_proto())
+        self.log.append(event_pb2.Event(turn_finished=finished))
+        self.ended = time.monotonic()
+
+    async def follow(self, after_index: int, epoch: int) -> AsyncIterator[pb.RunTurnResponse]:
+        """Yield its items. Raises Failure LEASE_LOST when a newer epoch takes the turn over."""
+        async for item in self.log.follow(after_index):
+            if epoch < self.epoch:
+                raise lease_lost(self.epoch)
+            yield item
+
+
+class Turns:
+    """All turns that are here. At most one per session runs."""
+
+    def __init__(self) -> None:
+        self._turns: dict[TurnRef, Turn] = {}
+        self._running: dict[SessionRef, Turn] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def find(self, ref: TurnRef) -> Turn | None:
+        """Return a turn that runs or ran here."""
+        return self._turns.get(ref)
+
+    def running(self, session: SessionRef) -> Turn | None:
+        """Return the turn of a session that runs now."""
+        return self._running.get(session)
+
+    def attach(self, ref: TurnRef, epoch: int) -> Turn:
+        """Return a turn for one who has its lease. TURN_NOT_FOUND, LEASE_LOST."""
+        turn = self._turns.get(ref)
+        if turn is None:
+            raise Failure(
+                errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
+                f"{ref.name} is not on this runner, or ended more than {KEPT_SECONDS:g} seconds ago.",
+            )
+        if epoch < turn.epoch:
+            raise lease_lost(turn.epoch)
+        turn.take_over(epoch)
+        return turn
+
+    def start(self, ref: TurnRef, epoch: int, run: Callable[[Turn], Awaitable[Outcome]]) -> Turn:
+        """Run a turn that is not here yet. It goes on whoever listens. TURN_RUNNING when another one runs."""
+        self._forget()
+        other = self._running.get(ref.session)
+        if other is not None:
+            raise Failure(
+                errors_pb2.ERROR_REASON_TURN_RUNNING,
+                f"{other.ref.name} is running in this session; cancel it or wait for its end.",
+                turn=other.ref.name,
+            )
+        turn = Turn(ref, epoch)
+        self._turns[ref] = self._running[ref.session] = turn
+        task = asyncio.create_task(self._run(turn, run), name=f"turn {ref.turn_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return turn
+
+    async def _run(self, turn: Turn, run: Callable[[Turn], Awaitable[Outcome]]) -> None:
+        outcome = Outcome(failure=_internal())
+        try:
+            outcome = await run(turn)
+        except Failure as failure:
+            outcome = Outcome(failure=failure)
+        except asyncio.CancelledError:
+            outcome = Outcome(failure=interrupted(tool_ran=turn.tool_ran))
+        except Exception:  # noqa: BLE001 - a turn must end with an outcome, also for a fault of ours
+            _log.exception("turn_failed", turn=turn.ref.name)
+        finally:
+            if turn.overflowed.is_set():
+                outcome = Outcome(result=outcome.result, failure=output_limit())
+            del self._running[turn.ref.session]
+            turn.finish(outcome)
+
+    async def close(self) -> None:
+        """Break all turns off; each ends INTERRUPTED."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        over = [
+            ref
+            for ref, turn in self._turns.items()
+            if turn.ended is not None and now - turn.ended > KEPT_SECONDS
+        ]
+        for ref in over:
+            del self._turns[ref]
+
+
+def lease_lost(epoch: int) -> Failure:
+    """Return the failure of one whose lease on a turn is older than another's."""
+    return Failure(
+        errors_pb2.ERROR_REASON_LEASE_LOST,
+        f"Another replica has the lease on this turn, with epoch {epoch}.",
+        epoch=str(epoch),
+    )
+
+
+def interrupted(*, tool_ran: bool) -> Failure:
+    """Return the failure of a turn that was cut off by the end of its runner."""
+    return Failure(
+        errors_pb2.ERROR_REASON_TURN_INTERRUPTED,
+        "The turn was cut off because its runner stopped. It is not run again by itself.",
+        tool_ran="true" if tool_ran else "false",
+    )
+
+
+def _internal() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_INTERNAL,
+        "The runner failed in this turn; its log has it under the turn's name.",
+    )

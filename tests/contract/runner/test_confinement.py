@@ -1,0 +1,69 @@
+"""What an agent finds when it looks around: nothing, and no way out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.runner_house import new_id
+from support.scripted_anthropic import Reply
+
+PROBE = Path(__file__).with_name("probe.py").read_text()
+
+
+def written(content: str) -> Reply:
+    return Reply.tool("Write", {"file_path": "/workspace/probe.py", "content": content})
+
+
+async def probed(house: Any, hidden: list[str]) -> dict[str, Any]:
+    session = new_id()
+    house.model.script = [
+        written(PROBE),
+        Reply.tool("Bash", {"command": f"python3 probe.py {' '.join(hidden)}", "description": "Look"}),
+        Reply.text("Looked."),
+    ]
+    result = await house.run(session, "Look around")
+    said = result.of("tool_result")[-1]
+    assert not said.is_error, said.content
+    return dict(json.loads(await house.read(session, "probe.json")))
+
+
+async def test_a_sandbox_has_no_network_no_host_no_power_and_no_key(
+    open_runner: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    canary = "sk-canary-5f1d0c"
+    monkeypatch.setenv("ANTHROPIC_API_KEY", canary)
+    monkeypatch.setenv("GROQ_API_KEY", canary)
+    secret = tmp_path / "host-secret"
+    secret.write_text(canary)
+    async with open_runner() as house:
+        found = await probed(house, [str(secret), str(tmp_path), "/root", "/work", os.environ["HOME"]])
+        assert found["uid"] == 1000
+        assert found["capabilities"] == 0
+        assert found["no_new_privileges"] == 1
+        assert found["interfaces"] == ["lo"]
+        assert found["reached"] == []
+        assert found["seen"] == []
+        assert found["written"] == []
+        assert found["processes_of_others"] == []
+        # The model's script must not find it by asking for it: the needle is put together inside.
+        assert found["canary_hits"] == []
+        for token in house.tokens.tokens:
+            assert token not in json.dumps(found)
+        assert found["forbidden_that_worked"] == []
+
+
+async def test_the_socket_leads_to_the_messages_api_and_nowhere_else(open_runner: Callable[..., Any]) -> None:
+    async with open_runner() as house:
+        found = await probed(house, [])
+        assert found["relay"] == {
+            "GET /v1/models": 200,
+            "GET /metrics": 404,
+            "POST /v1/complete": 404,
+            "GET /v1/messages": 404,
+            "GET /v1/messages/../../etc/passwd": 404,
+        }

@@ -1,0 +1,88 @@
+"""One turn and the next, in a real sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2, turn_pb2
+from support.runner_house import new_id
+from support.scripted_anthropic import Reply
+
+OpenRunner = Callable[..., Any]
+
+WRITE = Reply.tool("Write", {"file_path": "/workspace/hello.py", "content": "print('hello world')\n"})
+RUN = Reply.tool("Bash", {"command": "python3 hello.py", "description": "Run it"})
+
+
+async def test_a_turn_writes_a_file_runs_it_and_tells_it_in_order(open_runner: OpenRunner) -> None:
+    async with open_runner([WRITE, RUN, Reply.text("It prints hello world.")]) as house:
+        session = new_id()
+        result = await house.run(session, "Create hello.py that prints hello world, then run it")
+        assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
+        assert result.finished.result == "It prints hello world."
+        assert result.finished.tool_ran
+        kept = [item for item in result.items if item.index]
+        assert [item.index for item in kept] == list(range(1, len(kept) + 1))
+        told = [item.event.WhichOneof("kind") for item in kept]
+        order = ["tool_use", "file_change", "tool_result", "tool_use", "tool_result", "assistant_message"]
+        assert [kind for kind in told if kind in order] == order
+        assert told[-1] == "turn_finished"
+        (change,) = result.of("file_change")
+        assert change.path == "hello.py"
+        assert change.type == event_pb2.FILE_CHANGE_TYPE_CREATED
+        assert "+print('hello world')" in change.diff
+        assert "hello world" in result.of("tool_result")[1].content
+        assert await house.read(session, "hello.py") == b"print('hello world')\n"
+
+
+async def test_text_arrives_as_deltas_that_add_up_to_the_message(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Four, as ever: 4 ✓.", piece=3, delay=0.02)]) as house:
+        result = await house.run(new_id(), "What is 2+2?")
+        deltas = result.of("text_delta")
+        assert "".join(delta.text for delta in deltas) == "Four, as ever: 4 ✓."
+        assert [delta.offset for delta in deltas] == [
+            sum(len(before.text) for before in deltas[:number]) for number in range(len(deltas))
+        ]
+        (message,) = result.of("assistant_message")
+        assert (message.text, message.message_id, message.block) == (
+            "Four, as ever: 4 ✓.",
+            deltas[0].message_id,
+            deltas[0].block,
+        )
+
+
+async def test_a_second_turn_is_warm_and_remembers_the_first(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Noted."), Reply.text("42.")]) as house:
+        session = new_id()
+        first = await house.run(session, "Remember 42.")
+        second = await house.run(session, "Which number?")
+        assert "sandbox_changed" in first.kinds
+        assert "sandbox_changed" not in second.kinds
+        asked = str(house.model.prompts[-1]["messages"])
+        assert "Remember 42." in asked
+        assert "Noted." in asked
+
+
+async def test_after_hibernation_the_conversation_goes_on(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Noted."), Reply.text("42.")]) as house:
+        session = new_id()
+        await house.run(session, "Remember 42.")
+        asked = pb.HibernateSandboxRequest(session=f"sessions/{session}")
+        await house.stub().HibernateSandbox(asked, metadata=house.metadata(), timeout=20)
+        second = await house.run(session, "Which number?")
+        assert second.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, second.finished
+        states = [changed.state for changed in second.of("sandbox_changed")]
+        assert states == [event_pb2.SANDBOX_STATE_STARTING, event_pb2.SANDBOX_STATE_RESUMED]
+        assert "Remember 42." in str(house.model.prompts[-1]["messages"])
+
+
+async def test_the_same_turn_twice_runs_once(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Once.")]) as house:
+        session, turn = new_id(), new_id()
+        first = await house.run(session, "Say it", turn=turn)
+        again = await house.run(session, "Say it", turn=turn, after_index=1)
+        kept = [item for item in first.items if item.index > 1]
+        assert again.items == kept
+        assert len(house.model.prompts) == 1
