@@ -1,0 +1,117 @@
+import { randomUUID } from "node:crypto";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
+import { type Event, EventSchema, type PermissionDecided } from "../../src/gen/pointsman/session/v1/event_pb.ts";
+import { type Session, SessionSchema, type ScriptedFile } from "./types.ts";
+import { type Turn, TurnSchema, TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
+
+type Kind = NonNullable<MessageInitShape<typeof EventSchema>["kind"]>;
+
+/** One session of the scripted backend: its log, its turns, its files, and who watches. */
+export class ScriptedSession {
+  readonly record: Session;
+  readonly turns: Turn[] = [];
+  readonly events: Event[] = [];
+  readonly files = new Map<string, ScriptedFile>();
+  readonly snapshots: { name: string; title: string; files: Map<string, ScriptedFile>; at: ReturnType<typeof timestampNow> }[] = [];
+  private readonly watchers = new Set<(event: Event) => void>();
+  private readonly decisions = new Map<string, (decided: PermissionDecided) => void>();
+  readonly cancelled = new Set<string>();
+
+  constructor(account: string, title: string, model: string) {
+    const now = timestampNow();
+    this.record = create(SessionSchema, {
+      name: `sessions/${randomUUID()}`,
+      account: account || "default",
+      title,
+      preferredModel: model,
+      createTime: now,
+      lastActivityTime: now,
+      firstSequence: 1n,
+      workspacePath: "/workspace",
+      usage: {},
+    });
+  }
+
+  /** Logs an event and tells the watchers. */
+  emit(turn: string, kind: Kind, parent = ""): void {
+    const live = kind.case === "textDelta" || kind.case === "thinkingDelta";
+    const event = create(EventSchema, {
+      sequence: live ? 0n : BigInt(this.events.length + 1),
+      createTime: timestampNow(),
+      turn,
+      parentToolUseId: parent,
+      kind,
+    });
+    if (!live) {
+      this.events.push(event);
+      this.record.lastSequence = event.sequence;
+      this.record.lastActivityTime = event.createTime;
+    }
+    for (const watcher of this.watchers) watcher(event);
+  }
+
+  async *watch(after: bigint, signal: AbortSignal): AsyncIterable<Event> {
+    const queue: Event[] = this.events.slice(Number(after));
+    let wake = () => {};
+    const watcher = (event: Event) => {
+      queue.push(event);
+      wake();
+    };
+    this.watchers.add(watcher);
+    signal.addEventListener("abort", () => wake());
+    try {
+      while (!signal.aborted) {
+        for (let event = queue.shift(); event; event = queue.shift()) yield event;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          if (queue.length || signal.aborted) resolve();
+        });
+      }
+    } finally {
+      this.watchers.delete(watcher);
+    }
+  }
+
+  enqueue(prompt: string, model: string, init: Partial<MessageInitShape<typeof TurnSchema>>): Turn {
+    const turn = create(TurnSchema, {
+      name: `${this.record.name}/turns/${randomUUID()}`,
+      session: this.record.name,
+      account: this.record.account,
+      prompt,
+      model: model || this.record.preferredModel,
+      state: TurnState.QUEUED,
+      createTime: timestampNow(),
+      usage: {},
+      ...init,
+    } as MessageInitShape<typeof TurnSchema>);
+    this.turns.push(turn);
+    this.number();
+    this.record.title ||= prompt.slice(0, 60);
+    this.emit(turn.name, { case: "turnQueued", value: { position: turn.position } });
+    return turn;
+  }
+
+  get waiting(): Turn[] {
+    return this.turns.filter((turn) => turn.state === TurnState.QUEUED).sort((a, b) => a.position - b.position);
+  }
+
+  /** Moves a waiting turn, and numbers the queue anew. */
+  number(moved?: Turn, position = 0): void {
+    const line = this.waiting.filter((turn) => turn !== moved);
+    for (const turn of line) if (turn.position === 0) turn.position = 10_000;
+    line.sort((a, b) => a.position - b.position);
+    if (moved) line.splice(Math.max(0, position - 1), 0, moved);
+    for (const [index, turn] of line.entries()) turn.position = index + 1;
+    this.record.queuedTurns = line.length;
+  }
+
+  decision(permission: string): Promise<PermissionDecided> {
+    return new Promise((resolve) => this.decisions.set(permission, resolve));
+  }
+
+  decide(permission: string, decided: PermissionDecided): void {
+    this.decisions.get(permission)?.(decided);
+    this.decisions.delete(permission);
+  }
+}

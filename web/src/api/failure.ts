@@ -1,0 +1,100 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorReason, type Failure as WireFailure } from "../gen/pointsman/errors/v1/errors_pb.ts";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+
+/** What went wrong, in words for a person, and what they can do. */
+export interface Failure {
+  /** The reason's name without `ERROR_REASON_`; empty when the answer had none. */
+  reason: string;
+  code: Code;
+  /** What happened. */
+  message: string;
+  /** What to do about it; empty when the message says it all. */
+  advice: string;
+  metadata: Record<string, string>;
+  /** Seconds to wait before trying again; undefined when trying again is no help. */
+  retryAfter?: number;
+}
+
+/** What to do, per reason, where the server's message cannot know that it is read in a browser. */
+const ADVICE: Record<string, string> = {
+  CREDENTIAL_MISSING: "Sign in with an API key.",
+  CREDENTIAL_INVALID: "Check the key: `make run` prints the one for development.",
+  CREDENTIAL_EXPIRED: "Sign in with a new key or token.",
+  CREDENTIAL_REVOKED: "Ask whoever gave you the key for a new one.",
+  SCOPE_MISSING: "Sign in with a key whose role allows this.",
+  MODEL_UNKNOWN: "Choose another model below.",
+  PROVIDER_CREDENTIAL_MISSING: "Set that variable where Pointsman runs, or choose another model.",
+  PROVIDER_CREDENTIAL_REFUSED: "The provider's key is wrong or used up. Choose another model meanwhile.",
+  PROVIDER_UNAVAILABLE: "Send the prompt again in a moment, or choose another model.",
+  PROVIDER_RATE_LIMITED: "Send the prompt again in a moment, or choose another model.",
+  PROVIDER_TIMED_OUT: "Send the prompt again, or choose another model.",
+  PROVIDER_RESPONSE_INVALID: "Send the prompt again, or choose another model.",
+  TURN_INTERRUPTED: "It is not run again by itself. Look at what it did, then say how to go on.",
+  SANDBOX_CRASHED: "Send the prompt again; files and conversation are kept.",
+  SANDBOX_START_FAILED: "Send the prompt again; if it stays so, look at the status page.",
+  SANDBOX_OUT_OF_MEMORY: "Ask for the work in smaller steps.",
+  SANDBOXES_BUSY: "Send the prompt again in a moment.",
+  MAX_TURNS_REACHED: "Say “go on” to let it continue from here.",
+  TURN_TIMED_OUT: "Say “go on” to let it continue from here.",
+  OUTPUT_LIMIT: "Ask for less output, for instance into a file.",
+  BUDGET_EXCEEDED: "Raise the budget, or choose a cheaper model.",
+  QUEUE_FULL: "Wait for a turn to finish, or cancel one that waits.",
+  WORKSPACE_FULL: "Delete files you no longer need.",
+  TURN_NOT_QUEUED: "It is already running or over.",
+  TURN_RUNNING: "Stop the turn or wait for its end, then try again.",
+  SESSION_NOT_FOUND: "It was deleted, or belongs to another key.",
+  SERVICE_UNAVAILABLE: "Try again in a moment; the status page shows what is down.",
+  DATABASE_UNAVAILABLE: "Try again in a moment.",
+  SERVICE_DRAINING: "Try again in a moment.",
+};
+
+/** The failure behind anything that a call threw. */
+export function failureOf(thrown: unknown): Failure {
+  const error = ConnectError.from(thrown);
+  const info = error.findDetails(ErrorInfoSchema)[0];
+  const reason = info?.reason ?? "";
+  const fields = error.findDetails(BadRequestSchema).flatMap((detail) => detail.fieldViolations);
+  const retry = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
+  return {
+    reason,
+    code: error.code,
+    message: fields.length ? fields.map((field) => `${field.field}: ${field.description}`).join("; ") : describe(error),
+    advice: ADVICE[reason] ?? adviceForCode(error.code),
+    metadata: info?.metadata ?? {},
+    retryAfter: retry && Number(retry.seconds) + retry.nanos / 1e9,
+  };
+}
+
+/** The failure that a turn's last event carries. */
+export function failureFromEvent(failure: WireFailure): Failure {
+  const reason = ErrorReason[failure.reason] ?? "";
+  return {
+    reason,
+    code: Code.Unknown,
+    message: failure.message || "The turn failed, and nothing says why.",
+    advice: ADVICE[reason] ?? "",
+    metadata: failure.metadata,
+    retryAfter: failure.retryAfter && Number(failure.retryAfter.seconds),
+  };
+}
+
+function describe(error: ConnectError): string {
+  if (error.code === Code.Unauthenticated) return error.rawMessage.startsWith("HTTP") ? "The key was not accepted." : error.rawMessage;
+  if (isConnectionLoss(error.code)) {
+    return navigator.onLine ? "Pointsman does not answer." : "This device is offline.";
+  }
+  return error.rawMessage || "The call failed, and the answer does not say why.";
+}
+
+function adviceForCode(code: Code): string {
+  if (code === Code.Unauthenticated) return "Check the key: `make run` prints the one for development.";
+  if (code === Code.PermissionDenied) return "Sign in with a key that may do this.";
+  if (isConnectionLoss(code)) return navigator.onLine ? "Check that it runs; this page tries again by itself." : "Check the network; this page tries again by itself.";
+  return "";
+}
+
+/** Whether the server could not be reached at all, as far as a browser can tell. */
+export function isConnectionLoss(code: Code): boolean {
+  return code === Code.Unavailable || code === Code.DeadlineExceeded || code === Code.Unknown;
+}

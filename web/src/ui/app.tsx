@@ -1,0 +1,59 @@
+import { signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { forget } from "../conversation/store.ts";
+import { credential } from "../state/credential.ts";
+import { readModels } from "../state/models.ts";
+import { attempt } from "../state/notices.ts";
+import { route } from "../state/route.ts";
+import { keepSessionsFresh, sessionList } from "../state/sessions.ts";
+import { NewSession } from "./new-session.tsx";
+import { Notices } from "./notices.tsx";
+import { SessionPage } from "./session-page.tsx";
+import { Shortcuts, useShortcuts } from "./shortcuts.tsx";
+import { Sidebar } from "./sidebar.tsx";
+import { SignIn } from "./sign-in.tsx";
+import { StatusPage } from "./status.tsx";
+
+/** Whether the list of sessions is open where there is no room for it beside the page. */
+export const drawer = signal(false);
+
+export function App() {
+  return (
+    <>
+      {credential.value ? <SignedIn key={credential.value} /> : <SignIn />}
+      <Notices />
+    </>
+  );
+}
+
+function SignedIn() {
+  useShortcuts();
+  useEffect(() => {
+    void attempt("The models could not be read", readModels);
+    const stop = keepSessionsFresh();
+    return () => {
+      stop();
+      forget();
+      sessionList.value = undefined;
+    };
+  }, []);
+  useEffect(() => {
+    drawer.value = false;
+  }, [route.value]);
+  return (
+    <div class={`shell ${drawer.value ? "drawer-open" : ""}`}>
+      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>Skip to the page</a>
+      <Sidebar />
+      <div class="scrim" onClick={() => (drawer.value = false)} />
+      <Page />
+      <Shortcuts />
+    </div>
+  );
+}
+
+function Page() {
+  const at = route.value;
+  if (at.page === "status") return <StatusPage />;
+  if (at.page === "session") return <SessionPage key={at.session} name={at.session} />;
+  return <NewSession />;
+}

@@ -1,0 +1,99 @@
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
+import { Spinner } from "./controls.tsx";
+import { Icon } from "./icons.tsx";
+import { ModelSelect } from "./model-select.tsx";
+
+/** The server takes prompts up to this many bytes. */
+const PROMPT_BYTES = 1_048_576;
+
+const MODES: [PermissionMode, string, string][] = [
+  [PermissionMode.ACCEPT_EDITS, "Edit freely", "Edits files and runs commands in its workspace without asking"],
+  [PermissionMode.DEFAULT, "Ask first", "Asks before every tool that changes something"],
+  [PermissionMode.PLAN, "Plan only", "Changes nothing"],
+  [PermissionMode.BYPASS_PERMISSIONS, "Never ask", "Asks for nothing at all"],
+];
+
+export interface ComposerProps {
+  value: string;
+  onValue: (value: string) => void;
+  model: string;
+  onModel: (model: string) => void;
+  mode: PermissionMode;
+  onMode: (mode: PermissionMode) => void;
+  /** Sends; true when the prompt is durable. The same prompt keeps its `requestId` until then. */
+  onSend: (prompt: string, requestId: string) => Promise<boolean>;
+  onStop?: () => void;
+  running: boolean;
+  autofocus?: boolean;
+}
+
+export function Composer(props: ComposerProps) {
+  const input = useRef<HTMLTextAreaElement>(null);
+  const requestId = useRef(crypto.randomUUID() as string);
+  const [sending, setSending] = useState(false);
+  const tooLong = props.value.length > PROMPT_BYTES / 4 && new TextEncoder().encode(props.value).length > PROMPT_BYTES;
+  const empty = props.value.trim() === "";
+
+  useLayoutEffect(() => {
+    const element = input.current;
+    if (!element) return;
+    element.style.height = "auto";
+    element.style.height = `${element.scrollHeight}px`;
+  }, [props.value]);
+  useEffect(() => {
+    // On a phone the keyboard would cover what the reader came for.
+    if (props.autofocus && matchMedia("(hover: hover)").matches) input.current?.focus();
+  }, []);
+
+  const send = async () => {
+    if (empty || tooLong || sending) return;
+    setSending(true);
+    const sent = await props.onSend(props.value, requestId.current);
+    setSending(false);
+    if (!sent) return;
+    requestId.current = crypto.randomUUID();
+    props.onValue("");
+    input.current?.focus();
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    const onPhone = !matchMedia("(hover: hover)").matches;
+    if (event.shiftKey || (onPhone && !event.ctrlKey && !event.metaKey)) return;
+    event.preventDefault();
+    void send();
+  };
+
+  return (
+    <form class="composer" onSubmit={(event) => { event.preventDefault(); void send(); }}>
+      <textarea
+        id="prompt"
+        ref={input}
+        rows={1}
+        dir="auto"
+        aria-label="Prompt"
+        placeholder={props.running ? "Say what comes next; it waits in the queue" : "Ask, or give it something to do"}
+        value={props.value}
+        onInput={(event) => props.onValue(event.currentTarget.value)}
+        onKeyDown={onKeyDown}
+      />
+      {tooLong && <p class="field-error" role="alert">The prompt is longer than 1 MiB. Upload it as a file, and ask for that.</p>}
+      <div class="composer-bar">
+        <ModelSelect value={props.model} onChange={props.onModel} />
+        <label class="quiet-select" title={MODES.find(([mode]) => mode === props.mode)?.[2]}>
+          <span class="visually-hidden">Permission mode</span>
+          <select value={props.mode} onChange={(event) => props.onMode(Number(event.currentTarget.value))}>
+            {MODES.map(([mode, name]) => <option key={mode} value={mode}>{name}</option>)}
+          </select>
+        </label>
+        <span class="grow" />
+        {props.running && props.onStop && (
+          <button type="button" class="button stop" onClick={props.onStop}><Icon name="stop" size={14} /> Stop</button>
+        )}
+        <button type="submit" class="button primary send" disabled={empty || tooLong || sending} aria-label={props.running ? "Add to the queue" : "Send"} title={props.running ? "Add to the queue" : "Send"}>
+          {sending ? <Spinner label="Sending" /> : <Icon name={props.running ? "add" : "send"} />}
+        </button>
+      </div>
+    </form>
+  );
+}

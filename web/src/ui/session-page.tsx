@@ -1,0 +1,151 @@
+import { useEffect, useState } from "preact/hooks";
+import { cancel, chooseModel, fork, remove, rename, send } from "../conversation/actions.ts";
+import { type SessionStore, storeOf } from "../conversation/store.ts";
+import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
+import { defaultModel, rememberedModel } from "../state/models.ts";
+import { go, route } from "../state/route.ts";
+import { count, dollars } from "../text/format.ts";
+import { visibleLine } from "../text/visible.ts";
+import { Approvals } from "./approval.tsx";
+import { Composer } from "./composer.tsx";
+import { ConnectionBar } from "./connection.tsx";
+import { Ask, Broken, Confirm } from "./controls.tsx";
+import { Conversation } from "./conversation.tsx";
+import { Icon } from "./icons.tsx";
+import { Menu } from "./menu.tsx";
+import { PageHead } from "./page-head.tsx";
+import { Queue } from "./queue.tsx";
+import { WorkspacePanel } from "./workspace/panel.tsx";
+
+export function SessionPage({ name }: { name: string }) {
+  const store = storeOf(name);
+  useEffect(() => {
+    store.open();
+    return () => store.close();
+  }, [store]);
+  useTabTitle(store);
+  const at = route.value;
+  const panel = at.page === "session" ? at.panel : undefined;
+  const failure = store.failure.value;
+  return (
+    <>
+      <main id="main" class="page session-page" tabIndex={-1}>
+        <SessionHead store={store} />
+        <ConnectionBar connection={store.connection.value} />
+        {failure ? (
+          <Broken title="This session cannot be shown" text={`${failure.message} ${failure.advice}`} />
+        ) : (
+          <>
+            <Conversation store={store} />
+            <Dock store={store} />
+          </>
+        )}
+      </main>
+      {panel && !failure && <WorkspacePanel key={name} store={store} panel={panel} />}
+    </>
+  );
+}
+
+function SessionHead({ store }: { store: SessionStore }) {
+  const [asking, setAsking] = useState<"rename" | "delete">();
+  const session = store.session.value;
+  const title = visibleLine(session?.title ?? "", 120) || (session ? "Untitled" : "");
+  const usage = session?.usage;
+  const at = route.value;
+  const panelOpen = at.page === "session" && at.panel !== undefined;
+  const tokens = usage ? usage.inputTokens + usage.outputTokens + usage.cacheReadTokens + usage.cacheWriteTokens : 0n;
+  const facts = [session && session.account !== "default" && session.account, tokens > 0n && `${count(tokens)} tokens`, dollars(usage?.costUsd ?? 0)].filter(Boolean);
+  return (
+    <PageHead
+      title={
+        <>
+          <h1 title={title}>{title || <span class="skeleton" />}</h1>
+          {facts.length > 0 && <span class="page-facts">{facts.join(" · ")}</span>}
+        </>
+      }
+    >
+      <button
+        type="button"
+        class="button panel-button"
+        aria-pressed={panelOpen}
+        onClick={() => go({ page: "session", session: store.name, panel: panelOpen ? undefined : "files" })}
+      >
+        <Icon name="folder" /> <span>Workspace</span>
+      </button>
+      <Menu label="Session">
+        <button type="button" onClick={() => setAsking("rename")}><Icon name="edit" /> Rename</button>
+        <button type="button" onClick={() => fork(store.name)}><Icon name="fork" /> Fork</button>
+        <button type="button" class="danger-text" onClick={() => setAsking("delete")}><Icon name="trash" /> Delete</button>
+      </Menu>
+      {asking === "rename" && <Ask title="Rename the session" label="Title" value={session?.title ?? ""} action="Rename" required onSave={(value) => rename(store, value)} onClose={() => setAsking(undefined)} />}
+      {asking === "delete" && (
+        <Confirm
+          title="Delete this session?"
+          text="Its conversation and its files are gone for good. A turn that runs is stopped."
+          action="Delete"
+          onConfirm={() => remove(store.name)}
+          onClose={() => setAsking(undefined)}
+        />
+      )}
+    </PageHead>
+  );
+}
+
+/** Below the conversation: what waits for the reader, what waits in the queue, and where to say more. */
+function Dock({ store }: { store: SessionStore }) {
+  const [prompt, setPrompt] = useState("");
+  const [mode, setMode] = useState(() => Number(localStorage.getItem(`mode_${store.name}`)) || PermissionMode.ACCEPT_EDITS);
+  const { running, queue, pending } = store.frame.value;
+  const model = store.session.value?.preferredModel || rememberedModel(store.name) || defaultModel();
+  const chooseMode = (value: PermissionMode) => {
+    setMode(value);
+    localStorage.setItem(`mode_${store.name}`, String(value));
+  };
+  const stop = () => running && cancel(running.name);
+  useEscapeTwice(stop);
+  return (
+    <div class="dock">
+      {pending.length > 0 && <Approvals pending={pending} />}
+      {queue.length > (running ? 0 : 1) && <Queue store={store} queue={queue} />}
+      <Composer
+        value={prompt}
+        onValue={setPrompt}
+        model={model}
+        onModel={(value) => chooseModel(store, value)}
+        mode={mode}
+        onMode={chooseMode}
+        onSend={(text, requestId) => send(store, text, { model, mode }, requestId)}
+        onStop={stop}
+        running={running !== undefined}
+        autofocus
+      />
+    </div>
+  );
+}
+
+/** Escape twice within a second stops; once is too easily pressed. */
+function useEscapeTwice(stop: () => void): void {
+  useEffect(() => {
+    let last = 0;
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+      if (event.timeStamp - last < 1000) stop();
+      last = event.timeStamp;
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  });
+}
+
+/** The tab says what happens in it, also when another one is in front. */
+function useTabTitle(store: SessionStore): void {
+  const { pending, running } = store.frame.value;
+  const title = visibleLine(store.session.value?.title ?? "", 60) || "Session";
+  const sign = pending.length > 0 ? "❗ " : running ? "● " : "";
+  useEffect(() => {
+    document.title = `${sign}${title} · Pointsman`;
+    return () => {
+      document.title = "Pointsman";
+    };
+  }, [sign, title]);
+}
