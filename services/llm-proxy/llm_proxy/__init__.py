@@ -1,0 +1,1 @@
+"""llm-proxy: any model, keys that never leave, money that is counted."""

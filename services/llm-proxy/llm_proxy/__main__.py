@@ -1,0 +1,9 @@
+"""`python -m llm_proxy`: serve until SIGTERM."""
+
+from servicekit.serving import run_service
+
+from llm_proxy.app import app
+from llm_proxy.config import Config
+
+if __name__ == "__main__":
+    run_service("llm-proxy", Config, app)

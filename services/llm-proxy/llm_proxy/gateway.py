@@ -1,0 +1,133 @@
+"""The core that both faces share: a checked request in, an answer out, and every call paid for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from llm_proxy.call import Call, CallReport
+from llm_proxy.caller import Caller
+from llm_proxy.catalogue import Catalogue
+from llm_proxy.ledger.ledger import Ledger
+from llm_proxy.messages.request import MessagesRequest
+from llm_proxy.messages.usage import TokenUsage
+from llm_proxy.metrics import Metrics
+from llm_proxy.routing.attempts import Answering, Attempts, Retry
+from llm_proxy.upstreams.provider_failure import ProviderFailure
+
+__all__ = ["Chunk", "Done", "Gateway"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Bytes of the answer."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of the answer: it is whole, and in the ledger."""
+
+    report: CallReport
+
+
+class Gateway:
+    """Asks models on behalf of callers."""
+
+    def __init__(self, catalogue: Catalogue, ledger: Ledger, attempts: Attempts, metrics: Metrics) -> None:
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._attempts = attempts
+        self._metrics = metrics
+
+    async def ask(self, caller: Caller, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:
+        """Yield retries, then the bytes of the answer, then Done. Raises Failure, also in mid-stream.
+
+        What has been yielded last is in the ledger before the answer's last bytes are given out: who has seen
+        a whole answer has paid for it, whatever dies next. Closing the iterator stops the provider.
+        """
+        model = self._catalogue.resolve(request.model)
+        caller.check_model(model)
+        most = self._catalogue.price(model).most(request.size, request.max_tokens)
+        reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
+        call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
+        try:
+            async for step in self._steps(call, request):
+                yield step
+        except ProviderFailure as failure:
+            await call.failed(failure)
+            raise failure.to_failure(call.model) from None
+        finally:
+            # The caller left, or the service is stopping: settle what has come so far.
+            await call.abandoned()
+
+    async def _steps(self, call: Call, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:
+        steps = self._attempts.open(call.model, request)
+        try:
+            async for step in steps:
+                if isinstance(step, Retry):
+                    call.retried(step)
+                    yield step
+                    continue
+                async for piece in _answer(call, step, request):
+                    yield piece
+                return
+        finally:
+            await steps.aclose()  # type: ignore[attr-defined]
+
+    async def count_tokens(self, request: MessagesRequest, caller: Caller) -> int:
+        """Return how many tokens a request has. Raises Failure. Costs nothing and is in no ledger."""
+        model = self._catalogue.resolve(request.model)
+        caller.check_model(model)
+        try:
+            return await self._attempts.count_tokens(model, request)
+        except ProviderFailure as failure:
+            raise failure.to_failure(model) from None
+
+
+async def _answer(
+    call: Call, answering: Answering, request: MessagesRequest
+) -> AsyncIterator[Retry | Chunk | Done]:
+    """Pass an answer on and close it, telling the router how it ended."""
+    call.began(answering)
+    pieces = _streamed(call, answering) if request.stream else _whole(call, answering)
+    failure: ProviderFailure | None = None
+    try:
+        async for piece in pieces:
+            yield piece
+    except ProviderFailure as error:
+        failure = error
+        raise
+    finally:
+        await answering.close(failure)
+
+
+async def _streamed(call: Call, answering: Answering) -> AsyncIterator[Chunk | Done]:
+    reader = call.reader
+    async for data in answering.chunks:
+        reader.feed(data)
+        if reader.has_content:
+            call.first_token()
+        if reader.finished:
+            await call.settled()
+        yield Chunk(data)
+        if reader.broken:
+            raise ProviderFailure("invalid", message="it is not a stream of events")
+    if reader.error is not None:
+        # The caller has seen the provider's own error as the last event.
+        await call.failed(ProviderFailure("unavailable", message=str(reader.error.get("message", ""))))
+        return
+    if not reader.finished:
+        raise ProviderFailure("invalid", message="the stream ended before the answer did")
+    yield Done(await call.settled())
+
+
+async def _whole(call: Call, answering: Answering) -> AsyncIterator[Chunk | Done]:
+    body = b"".join([data async for data in answering.chunks])
+    call.first_token()
+    call.reader.usage = TokenUsage().updated(json.loads(body).get("usage") or {})
+    report = await call.settled()
+    yield Chunk(body)
+    yield Done(report)

@@ -1,0 +1,104 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+from aiohttp import web
+from servicekit.errors import Failure
+
+from llm_proxy.call import CallReport
+from llm_proxy.caller import Caller
+from llm_proxy.gateway import Chunk, Done, Gateway
+from llm_proxy.http.identity import Identity
+from llm_proxy.messages.errors import comment, error_event
+from llm_proxy.messages.request import MessagesRequest, read_request
+from llm_proxy.routing.attempts import Retry
+
+USAGE_HEADER: Final = "x-pointsman-usage"
+
+_STREAM_HEADERS: Final = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+class MessagesRoutes:
+    """The two calls that ask a model."""
+
+    def __init__(self, gateway: Gateway, identity: Identity) -> None:
+        self._gateway = gateway
+        self._identity = identity
+
+    async def create(self, http: web.Request) -> web.StreamResponse:
+        """Ask a model; a stream when the body says so."""
+        caller = await self._identity.caller(http.headers)
+        request = read_request(await http.read(), http.headers)
+        # Only our relay asks for our own lines; to others they are noise.
+        annotated = http.headers.get(USAGE_HEADER) == "1"
+        if request.stream:
+            return await self._stream(http, caller, request, annotated)
+        return await self._whole(caller, request, annotated)
+
+    async def count(self, http: web.Request) -> web.Response:
+        """Count a request's tokens."""
+        caller = await self._identity.caller(http.headers)
+        request = read_request(await http.read(), http.headers, counting=True)
+        return web.json_response({"input_tokens": await self._gateway.count_tokens(request, caller)})
+
+    async def _stream(
+        self, http: web.Request, caller: Caller, request: MessagesRequest, annotated: bool
+    ) -> web.StreamResponse:
+        """Send the answer as it comes. An error before the first byte is an HTTP error, later an event."""
+        response = web.StreamResponse(headers=_STREAM_HEADERS)
+        async with aclosing(self._gateway.ask(caller, request)) as steps:  # type: ignore[type-var]
+            try:
+                async for data in _lines(steps, annotated):
+                    if not response.prepared:
+                        await response.prepare(http)
+                    await response.write(data)
+            except Failure as failure:
+                if not response.prepared:
+                    raise
+                await response.write(error_event(failure))
+        await response.write_eof()
+        return response
+
+    async def _whole(self, caller: Caller, request: MessagesRequest, annotated: bool) -> web.Response:
+        body = b""
+        report: CallReport | None = None
+        async with aclosing(self._gateway.ask(caller, request)) as steps:  # type: ignore[type-var]
+            async for step in steps:
+                if isinstance(step, Chunk):
+                    body = step.data
+                elif isinstance(step, Done):
+                    report = step.report
+        headers = {"content-type": "application/json"}
+        if annotated and report is not None:
+            headers[USAGE_HEADER] = json.dumps(report.data())
+        return web.Response(body=body, headers=headers)
+
+
+async def _lines(steps: AsyncIterator[Any], annotated: bool) -> AsyncIterator[bytes]:
+    """Yield what goes over the wire, with our own lines for those who asked for them."""
+    async for step in steps:
+        if isinstance(step, Chunk):
+            yield step.data
+        elif annotated and isinstance(step, Done):
+            yield comment("usage", step.report.data())
+        elif annotated and isinstance(step, Retry):
+            yield comment("retry", _retry_data(step))
+
+
+def _retry_data(retry: Retry) -> dict[str, Any]:
+    return {
+        "attempt": retry.attempt,
+        "max_attempts": retry.max_attempts,
+        "delay_seconds": round(retry.delay_seconds, 3),
+        "status": retry.failure.status,
+        "message": retry.failure.to_failure(retry.model).message,
+    }

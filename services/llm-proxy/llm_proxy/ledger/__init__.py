@@ -1,0 +1,1 @@
+"""The ledger: what every call cost, and what may still be spent."""

@@ -1,0 +1,215 @@
+"""The ledger: money is set aside before a call and settled after it, each in one durable transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llm_proxy.configuration.budgets import Budget
+from llm_proxy.ledger.database import Database
+from llm_proxy.ledger.money import Pico, dollars
+from llm_proxy.ledger.scopes import BalanceKey, Payer, limits, period_start
+from llm_proxy.ledger.tables import balances, calls
+from llm_proxy.messages.usage import TokenUsage
+
+# No call lasts longer; one that is still open then belonged to a process that died.
+LONGEST_CALL_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """A call that may be made now: its row in the ledger is durable."""
+
+    id: str
+    amount: Pico
+    charged: Sequence[BalanceKey]
+    start_time: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call went. `state` is settled, cut or failed; `first_token_seconds` is None when none came."""
+
+    state: str
+    usage: TokenUsage
+    cost: Pico
+    deployment: str = ""
+    retries: int = 0
+    first_token_seconds: float | None = None
+    reason: str = ""
+    model: str = ""
+    """The model that answered in the end, when a fallback took over; empty for the one that was reserved."""
+
+
+class Ledger:
+    """Keeps the account of all calls of this installation."""
+
+    def __init__(
+        self,
+        database: Database,
+        budgets: Sequence[Budget],
+        instance: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._budgets = budgets
+        self._instance = instance
+        self._clock = clock
+
+    async def reserve(
+        self, payer: Payer, model: str, most: Pico, turn_budget: Pico | None = None
+    ) -> Reservation:
+        """Set aside what the call may cost, and write it down. Raises Failure BUDGET_EXCEEDED.
+
+        A call is allowed while anything is left of each of its budgets, so a budget is overspent by one call
+        at most, whatever runs at the same time.
+        """
+        now = self._clock()
+        touched = limits(payer, self._budgets, turn_budget, now)
+        reservation = Reservation(uuid.uuid4().hex, most, tuple(touched), now)
+
+        async def job(connection: AsyncConnection) -> None:
+            await _take(connection, payer, touched, most)
+            await connection.execute(insert(calls), self._row(reservation, payer, model))
+
+        await self._database.run(job)
+        return reservation
+
+    def _row(self, reservation: Reservation, payer: Payer, model: str) -> dict[str, object]:
+        return {
+            "id": reservation.id,
+            "state": "open",
+            "instance": self._instance,
+            "tenant": payer.tenant,
+            "account": payer.account,
+            "session": payer.session,
+            "turn": payer.turn,
+            "model": model,
+            "provider": model.partition("/")[0],
+            "start_time": reservation.start_time,
+            "end_time": reservation.start_time + LONGEST_CALL_SECONDS,
+            "reserved": reservation.amount,
+            "charged": json.dumps([(key.key, key.period) for key in reservation.charged]),
+        }
+
+    async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Write down how the call went and give back what it did not need. Settling twice changes nothing."""
+        values: dict[str, object] = {
+            "state": outcome.state,
+            "end_time": self._clock(),
+            "deployment": outcome.deployment,
+            "input_tokens": outcome.usage.input_tokens,
+            "output_tokens": outcome.usage.output_tokens,
+            "cache_read_tokens": outcome.usage.cache_read_tokens,
+            "cache_write_tokens": outcome.usage.cache_write_tokens,
+            "cost": outcome.cost,
+            "retries": outcome.retries,
+            "first_token_seconds": outcome.first_token_seconds,
+            "reason": outcome.reason,
+        }
+        if outcome.model:
+            values |= {"model": outcome.model, "provider": outcome.model.partition("/")[0]}
+
+        async def job(connection: AsyncConnection) -> None:
+            still_open = (calls.c.id == reservation.id) & (calls.c.state == "open")
+            done = await connection.execute(update(calls).where(still_open).values(values))
+            if done.rowcount:
+                pairs = [(key.key, key.period) for key in reservation.charged]
+                await _pay(connection, pairs, reservation.amount, outcome.cost)
+
+        await self._database.run(job)
+
+    async def recover(self, *, everything: bool) -> int:
+        """Close calls whose process died: all of this instance's (`everything`, at its start), or overdue.
+
+        What they cost is not known, so budgets are charged with what was set aside. Returns how many.
+        """
+        mine = calls.c.instance == self._instance if everything else calls.c.end_time < self._clock()
+
+        async def job(connection: AsyncConnection) -> int:
+            rows = (
+                await connection.execute(
+                    select(calls.c.id, calls.c.reserved, calls.c.charged).where(
+                        (calls.c.state == "open") & mine
+                    )
+                )
+            ).all()
+            for row in rows:
+                values = {"state": "lost", "end_time": self._clock(), "reason": "SERVICE_UNAVAILABLE"}
+                await connection.execute(update(calls).where(calls.c.id == row.id).values(values))
+                await _pay(connection, json.loads(row.charged), row.reserved, row.reserved)
+            return len(rows)
+
+        return await self._database.run(job)
+
+
+async def _take(
+    connection: AsyncConnection, payer: Payer, touched: Mapping[BalanceKey, Pico], amount: Pico
+) -> None:
+    """Set the amount aside in every balance; or in none, and raise Failure BUDGET_EXCEEDED."""
+    taken: list[BalanceKey] = []
+    for key, limit in touched.items():
+        await _open_balance(connection, payer, key)
+        has_room = _is(key.key, key.period) & (balances.c.spent + balances.c.reserved < limit)
+        done = await connection.execute(
+            update(balances).where(has_room).values(reserved=balances.c.reserved + amount)
+        )
+        if not done.rowcount:
+            await _pay(connection, [(other.key, other.period) for other in taken], amount, 0)
+            raise _exceeded(key, limit)
+        taken.append(key)
+
+
+async def _open_balance(connection: AsyncConnection, payer: Payer, key: BalanceKey) -> None:
+    """Make sure that the balance exists; a new one begins with what was spent before it had a budget."""
+    if (
+        await connection.execute(select(balances.c.spent).where(_is(key.key, key.period)))
+    ).first() is not None:
+        return
+    whose = (calls.c.tenant == payer.tenant) & (calls.c[key.scope] == payer.value(key.scope))
+    spent = await connection.scalar(
+        select(func.coalesce(func.sum(calls.c.cost), 0)).where(
+            whose & (calls.c.start_time >= period_start(key.period))
+        )
+    )
+    row = {"key": key.key, "period": key.period, "spent": int(spent or 0), "reserved": 0}
+    # Another replica may open it at the same moment; the first one holds.
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    await connection.execute(dialect.insert(balances).on_conflict_do_nothing(), row)
+
+
+async def _pay(
+    connection: AsyncConnection, pairs: Sequence[tuple[str, str]], reserved: Pico, cost: Pico
+) -> None:
+    """Give back what was set aside in these balances and take the cost instead."""
+    for key, period in pairs:
+        await connection.execute(
+            update(balances)
+            .where(_is(key, period))
+            .values(reserved=balances.c.reserved - reserved, spent=balances.c.spent + cost)
+        )
+
+
+def _is(key: str, period: str) -> ColumnElement[bool]:
+    return (balances.c.key == key) & (balances.c.period == period)
+
+
+def _exceeded(key: BalanceKey, limit: Pico) -> Failure:
+    when = "in all" if key.period == "total" else f"for {key.period}"
+    return Failure(
+        errors_pb2.ERROR_REASON_BUDGET_EXCEEDED,
+        f"The budget of this {key.scope}, ${dollars(limit):.6g} {when}, is spent or set aside for "
+        "calls under way. Files and conversation are kept; go on when the budget is raised or its period over.",
+        scope=key.scope,
+        limit_usd=f"{dollars(limit):.6g}",
+    )

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: requests, answers, errors, as bytes and as data."""

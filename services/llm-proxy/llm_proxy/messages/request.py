@@ -1,0 +1,128 @@
+"""A request to the Messages API: read, checked, and with nothing in it that is not the caller's business."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
+# What LiteLLM and its like take as commands instead of as part of the request.
+_CONTROL: Final = frozenset(
+    {
+        "api_base", "api_key", "api_version", "base_url", "organization", "custom_llm_provider",
+        "deployment_id", "client", "headers", "extra_headers", "extra_body", "extra_query", "timeout",
+        "request_timeout", "num_retries", "max_retries", "fallbacks", "context_window_fallback_dict",
+        "mock_response", "mock_tool_calls", "model_list", "user_config", "cache", "caching", "no-log",
+        "litellm_logging_obj", "proxy_server_request", "use_litellm_proxy", "callbacks", "success_callback",
+        "guardrails", "tags", "configurable_clientside_auth_params",
+    }
+)  # fmt: skip
+_CONTROL_PREFIXES: Final = ("litellm_", "aws_", "azure_", "vertex_", "gcs_", "s3_", "langfuse_", "watsonx_")
+
+# Reads what it is told to from anywhere, with the provider's network instead of the sandbox's.
+_REFUSED: Final = frozenset({"mcp_servers"})
+
+FORWARDED_HEADERS: Final = ("anthropic-version", "anthropic-beta")
+
+DEFAULT_MAX_TOKENS: Final = 4096
+
+
+@dataclass(frozen=True)
+class MessagesRequest:
+    """A request with its body as it came, and what of its headers goes on to Anthropic."""
+
+    body: Mapping[str, Any] = field(repr=False)
+    raw: bytes = field(repr=False)
+    """The body's bytes, which go on as they are where the upstream speaks the same language."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.raw)
+
+    @property
+    def model(self) -> str:
+        """The model as it was asked for; empty for the default."""
+        return str(self.body.get("model", ""))
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is asked for as a stream."""
+        return bool(self.body.get("stream", False))
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens to write at most."""
+        return int(self.body.get("max_tokens", DEFAULT_MAX_TOKENS))
+
+
+def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> MessagesRequest:
+    """Read a body. Raises Failure MALFORMED_REQUEST or INVALID_FIELD. Counting needs no `max_tokens`."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Failure(errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Failure(errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "The body is not a JSON object.")
+    _check_control(body)
+    _check_fields(body, counting)
+    forwarded = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
+    return MessagesRequest(body, raw, forwarded)
+
+
+def invalid(name: str, complaint: str) -> Failure:
+    """Return the failure for a field that breaks its rule."""
+    return Failure(errors_pb2.ERROR_REASON_INVALID_FIELD, f"{name}: {complaint}", fields=[(name, complaint)])
+
+
+def _check_control(body: Mapping[str, Any]) -> None:
+    for name in body:
+        if name in _CONTROL or name in _REFUSED or name.startswith(_CONTROL_PREFIXES):
+            raise invalid(
+                name, "is not accepted here: where and how models are asked is the operator's choice"
+            )
+    metadata = body.get("metadata")
+    # Claude Code names its session here, and Anthropic takes nothing else.
+    if metadata is not None and (
+        not isinstance(metadata, dict)
+        or set(metadata) - {"user_id"}
+        or not isinstance(metadata.get("user_id"), str | None)
+    ):
+        raise invalid("metadata", "may hold user_id, a text, and nothing else")
+
+
+def _check_fields(body: Mapping[str, Any], counting: bool) -> None:
+    if not isinstance(body.get("model", ""), str):
+        raise invalid("model", "must be a text")
+    if not isinstance(body.get("stream", False), bool):
+        raise invalid("stream", "must be true or false")
+    max_tokens = body.get("max_tokens", DEFAULT_MAX_TOKENS if counting else None)
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
+        raise invalid("max_tokens", "must be a whole number of 1 or more")
+    _check_messages(body.get("messages"))
+    tools = body.get("tools", [])
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise invalid("tools", "must be a list of tools")
+    if not isinstance(body.get("system", ""), (str, list)):
+        raise invalid("system", "must be a text or a list of blocks")
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise invalid("messages", "must be a list of at least one message")
+    for index, message in enumerate(messages):
+        place = f"messages[{index}]"
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise invalid(place, "must have a role and content")
+        content = message.get("content")
+        if isinstance(content, str):
+            continue
+        if not isinstance(content, list) or not all(
+            isinstance(block, dict) and isinstance(block.get("type"), str) for block in content
+        ):
+            raise invalid(f"{place}.content", "must be a text or a list of blocks, each with its type")

@@ -1,0 +1,92 @@
+"""Streams of the Messages API: writing their events, and reading what matters off them in passing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from llm_proxy.messages.usage import TokenUsage
+
+# The largest event is a block of a document; far above that, something is wrong with the sender.
+_EVENT_LIMIT: Final = 16 * 1024 * 1024
+
+
+def event(kind: str, **data: Any) -> bytes:
+    """Return one event."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **data}, separators=(',', ':'))}\n\n".encode()
+
+
+class StreamReader:
+    """Watches the bytes of a stream go by. Chunks may be cut anywhere, also inside a character."""
+
+    def __init__(self) -> None:
+        self.usage = TokenUsage()
+        self.started = False
+        """Whether the message has begun: from here on nothing can be tried again unseen."""
+        self.has_content = False
+        """Whether something of the answer itself has come."""
+        self.stop_reason = ""
+        self.finished = False
+        """Whether the message came to its end."""
+        self.error: dict[str, Any] | None = None
+        """The error that the provider put into the stream."""
+        self.broken = False
+        """Whether what came is not a stream of events."""
+        self.text_bytes = 0
+        """Bytes of the events that carry the answer, for a guess at tokens where the count never came."""
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Read the next bytes."""
+        data = (self._rest + chunk).replace(b"\r\n", b"\n") if b"\r" in chunk else self._rest + chunk
+        *events, self._rest = data.split(b"\n\n")
+        for raw in events:
+            self._read(raw)
+        if len(self._rest) > _EVENT_LIMIT:
+            self.broken = True
+            self._rest = b""
+
+    def _read(self, raw: bytes) -> None:
+        # Most events are deltas, whose data is of no interest here.
+        if b"content_block_delta" in raw[:40]:
+            self.has_content = True
+            self.text_bytes += len(raw)
+        elif raw.startswith((b":", b"event: ping")) or not raw.strip():
+            return
+        else:
+            self._read_rare(raw)
+
+    def _read_rare(self, raw: bytes) -> None:
+        data = _data(raw)
+        kind = data.get("type")
+        if kind == "message_start":
+            self.started = True
+            message = data.get("message")
+            self._take_usage(message.get("usage") if isinstance(message, dict) else None)
+        elif kind == "message_delta":
+            self._take_usage(data.get("usage"))
+            delta = data.get("delta")
+            if isinstance(delta, dict):
+                self.stop_reason = str(delta.get("stop_reason") or self.stop_reason)
+        elif kind == "message_stop":
+            self.finished = True
+        elif kind == "error":
+            error = data.get("error")
+            self.error = error if isinstance(error, dict) else {}
+        elif kind == "content_block_delta":
+            self.has_content = True
+        elif not isinstance(kind, str):
+            self.broken = True
+
+    def _take_usage(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self.usage = self.usage.updated(usage)
+
+
+def _data(raw: bytes) -> dict[str, Any]:
+    lines = [line[5:].strip() for line in raw.split(b"\n") if line.startswith(b"data:")]
+    try:
+        data = json.loads(b"\n".join(lines))
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,143 @@
+"""Session tokens: what an agent's relay shows on behalf of one turn. Kept hashed, short-lived, revocable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llm_proxy.ledger.database import Database
+from llm_proxy.ledger.money import Pico
+from llm_proxy.ledger.scopes import Payer
+from llm_proxy.ledger.tables import session_tokens
+
+PREFIX: Final = "pst_"
+LONGEST_SECONDS: Final = 3600.0
+
+# Another replica's revocation must be seen within a second.
+_TRUST_SECONDS: Final = 0.8
+# One for each turn that runs now, and each takes 1 KB.
+_CACHE_ENTRIES: Final = 4096
+
+
+@dataclass(frozen=True)
+class SessionToken:
+    """What a token stands for. `models` empty: every one. `budget` None: no limit of its own."""
+
+    payer: Payer
+    principal: str
+    models: tuple[str, ...] = ()
+    budget: Pico | None = None
+    expire_time: float = 0.0
+
+
+class SessionTokens:
+    """Gives out tokens, takes them back, and knows those that are valid."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[SessionToken, float]] = OrderedDict()
+
+    async def issue(
+        self,
+        payer: Payer,
+        principal: str,
+        *,
+        models: Sequence[str] = (),
+        budget: Pico | None = None,
+        ttl: float = LONGEST_SECONDS,
+    ) -> tuple[str, SessionToken]:
+        """Give out a token, valid for `ttl` seconds, at most an hour. Durable when this returns."""
+        now = self._clock()
+        token = PREFIX + secrets.token_urlsafe(32)
+        known = SessionToken(payer, principal, tuple(models), budget, now + min(ttl, LONGEST_SECONDS))
+        row = {
+            "digest": _digest(token),
+            "tenant": payer.tenant,
+            "account": payer.account,
+            "session": payer.session,
+            "turn": payer.turn,
+            "principal": principal,
+            "models": json.dumps(list(models)),
+            "budget": budget,
+            "expire_time": known.expire_time,
+            "revoked": 0,
+        }
+
+        async def job(connection: AsyncConnection) -> None:
+            await connection.execute(
+                delete(session_tokens).where(session_tokens.c.expire_time < now - LONGEST_SECONDS)
+            )
+            await connection.execute(insert(session_tokens), row)
+
+        await self._database.run(job)
+        return token, known
+
+    async def revoke(self, tenant: str, session: str, turn: str = "") -> None:
+        """Take back a session's tokens, or a turn's. Refused from now on; by other replicas in a second."""
+        mine = (session_tokens.c.tenant == tenant) & (session_tokens.c.session == session)
+        if turn:
+            mine &= session_tokens.c.turn == turn
+
+        async def job(connection: AsyncConnection) -> None:
+            await connection.execute(update(session_tokens).where(mine).values(revoked=1))
+
+        await self._database.run(job)
+        for digest, (known, _) in list(self._known.items()):
+            payer = known.payer
+            if payer.tenant == tenant and payer.session == session and turn in ("", payer.turn):
+                del self._known[digest]
+
+    async def check(self, token: str) -> SessionToken:
+        """Return what a token stands for. Raises Failure CREDENTIAL_INVALID, _EXPIRED or _REVOKED."""
+        digest = _digest(token)
+        known, trusted_until = self._known.get(digest, (None, 0.0))
+        if known is None or self._clock() >= trusted_until:
+            known = await self._load(digest)
+            self._known[digest] = (known, self._clock() + _TRUST_SECONDS)
+            self._known.move_to_end(digest)
+            if len(self._known) > _CACHE_ENTRIES:
+                self._known.popitem(last=False)
+        if self._clock() >= known.expire_time:
+            raise Failure(errors_pb2.ERROR_REASON_CREDENTIAL_EXPIRED, "This session token has expired.")
+        return known
+
+    async def _load(self, digest: str) -> SessionToken:
+        async def job(connection: AsyncConnection) -> SessionToken:
+            query = select(session_tokens).where(session_tokens.c.digest == digest)
+            row = (await connection.execute(query)).mappings().first()
+            if row is None:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_CREDENTIAL_INVALID,
+                    "This is not a session token that was given out.",
+                )
+            if row["revoked"]:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_CREDENTIAL_REVOKED, "This session token was taken back."
+                )
+            return SessionToken(
+                Payer(row["tenant"], row["account"], row["session"], row["turn"]),
+                row["principal"],
+                tuple(json.loads(row["models"])),
+                row["budget"],
+                row["expire_time"],
+            )
+
+        self._known.pop(digest, None)
+        return await self._database.run(job)
+
+
+def _digest(token: str) -> str:
+    # Tokens are random and long, so one round of a fast hash is as good as many.
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()

@@ -1,0 +1,162 @@
+"""Upstreams that speak Anthropic's Messages API: bytes pass through as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+
+from llm_proxy.configuration.models import Deployment
+from llm_proxy.configuration.secrets import Secrets
+from llm_proxy.messages.request import MessagesRequest
+from llm_proxy.upstreams.protocol import upstream_model
+from llm_proxy.upstreams.provider_failure import ProviderFailure, from_status
+
+_DEFAULT_BASE: Final = "https://api.anthropic.com"
+_VERSION: Final = "2023-06-01"
+_OAUTH_PREFIX: Final = "sk-ant-oat"
+_OAUTH_BETA: Final = "oauth-2025-04-20"
+
+# A whole answer comes in one piece when it is done, so it may be silent this many times longer than a stream.
+_WHOLE_ANSWER_FACTOR: Final = 10
+_CONNECT_SECONDS: Final = 10.0
+_ERROR_BYTES: Final = 64 * 1024
+_ANSWER_BYTES: Final = 32 * 1024 * 1024
+
+
+class AnthropicUpstream:
+    """Passes requests on, with the provider's credential instead of the caller's."""
+
+    def __init__(self, session: aiohttp.ClientSession, secrets: Secrets, timeout: float) -> None:
+        self._session = session
+        self._secrets = secrets
+        self._timeout = timeout
+
+    @asynccontextmanager
+    async def open(
+        self, deployment: Deployment, model: str, request: MessagesRequest
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See `Upstream.open`."""
+        silence = self._timeout * (1 if request.stream else _WHOLE_ANSWER_FACTOR)
+        async with self._post(deployment, model, request, "messages?beta=true", silence) as response:
+            kind = response.content_type
+            if request.stream and kind != "text/event-stream":
+                raise ProviderFailure(
+                    "invalid", response.status, f"it sent {kind} instead of a stream of events"
+                )
+            yield self._chunks(response) if request.stream else _whole(await self._body(response))
+
+    @asynccontextmanager
+    async def _post(
+        self, deployment: Deployment, model: str, request: MessagesRequest, path: str, silence: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        body = renamed(request, upstream_model(deployment, model).partition("/")[2])
+        try:
+            async with self._session.post(
+                f"{_base(deployment)}/v1/{path}",
+                data=body,
+                headers=_headers(deployment, request),
+                timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=silence),
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    raise await self._refused(response)
+                yield response
+        except TimeoutError:
+            raise ProviderFailure("timeout", message=f"not a byte for {silence:g} seconds") from None
+        except aiohttp.ClientPayloadError:
+            raise ProviderFailure("invalid", message="the connection was cut") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ProviderFailure("unavailable", message=self._secrets.redact(type(error).__name__)) from None
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        async for chunk in response.content.iter_any():
+            yield chunk
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return a whole answer that is a message."""
+        body = await response.content.read(_ANSWER_BYTES)
+        while not response.content.at_eof() and len(body) < _ANSWER_BYTES:
+            body += await response.content.read(_ANSWER_BYTES - len(body))
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            raise ProviderFailure("invalid", response.status, "it is not JSON") from None
+        if not isinstance(message, dict) or message.get("type") != "message":
+            raise ProviderFailure("invalid", response.status, "it is not a message")
+        return body
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> ProviderFailure:
+        raw = await response.content.read(_ERROR_BYTES)
+        message = self._secrets.redact(_error_message(raw))
+        return from_status(response.status, message, {k.lower(): v for k, v in response.headers.items()})
+
+    async def count_tokens(self, deployment: Deployment, model: str, request: MessagesRequest) -> int:
+        """See `Upstream.count_tokens`."""
+        async with self._post(
+            deployment, model, request, "messages/count_tokens?beta=true", self._timeout
+        ) as response:
+            try:
+                return int(json.loads(await response.content.read(_ERROR_BYTES))["input_tokens"])
+            except (ValueError, KeyError, TypeError):
+                raise ProviderFailure("invalid", response.status, "it is not a count") from None
+            except asyncio.CancelledError:
+                raise
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+def renamed(request: MessagesRequest, name: str) -> bytes:
+    """Return the body with the upstream's name of the model, and otherwise byte for byte as it came.
+
+    Bytes are kept, because a provider's prompt cache goes by them. Where the name cannot be found without
+    doubt, the body is written anew.
+    """
+    if request.model == name:
+        return request.raw
+    pattern = rb'"model"(\s*):(\s*)' + re.escape(json.dumps(request.model).encode())
+    places = list(re.finditer(pattern, request.raw))
+    if len(places) == 1:
+        start, end = places[0].span()
+        return request.raw[:start] + b'"model":' + json.dumps(name).encode() + request.raw[end:]
+    return json.dumps({**request.body, "model": name}).encode()
+
+
+def _base(deployment: Deployment) -> str:
+    base = str(deployment.params.get("api_base", _DEFAULT_BASE)).rstrip("/")
+    return base.removesuffix("/messages").removesuffix("/v1")
+
+
+def _headers(deployment: Deployment, request: MessagesRequest) -> Mapping[str, str]:
+    key = str(deployment.params.get("api_key", ""))
+    betas = [beta for beta in request.headers.get("anthropic-beta", "").split(",") if beta]
+    headers = {
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+        "anthropic-version": request.headers.get("anthropic-version", _VERSION),
+    }
+    if key.startswith(_OAUTH_PREFIX):
+        headers["authorization"] = f"Bearer {key}"
+        if _OAUTH_BETA not in betas:
+            betas.append(_OAUTH_BETA)
+    elif key:
+        headers["x-api-key"] = key
+    if betas:
+        headers["anthropic-beta"] = ",".join(betas)
+    extra: Any = deployment.params.get("extra_headers") or {}
+    return {**headers, **{str(name): str(value) for name, value in dict(extra).items()}}
+
+
+def _error_message(raw: bytes) -> str:
+    """Return what Anthropic says in an error; of anything else, that it is not such an error."""
+    try:
+        return str(json.loads(raw)["error"]["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "without saying why"

@@ -1,0 +1,151 @@
+"""Upstreams that speak another language: LiteLLM translates to it and back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from llm_proxy.configuration.models import Deployment
+from llm_proxy.configuration.secrets import Secrets
+from llm_proxy.messages.assemble import Assembler
+from llm_proxy.messages.request import MessagesRequest
+from llm_proxy.routing.litellm_library import LitellmLibrary
+from llm_proxy.upstreams.protocol import upstream_model
+from llm_proxy.upstreams.provider_failure import ProviderFailure, from_status
+
+# What other providers have a counterpart of. The rest is Anthropic's own and is left out for them.
+_FIELDS: Final = (
+    "messages", "system", "max_tokens", "temperature", "top_p", "top_k", "stop_sequences", "tools",
+    "tool_choice", "thinking", "output_config", "output_format",
+)  # fmt: skip
+
+# Settings of a deployment that are about routing, not about the request.
+_ROUTING_PARAMS: Final = frozenset(
+    {"weight", "order", "rpm", "tpm", "tags", "max_parallel_requests", "cooldown_time"}
+)
+
+
+class TranslatedUpstream:
+    """Asks through LiteLLM. Always as a stream: then a silence is noticed, and one path is to be trusted."""
+
+    def __init__(self, library: LitellmLibrary, secrets: Secrets, timeout: float) -> None:
+        self._library = library
+        self._secrets = secrets
+        self._timeout = timeout
+
+    @asynccontextmanager
+    async def open(
+        self, deployment: Deployment, model: str, request: MessagesRequest
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See `Upstream.open`."""
+        litellm = await self._library.loaded()
+        with self._failures(litellm):
+            async with asyncio.timeout(self._timeout):
+                source = await litellm.anthropic_messages(
+                    model=upstream_model(deployment, model),
+                    stream=True,
+                    timeout=self._timeout,
+                    max_retries=0,
+                    num_retries=0,
+                    **{key: value for key, value in deployment.params.items() if key not in _ROUTING_PARAMS},
+                    **translatable(request.body),
+                )
+        chunks = self._chunks(litellm, source)
+        try:
+            yield chunks if request.stream else _assembled(chunks)
+        finally:
+            await chunks.aclose()
+
+    async def _chunks(self, litellm: Any, source: Any) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                with self._failures(litellm):
+                    async with asyncio.timeout(self._timeout):
+                        chunk = await anext(source, None)
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            if hasattr(source, "aclose"):
+                await source.aclose()
+
+    def _failures(self, litellm: Any) -> _Failures:
+        return _Failures(litellm, self._secrets, self._timeout)
+
+    async def count_tokens(self, deployment: Deployment, model: str, request: MessagesRequest) -> int:
+        """See `Upstream.count_tokens`. An estimate by LiteLLM's tokenizers; no provider is asked."""
+        litellm = await self._library.loaded()
+        body = request.body
+        texts = [json.dumps(body.get(name)) for name in ("system", "messages", "tools") if body.get(name)]
+        name = upstream_model(deployment, model)
+        return int(await asyncio.to_thread(litellm.token_counter, model=name, text="\n".join(texts)))
+
+
+class _Failures:
+    """Turns whatever LiteLLM raises inside into a ProviderFailure."""
+
+    def __init__(self, litellm: Any, secrets: Secrets, timeout: float) -> None:
+        self._litellm = litellm
+        self._secrets = secrets
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, ProviderFailure):
+            return
+        raise self._translated(error) from None
+
+    def _translated(self, error: Exception) -> ProviderFailure:
+        errors = self._litellm.exceptions
+        if isinstance(error, (TimeoutError, errors.Timeout)):
+            return ProviderFailure("timeout", message=f"not a byte for {self._timeout:g} seconds")
+        message = self._secrets.redact(_plain(str(getattr(error, "message", error))))
+        if isinstance(error, errors.ContextWindowExceededError):
+            return ProviderFailure("context", 400, message)
+        if isinstance(error, errors.ContentPolicyViolationError):
+            return ProviderFailure("policy", 400, message)
+        status = getattr(error, "status_code", None)
+        response = getattr(error, "response", None)
+        headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", None) or {}).items()}
+        if isinstance(error, errors.APIConnectionError):
+            return ProviderFailure("unavailable", message=message)
+        if not isinstance(status, int):
+            # LiteLLM stumbled over what came: the answer was not what the provider's API promises.
+            return ProviderFailure("invalid", message=type(error).__name__)
+        return from_status(status, message, headers)
+
+
+def _plain(message: str) -> str:
+    """Return a message without LiteLLM's class names and debugging hints."""
+    text = message.split("\n", maxsplit=1)[0]
+    while text.startswith("litellm.") and ": " in text:
+        text = text.split(": ", 1)[1]
+    for _ in range(2):
+        head, _, rest = text.partition(": ")
+        if rest and head.endswith(("Error", "Exception")) and " " not in head:
+            text = rest
+    return text
+
+
+async def _assembled(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    assembler = Assembler()
+    async for chunk in chunks:
+        assembler.feed(chunk)
+    yield json.dumps(assembler.message()).encode()
+
+
+def translatable(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a request can be said in another provider's language."""
+    kept = {name: body[name] for name in _FIELDS if name in body}
+    if "tools" in kept:
+        # Tools with another type run at Anthropic.
+        kept["tools"] = [tool for tool in kept["tools"] if tool.get("type", "custom") == "custom"]
+        if not kept["tools"]:
+            del kept["tools"]
+            kept.pop("tool_choice", None)
+    return kept
