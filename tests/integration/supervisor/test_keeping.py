@@ -1,0 +1,118 @@
+"""Processes are kept running, ended in order, and never left behind. The services are small scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from servicekit.testing import wait_until
+from supervisor.keeper import Keeper, Service
+from supervisor.log_file import Console, LogFile
+from supervisor.process import Process
+from supervisor.refusal import Refusal
+
+SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
+# Leaves a child in a session of its own, which no signal to the group reaches.
+PARENT = (
+    "import subprocess, sys, time; "
+    "sleep = [sys.executable, '-c', 'import time; time.sleep(600)']; "
+    "child = subprocess.Popen(sleep, start_new_session=True); "
+    "print(child.pid, flush=True); time.sleep(600)"
+)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def log(tmp_path):
+    return LogFile(tmp_path / "service.log")
+
+
+def keeper(log, code, *, shown=None, healthy=None):
+    """A keeper of a Python script."""
+
+    async def printed_up():
+        await wait_until(lambda: any("up" in line for line in log.last_lines), timeout=20)
+
+    service = Service("script", [sys.executable, "-c", code], dict(os.environ), healthy or printed_up)
+    shown = [] if shown is None else shown
+    return Keeper(service, log, Console("script", log.path, show=shown.append), asyncio.Lock())
+
+
+async def test_a_killed_service_comes_back_with_a_word_about_it(log):
+    shown = []
+    kept = keeper(log, SLEEPER, shown=shown)
+    keeping = asyncio.create_task(kept.keep())
+    await kept.ready.wait()
+    first = kept.pid
+    os.kill(first, signal.SIGKILL)
+    await wait_until(lambda: kept.pid != first and kept.ready.is_set(), timeout=20)
+    assert "was ended by signal 9; starting it again" in shown[0]
+    await kept.stop(grace=5)
+    await asyncio.wait_for(keeping, 5)
+    assert not alive(kept.pid)
+
+
+async def test_one_that_never_gets_well_is_given_up_with_its_last_words(log, monkeypatch):
+    monkeypatch.setattr("supervisor.backoff._FIRST_SECONDS", 0.001)
+    kept = keeper(log, "raise SystemExit('no database at db:5432')")
+    with pytest.raises(Refusal) as raised:
+        await asyncio.wait_for(kept.keep(), 60)
+    assert "ended with exit code 1" in str(raised.value)
+    assert "no database at db:5432" in str(raised.value)
+    assert str(log.path) in str(raised.value)
+
+
+async def test_a_bad_configuration_is_not_tried_twice(log):
+    kept = keeper(log, "import sys; print('DATABASE_URL: no such scheme'); sys.exit(2)")
+    with pytest.raises(Refusal, match="DATABASE_URL"):
+        await asyncio.wait_for(kept.keep(), 20)
+    assert len(log.last_lines) == 1
+
+
+async def test_one_that_ignores_the_request_to_end_is_killed(log):
+    kept = keeper(log, DEAF)
+    keeping = asyncio.create_task(kept.keep())
+    await kept.ready.wait()
+    await kept.stop(grace=0.2)
+    assert not alive(kept.pid)
+    await asyncio.wait_for(keeping, 5)
+
+
+async def test_a_process_gets_exactly_its_environment(log):
+    console = Console("script", log.path)
+    code = "import os; print(sorted(os.environ))"
+    process = await Process.start([sys.executable, "-c", code], {"LC_ALL": "C", "ONE": "1"}, log, console)
+    assert await process.wait() == 0
+    assert log.last_lines[-1] == "['LC_ALL', 'ONE']"
+
+
+async def test_what_a_dead_service_left_is_ended(tmp_path):
+    """A supervisor in a process of its own, as adoption is for the whole process."""
+    script = tmp_path / "adopt.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "from supervisor.orphans import adopt_orphans, end_all\n"
+        "adopt_orphans()\n"
+        f"process = subprocess.Popen([sys.executable, '-c', {PARENT!r}], stdout=-1, text=True)\n"
+        "grandchild = process.stdout.readline().strip()\n"
+        "process.kill(); process.wait()\n"
+        "end_all()\n"
+        "print(grandchild, os.path.exists(f'/proc/{grandchild}'))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert output.decode().split()[1] == "False"
