@@ -1,0 +1,1 @@
+"""The durable home of sessions: queue, event log, dispatch, recovery."""

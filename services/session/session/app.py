@@ -1,0 +1,167 @@
+"""The session service, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pointsman.session.v1 import (
+    session_service_pb2,
+    session_service_pb2_grpc,
+    turn_service_pb2,
+    turn_service_pb2_grpc,
+    workspace_service_pb2,
+    workspace_service_pb2_grpc,
+)
+from servicekit.channels import service_channel
+from servicekit.diagnostics import diagnostics
+from servicekit.drain import Drain
+from servicekit.passport import PassportSigner, PassportVerifier
+from servicekit.serving import RunningServer, Servicer, serving
+
+from session.bus import Bus, Topic
+from session.claim import Claims
+from session.config import SessionConfig
+from session.database import Database, opened
+from session.dispatch import Dispatcher
+from session.enqueue import Queue
+from session.file_lock import only_owner
+from session.files import Files
+from session.hub import Hub
+from session.log import Log
+from session.migrations.upgrade import upgrade
+from session.models import ModelNames
+from session.peers import Models, Runner
+from session.permissions import Permissions
+from session.positions import Positions
+from session.prepare import Preparer
+from session.runs.run import Runs
+from session.servicers.session import SessionServicer
+from session.servicers.turn import TurnServicer
+from session.servicers.workspace import WorkspaceServicer
+from session.sessions import Sessions
+from session.turns import Turns
+from session.watch import Watch
+
+# Calls end within this time after a SIGTERM, and turns that only we can finish.
+_GRACE_SECONDS = 8.0
+
+
+@asynccontextmanager
+async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServer]:
+    """Run the session service while inside."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(_database(config))
+        signer = PassportSigner.from_directory(config.passport_key, "session")
+        runner_channel = await stack.enter_async_context(
+            service_channel(config.runner_address, signer=signer)
+        )
+        llm_channel = await stack.enter_async_context(
+            service_channel(config.llm_proxy_address, signer=signer)
+        )
+        runner, models = Runner(runner_channel, signer), Models(llm_channel, signer)
+
+        # Any number but 0 that no other replica has: 62 random bits.
+        bus = Bus(database, replica=secrets.randbits(62) | 1)
+        hub = Hub()
+        log = Log(database, bus, hub.publish)
+        names = ModelNames(models)
+        positions = Positions(database, log)
+        permissions = Permissions(database, bus, hub, runner)
+        preparer = Preparer(runner)
+        queue = Queue(database, bus, hub, models=names, preparer=preparer, limit=config.max_queued_turns)
+        turns = Turns(database, bus, hub, positions)
+        runs = Runs(
+            database,
+            log,
+            hub,
+            runner=runner,
+            models=models,
+            permissions=permissions,
+            patience=config.runner_patience_seconds,
+        )
+        dispatcher = Dispatcher(
+            Claims(database, bus, config.lease, config.max_concurrent_turns),
+            runs,
+            positions,
+            hub,
+            bus,
+            places=config.max_running_turns,
+            lease=config.lease,
+            alone=not database.postgres,
+        )
+        bus.on(Topic.EVENTS, hub.wake)
+        bus.on_reconnect(hub.wake_all)
+
+        watch = Watch(database, hub, timedelta(seconds=config.keep_alive_seconds))
+        servicers = [
+            Servicer(
+                session_service_pb2_grpc.add_SessionServiceServicer_to_server,
+                SessionServicer(Sessions(database, names), turns, watch, preparer),
+                session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+            ),
+            Servicer(
+                turn_service_pb2_grpc.add_TurnServiceServicer_to_server,
+                TurnServicer(queue, turns, permissions),
+                turn_service_pb2.DESCRIPTOR.services_by_name["TurnService"],
+            ),
+            Servicer(
+                workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server,
+                WorkspaceServicer(Files(database, runner)),
+                workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
+            ),
+            diagnostics("session", config),
+        ]
+        stack.push_async_callback(preparer.close)
+        # The log is the last to stop: what others do on their way out still gets in.
+        await stack.enter_async_context(background(log.write()))
+        await stack.enter_async_context(background(bus.listen()))
+        await stack.enter_async_context(background(permissions.deny_expired()))
+        await stack.enter_async_context(background(dispatcher.keep()))
+        stack.push_async_callback(dispatcher.stop, _GRACE_SECONDS)
+        await stack.enter_async_context(background(dispatcher.dispatch()))
+        await stack.enter_async_context(background(_end_streams(hub, drain)))
+        server = await stack.enter_async_context(
+            serving(
+                service="session",
+                address=config.address,
+                servicers=servicers,
+                verifier=PassportVerifier.from_file(config.passport_keys),
+                drain=drain,
+                grace=_GRACE_SECONDS,
+            )
+        )
+        yield server
+
+
+@asynccontextmanager
+async def _database(config: SessionConfig) -> AsyncIterator[Database]:
+    """Open the database, at the newest version of the schema."""
+    url = sa.make_url(config.database)
+    lock = only_owner(Path(url.database or "")) if url.get_backend_name() == "sqlite" else nullcontext()
+    with lock:
+        async with opened(config.database) as database:
+            await upgrade(database)
+            yield database
+
+
+async def _end_streams(hub: Hub, drain: Drain) -> None:
+    await drain.started.wait()
+    hub.close(drain.failure())
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run an endless task while inside."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,305 @@
+"""Accepting turns: durable before it is acknowledged, once per request id, within the account's bound."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
+from servicekit.errors import Failure
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session import clock, names
+from session.bus import Bus, Topic
+from session.caller import Caller
+from session.database import Database
+from session.hub import Hub
+from session.models import ModelNames
+from session.peers import Party
+from session.prepare import Preparer
+from session.refusals import invalid_field, request_id_reused
+from session.rows import SessionRow, TurnRow
+from session.sessions import NewSession, new_session
+from session.store import accounts, events, sessions, turns
+from session.tables import IS_QUEUED, QUEUED, RUNNING
+
+_TITLE_CHARACTERS: Final = 80
+_HOUR: Final = Duration(seconds=3600)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A turn that is durable."""
+
+    turn: TurnRow
+    position: int
+    created: bool
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A request with all that was looked up for it."""
+
+    caller: Caller
+    request: turn_service_pb2.EnqueueTurnRequest
+    request_id: str
+    body_hash: bytes
+    session_id: str
+    account: str
+    model: str
+    options: turn_pb2.TurnOptions
+
+    @property
+    def route(self) -> int:
+        return self.request.route or turn_pb2.TURN_ROUTE_AGENT
+
+
+class Queue:
+    """Takes turns in. `limit` is how many may wait in one account."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        hub: Hub,
+        *,
+        models: ModelNames,
+        preparer: Preparer,
+        limit: int,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._hub = hub
+        self._models = models
+        self._preparer = preparer
+        self._limit = limit
+
+    async def enqueue(
+        self, caller: Caller, account: str, request: turn_service_pb2.EnqueueTurnRequest
+    ) -> Accepted:
+        """Make a turn durable, and its session with it when the request names none.
+
+        Raises Failure REQUEST_ID_REUSED, SESSION_NOT_FOUND, SESSION_BUSY, QUEUE_FULL, or what llm-proxy says
+        of the model.
+        """
+        request_id = names.request_id_of(request.request_id)
+        body_hash = _body_hash(account, request)
+        session_id = names.session_id_of(request.session, "session") if request.session else ""
+        known, session = await self._database.run(
+            lambda tx: self._known(tx, caller, request_id, body_hash, session_id)
+        )
+        if known is not None:
+            return known
+        if session is not None and account not in ("", session.account):
+            raise invalid_field("account", "is not the account of the session; leave it out")
+        account = session.account if session is not None else account
+        asked = request.model or (session.preferred_model if session is not None else "")
+        model = await self._models.resolve(Party(caller.tenant, account, caller.principal, request_id), asked)
+        wanted = _Wanted(
+            caller=caller,
+            request=request,
+            request_id=request_id,
+            body_hash=body_hash,
+            session_id=session_id or names.new_id(),
+            account=account,
+            model=model,
+            options=filled_in(request.options),
+        )
+        return await self._accept(wanted)
+
+    async def _known(
+        self, tx: AsyncConnection, caller: Caller, request_id: str, body_hash: bytes, session_id: str
+    ) -> tuple[Accepted | None, SessionRow | None]:
+        """Return the turn that the request made before, or else the session that it names."""
+        turn = await turns.by_request(tx, caller.tenant, request_id)
+        if turn is not None:
+            if turn.body_hash != body_hash or caller.account not in (None, turn.account):
+                raise request_id_reused(request_id)
+            positions = await turns.positions(tx, [turn])
+            return Accepted(turn, positions.get(turn.id, 0), created=False), None
+        return None, await sessions.get(tx, caller, session_id) if session_id else None
+
+    async def _accept(self, wanted: _Wanted) -> Accepted:
+        if wanted.route == turn_pb2.TURN_ROUTE_AGENT:
+            party = Party(wanted.caller.tenant, wanted.account, wanted.caller.principal, wanted.request_id)
+            self._preparer.prepare(party, wanted.session_id, wanted.model, wanted.options)
+        turn_id = names.new_id()
+        try:
+            accepted, logged, interrupted = await self._database.run(
+                lambda tx: self._write(tx, wanted, turn_id)
+            )
+        except IntegrityError:
+            # The same request id, at the same moment, in another account.
+            raise request_id_reused(wanted.request_id) from None
+        if accepted.created:
+            self._hub.publish(accepted.turn.session_id, logged)
+            self._bus.here(Topic.QUEUE)
+        if interrupted:
+            self._bus.here(Topic.CANCEL, interrupted)
+        return accepted
+
+    async def _write(
+        self, tx: AsyncConnection, wanted: _Wanted, turn_id: str
+    ) -> tuple[Accepted, Sequence[event_pb2.Event], str]:
+        """Write the turn; return it, its first events, and the id of a turn that it interrupts."""
+        tenant = wanted.caller.tenant
+        account = await accounts.lock(tx, tenant, wanted.account)
+        # Under the account's lock: the same request at the same moment is here already, or not at all.
+        known, _ = await self._known(tx, wanted.caller, wanted.request_id, wanted.body_hash, "")
+        if known is not None:
+            return known, (), ""
+        await self._check_room(tx, tenant, wanted.account)
+        title, busy = await self._session(tx, wanted)
+        interrupted, key = await self._place(tx, wanted, busy, account.next_key)
+        await accounts.update(tx, tenant, wanted.account, next_key=account.next_key + 1)
+        waiting = await turns.queued(tx, tenant, wanted.account)
+        position = sum(turn.position_key < key for turn in waiting) + 1
+        queued = event_pb2.Event(turn_queued=event_pb2.TurnQueued(position=position))
+        first = [(turn_id, event) for event in (queued, *_kinds(wanted.request.preface))]
+        changes: dict[str, object] = {"title": title} if title else {}
+        if wanted.request.model and not (busy.session and busy.session.preferred_set):
+            changes["preferred_model"] = wanted.model
+        logged = await events.append(tx, wanted.session_id, first, **changes)
+        await turns.insert(tx, **_columns(wanted, turn_id, key, position, logged))
+        await self._bus.tell(tx, Topic.EVENTS, wanted.session_id)
+        await self._bus.tell(tx, Topic.QUEUE)
+        turn = await turns.get(tx, wanted.session_id, turn_id)
+        return Accepted(turn, position, created=True), logged, interrupted
+
+    async def _check_room(self, tx: AsyncConnection, tenant: str, account: str) -> None:
+        if await accounts.count(tx, tenant, account, IS_QUEUED) >= self._limit:
+            raise Failure(
+                errors_pb2.ERROR_REASON_QUEUE_FULL,
+                f"{self._limit} turns of the account {account} wait already. Come back when some are done, "
+                "or cancel some.",
+                retry_after=timedelta(seconds=5),
+                limit=str(self._limit),
+            )
+
+    async def _session(self, tx: AsyncConnection, wanted: _Wanted) -> tuple[bytes, _Busy]:
+        """Make or lock the session; return the title it is to have (empty: as it is), and what is in it."""
+        title = title_of(wanted.request.prompt)
+        if not wanted.request.session:
+            fresh = NewSession(wanted.account, title, "", "")
+            await sessions.insert(tx, **new_session(wanted.session_id, wanted.caller.tenant, fresh, ""))
+            return b"", _Busy(None, ())
+        session = await sessions.lock(tx, wanted.caller, wanted.session_id)
+        active = await turns.active(tx, wanted.session_id)
+        return b"" if session.title else title.encode(), _Busy(session, active)
+
+    async def _place(
+        self, tx: AsyncConnection, wanted: _Wanted, busy: _Busy, next_key: int
+    ) -> tuple[str, int]:
+        """Apply the busy policy; return the turn that is interrupted, if one is, and the new turn's key."""
+        policy = wanted.request.busy_policy
+        if not busy.active or policy in (turn_pb2.BUSY_POLICY_UNSPECIFIED, turn_pb2.BUSY_POLICY_ENQUEUE):
+            return "", next_key
+        if policy == turn_pb2.BUSY_POLICY_REJECT:
+            raise Failure(
+                errors_pb2.ERROR_REASON_SESSION_BUSY,
+                "The session has a turn that runs or waits, and the call asked not to wait.",
+                turn=busy.active[0].name,
+            )
+        waiting = await turns.queued(tx, wanted.caller.tenant, wanted.account)
+        key = min((turn.position_key for turn in waiting), default=next_key) - 1
+        running = busy.active[0] if busy.active[0].state == RUNNING else None
+        if running is None:
+            return "", key
+        await turns.update(tx, running, cancel_time=clock.now())
+        await self._bus.tell(tx, Topic.CANCEL, running.id)
+        return running.id, key
+
+
+@dataclass(frozen=True)
+class _Busy:
+    """A session before the new turn: None when it is new, and its turns that run or wait."""
+
+    session: SessionRow | None
+    active: Sequence[TurnRow]
+
+
+def _columns(
+    wanted: _Wanted, turn_id: str, key: int, position: int, logged: Sequence[event_pb2.Event]
+) -> dict[str, object]:
+    return {
+        "id": turn_id,
+        "session_id": wanted.session_id,
+        "tenant": wanted.caller.tenant,
+        "account": wanted.account,
+        "principal": wanted.caller.principal,
+        "request_id": wanted.request_id,
+        "body_hash": wanted.body_hash,
+        "prompt": wanted.request.prompt.encode(),
+        "context": wanted.request.context.encode(),
+        "model": wanted.model,
+        "state": QUEUED,
+        "route": wanted.route,
+        "options": wanted.options.SerializeToString(),
+        "may_escalate": int(wanted.request.may_escalate),
+        "temporary": int(wanted.request.temporary),
+        "position_key": key,
+        "told_position": position,
+        "create_time": clock.now(),
+        "first_sequence": logged[0].sequence,
+        "last_sequence": logged[-1].sequence,
+    }
+
+
+def _kinds(preface: Sequence[event_pb2.Event]) -> list[event_pb2.Event]:
+    """Return events with nothing but the kinds of these."""
+    kinds = []
+    for event in preface:
+        kind = event.WhichOneof("kind")
+        if kind is not None:
+            bare = event_pb2.Event()
+            getattr(bare, kind).CopyFrom(getattr(event, kind))
+            kinds.append(bare)
+    return kinds
+
+
+def filled_in(asked: turn_pb2.TurnOptions) -> turn_pb2.TurnOptions:
+    """Return options with the documented defaults where nothing was asked for."""
+    options = turn_pb2.TurnOptions(
+        max_turns=10,
+        permission_mode=turn_pb2.PERMISSION_MODE_ACCEPT_EDITS,
+        include_partial_messages=True,
+        timeout=_HOUR,
+        permission_timeout=_HOUR,
+    )
+    # Merging would mix what is inside a message, as the seconds of one timeout and the nanos of another.
+    for field in ("timeout", "permission_timeout"):
+        if asked.HasField(field):
+            options.ClearField(field)
+    options.MergeFrom(asked)
+    return options
+
+
+def title_of(prompt: str) -> str:
+    """Return a line for people: the prompt's first, not too long."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in _first_line(prompt)).split())
+    return words if len(words) <= _TITLE_CHARACTERS else words[: _TITLE_CHARACTERS - 1].rstrip() + "…"
+
+
+def _first_line(prompt: str) -> str:
+    # Only as much of it is looked at as a title can use.
+    return next((line for line in prompt[:4096].splitlines() if line.strip()), "")
+
+
+def _body_hash(account: str, request: turn_service_pb2.EnqueueTurnRequest) -> bytes:
+    """Return what a repeated request is compared by: what the caller said, not what the router found out."""
+    body = turn_service_pb2.EnqueueTurnRequest(
+        session=request.session,
+        account=account,
+        prompt=request.prompt,
+        model=request.model,
+        options=request.options,
+        busy_policy=request.busy_policy,
+        temporary=request.temporary,
+    )
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()

@@ -1,0 +1,35 @@
+"""Which model a turn runs on, asked of llm-proxy and remembered for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Final
+
+from session.peers import Models, Party
+
+# So long may a model that was just taken out of the configuration still be accepted.
+_SECONDS: Final = 3.0
+# Names that tenants ask for; a name costs about 200 bytes.
+_ENTRIES: Final = 1024
+
+
+class ModelNames:
+    """Resolves names of models. Only successes are remembered."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._known: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    async def resolve(self, party: Party, model: str) -> str:
+        """Return the model that a name stands for, empty for the default; Failure MODEL_UNKNOWN."""
+        key = (party.tenant, model)
+        known = self._known.get(key)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        resolved = await self._models.resolve(party, model)
+        self._known[key] = (resolved, time.monotonic() + _SECONDS)
+        self._known.move_to_end(key)
+        if len(self._known) > _ENTRIES:
+            self._known.popitem(last=False)
+        return resolved

@@ -1,0 +1,51 @@
+"""Page tokens: where a listing goes on, bound to the listing that gave it out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import Any, Final
+
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
+_DIGEST_BYTES: Final = 9
+
+
+class Listing:
+    """One listing: its method, whose it is, and its filters. A token of any other is refused."""
+
+    def __init__(self, *what: object) -> None:
+        digest = hashlib.sha256(repr(what).encode()).digest()[:_DIGEST_BYTES]
+        self._digest = base64.urlsafe_b64encode(digest).decode()
+
+    def token(self, number: int, text: str = "") -> str:
+        """Return the token that goes on after this key."""
+        return base64.urlsafe_b64encode(json.dumps([self._digest, number, text]).encode()).decode()
+
+    def key(self, token: str) -> tuple[int, str] | None:
+        """Return the key that a token goes on after, None for the first page; Failure PAGE_TOKEN_INVALID."""
+        if not token:
+            return None
+        try:
+            read: Any = json.loads(base64.urlsafe_b64decode(token.encode()))
+        except (ValueError, binascii.Error):
+            raise _invalid() from None
+        match read:
+            case [self._digest, int(number), str(text)] if "\0" not in text and abs(number) < 2**63:
+                return number, text
+        raise _invalid()
+
+
+def size(asked: int, default: int) -> int:
+    """Return how many a page has: what was asked for, or the default."""
+    return asked or default
+
+
+def _invalid() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID,
+        "The page token is not one that this listing gave out. Start again without one.",
+    )

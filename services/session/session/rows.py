@@ -1,0 +1,103 @@
+"""Rows of the tables as objects, with the columns' names; see tables.py for what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from pointsman.session.v1 import turn_pb2
+
+from session import names
+from session.tables import RUNNING
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """A row of `sessions`."""
+
+    id: str
+    tenant: str
+    account: str
+    phase: int
+    title: bytes
+    preferred_model: str
+    preferred_set: int
+    template: str
+    forked_from: str
+    create_time: int
+    last_activity_time: int
+    first_sequence: int
+    last_sequence: int
+    agent_state: bytes
+    usage: bytes
+    expire_time: int
+    hold_until: int
+
+    @classmethod
+    def of(cls, row: sa.Row[Any]) -> SessionRow:
+        """Return a whole row of the table as an object."""
+        return cls(**row._mapping)
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return names.session_name(self.id)
+
+
+@dataclass(frozen=True)
+class TurnRow:
+    """A row of `turns`."""
+
+    id: str
+    session_id: str
+    tenant: str
+    account: str
+    principal: str
+    request_id: str
+    body_hash: bytes
+    prompt: bytes
+    context: bytes
+    model: str
+    state: int
+    route: int
+    options: bytes
+    may_escalate: int
+    temporary: int
+    position_key: int
+    told_position: int
+    epoch: int
+    lease_owner: int
+    lease_expires: int
+    runner_index: int
+    tool_ran: int
+    cancel_time: int
+    create_time: int
+    start_time: int
+    end_time: int
+    first_sequence: int
+    last_sequence: int
+    transcript_position: int
+    snapshot_id: str
+    result: bytes
+    usage: bytes
+
+    @classmethod
+    def of(cls, row: sa.Row[Any]) -> TurnRow:
+        """Return a whole row of the table as an object."""
+        return cls(**row._mapping)
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return names.turn_name(self.session_id, self.id)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.state > RUNNING
+
+    @property
+    def turn_options(self) -> turn_pb2.TurnOptions:
+        """Its options, defaults filled in."""
+        return turn_pb2.TurnOptions.FromString(self.options)

@@ -1,0 +1,1 @@
+"""Running turns: what an owner does between the claim and the end."""

@@ -1,0 +1,155 @@
+"""One claimed turn from its start to its end: what it needs to know first, and which way it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.errors import Failure
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session import history
+from session.claim import Claim
+from session.database import Database
+from session.hub import Hub
+from session.log import Log
+from session.peers import Models, Runner
+from session.permissions import Permissions
+from session.refusals import LeaseLost
+from session.rows import TurnRow
+from session.runs.agent import AgentTurn
+from session.runs.direct import DirectTurn
+from session.runs.writer import TurnWriter
+from session.store import turns
+
+_log = structlog.get_logger("session.runs")
+
+_DELIVER_AGAIN_SECONDS: Final = 0.5
+_ANSWERED: Final = (int(turn_pb2.TURN_STATE_SUCCEEDED),)
+
+
+class Runs:
+    """Runs claimed turns. `patience` is how many seconds a runner may be out of reach."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: Log,
+        hub: Hub,
+        *,
+        runner: Runner,
+        models: Models,
+        permissions: Permissions,
+        patience: float,
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._hub = hub
+        self._runner = runner
+        self._models = models
+        self._permissions = permissions
+        self._patience = patience
+
+    @staticmethod
+    def can_be_left(claim: Claim) -> bool:
+        """Say whether the turn goes on without us, for another owner to find."""
+        return claim.turn.route == turn_pb2.TURN_ROUTE_AGENT
+
+    async def run(self, claim: Claim, cancel: asyncio.Event, decided: asyncio.Event) -> None:
+        """Run a turn to its end. Raises LeaseLost; when cancelled, leaves the turn as it is."""
+        writer = TurnWriter(claim, self._log, self._hub)
+        try:
+            if claim.turn.route == turn_pb2.TURN_ROUTE_DIRECT:
+                await self._direct(claim, writer, cancel, decided)
+            else:
+                await self._agent(writer, cancel, decided, recovered=claim.recovered)
+        except (LeaseLost, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the turn gets its end
+            _log.exception("turn_failed", turn=claim.turn.name)
+            await writer.failed(_fault(error))
+
+    async def _direct(
+        self, claim: Claim, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event
+    ) -> None:
+        if claim.recovered:
+            await writer.interrupted("The session service was cut off while the model answered. Ask again.")
+            return
+        earlier = await self._database.run(lambda tx: self._earlier(tx, claim.turn))
+        escalated = await DirectTurn(writer, self._models, cancel, earlier).run()
+        if escalated is None:
+            return
+        decision = event_pb2.TriageDecided(
+            route=turn_pb2.TURN_ROUTE_AGENT,
+            decided_by=claim.turn.model,
+            reason=escalated.reason,
+            escalated=True,
+        )
+        # Its route is in the database before the runner hears of it, or nobody would look for it there.
+        append = await writer.put(
+            event_pb2.Event(triage_decided=decision), turn={"route": int(turn_pb2.TURN_ROUTE_AGENT)}
+        )
+        await append.done
+        await self._agent(writer, cancel, decided, recovered=False)
+
+    async def _earlier(self, tx: AsyncConnection, turn: TurnRow) -> list[TurnRow]:
+        return await turns.newest(tx, turn.session_id, history.TURNS, states=_ANSWERED, before=turn)
+
+    async def _agent(
+        self, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event, *, recovered: bool
+    ) -> None:
+        said: Sequence[TurnRow] = ()
+        if not recovered:
+            earlier = await self._database.run(lambda tx: self._earlier(tx, writer.turn))
+            said = _since_agent(earlier)
+        decided.set()
+        courier = asyncio.create_task(self._deliver(writer.turn, decided))
+        try:
+            await AgentTurn(
+                writer,
+                self._runner,
+                self._permissions,
+                cancel,
+                recovered=recovered,
+                direct_turns=said,
+                patience=self._patience,
+            ).run()
+        finally:
+            courier.cancel()
+            with suppress(asyncio.CancelledError):
+                await courier
+
+    async def _deliver(self, turn: TurnRow, decided: asyncio.Event) -> None:
+        """Hand decisions to the runner as they are made, until cancelled."""
+        while True:
+            await decided.wait()
+            decided.clear()
+            try:
+                if not await self._permissions.deliver(turn):
+                    continue
+            except Failure as failure:
+                _log.info("decision_waits", turn=turn.name, reason=failure.reason_name)
+            await asyncio.sleep(_DELIVER_AGAIN_SECONDS)
+            decided.set()
+
+
+def _since_agent(earlier: Sequence[TurnRow]) -> list[TurnRow]:
+    """Return the direct turns since the agent's last turn, oldest first, from turns that are newest first."""
+    said: list[TurnRow] = []
+    for turn in earlier:
+        if turn.route == turn_pb2.TURN_ROUTE_AGENT:
+            break
+        said.insert(0, turn)
+    return said
+
+
+def _fault(error: Exception) -> Failure:
+    """Return what a turn that met an unexpected error ends with."""
+    if isinstance(error, Failure):
+        return error
+    return Failure(errors_pb2.ERROR_REASON_INTERNAL, "Something went wrong on our side; the log has it.")

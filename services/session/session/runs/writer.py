@@ -1,0 +1,180 @@
+"""What the owner of a turn writes: events, with everything that follows from them, under its epoch."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.errors import Failure
+
+from session import clock
+from session.claim import Claim
+from session.hub import Hub
+from session.log import Append, Log
+from session.refusals import LeaseLost
+from session.state import AgentState, add_usage
+
+# Pieces that wait for an event before them to be logged: a second of a fast model. More are dropped, and
+# come with the whole block.
+_HELD: Final = 1000
+# How long clients have to read the end of a temporary session's only turn.
+_TEMPORARY_LEFT: Final = timedelta(minutes=1)
+
+
+class TurnWriter:
+    """Writes one claimed turn. Events are logged in the order of the calls; deltas keep their place."""
+
+    def __init__(self, claim: Claim, log: Log, hub: Hub) -> None:
+        self.turn = claim.turn
+        self.epoch = claim.turn.epoch
+        self.index = claim.turn.runner_index
+        self.tool_ran = bool(claim.turn.tool_ran)
+        self.state = AgentState.load(claim.session.agent_state)
+        self.usage = turn_pb2.Usage.FromString(claim.turn.usage)
+        self._session_usage = turn_pb2.Usage.FromString(claim.session.usage)
+        self._log = log
+        self._hub = hub
+        self._newest: Append | None = None
+        self._held: list[event_pb2.Event] = []
+        self.finished = False
+        """Whether the turn's last event was put into the log."""
+
+    async def put(
+        self, event: event_pb2.Event, index: int = 0, *, turn: dict[str, Any] | None = None
+    ) -> Append:
+        """Put an event, and return the append to wait for, if need be.
+
+        `index` is that of the runner's item it came with, `turn` are columns to change besides. Raises
+        LeaseLost when an earlier one was refused.
+        """
+        self.check()
+        append = Append(self.turn.session_id, self.turn.id, self.epoch, [event], index, turn=turn or {})
+        self._fold(event, append)
+        self.index = max(self.index, index)
+        self._newest = append
+        append.done.add_done_callback(lambda _done: self._release(append))
+        await self._log.put(append)
+        return append
+
+    def check(self) -> None:
+        """Raise LeaseLost when the newest event was refused."""
+        newest = self._newest
+        if newest is not None and newest.done.done() and not newest.done.cancelled():
+            error = newest.done.exception()
+            if error is not None:
+                raise error
+
+    async def settled(self) -> None:
+        """Wait until everything that was put is durable. Raises LeaseLost when it was refused."""
+        if self._newest is not None:
+            await self._newest.done
+
+    def delta(self, event: event_pb2.Event) -> None:
+        """Send a piece of a block, after the events before it."""
+        event.turn = self.turn.name
+        if self._newest is None or self._newest.done.done():
+            self._hub.publish_delta(self.turn.session_id, event)
+        elif len(self._held) < _HELD:
+            self._held.append(event)
+
+    def _release(self, append: Append) -> None:
+        if append is not self._newest:
+            return
+        held, self._held = self._held, []
+        for event in held:
+            self._hub.publish_delta(self.turn.session_id, event)
+
+    def _fold(self, event: event_pb2.Event, append: Append) -> None:
+        time = clock.now()
+        kind = event.WhichOneof("kind")
+        self.state.apply(event, time)
+        if kind == "tool_use" and not self.tool_ran:
+            self.tool_ran = True
+            append.turn["tool_ran"] = 1
+        elif kind == "usage":
+            add_usage(self.usage, event.usage.usage)
+            add_usage(self._session_usage, event.usage.usage)
+            append.turn["usage"] = self.usage.SerializeToString()
+            append.session["usage"] = self._session_usage.SerializeToString()
+        elif kind == "permission_requested":
+            append.permissions.append(self._permission(event.permission_requested, time))
+        elif kind == "turn_finished":
+            self._finish(event.turn_finished, append, time)
+        append.session["agent_state"] = self.state.dump()
+
+    def _permission(self, asked: event_pb2.PermissionRequested, time: int) -> dict[str, Any]:
+        if not asked.HasField("expire_time"):
+            wait = self.turn.turn_options.permission_timeout.ToTimedelta()
+            asked.expire_time.FromMicroseconds(time + clock.micros(wait))
+        return {
+            "turn_id": self.turn.id,
+            "permission_id": asked.permission_id,
+            "session_id": self.turn.session_id,
+            "tool": asked.tool,
+            "create_time": time,
+            "expire_time": clock.from_timestamp(asked.expire_time),
+            "decision": 0,
+            "decided": b"",
+        }
+
+    def _finish(self, finished: turn_pb2.TurnFinished, append: Append, time: int) -> None:
+        self.finished = True
+        if not finished.HasField("usage"):
+            finished.usage.CopyFrom(self.usage)
+        append.turn |= {
+            "state": int(finished.outcome),
+            "end_time": time,
+            "result": finished.SerializeToString(),
+            "usage": finished.usage.SerializeToString(),
+            "tool_ran": int(self.tool_ran or finished.tool_ran),
+        }
+        if self.turn.temporary:
+            append.session["expire_time"] = time + clock.micros(_TEMPORARY_LEFT)
+
+    async def finish(
+        self, outcome: turn_pb2.TurnState.ValueType, result: str = "", error: Failure | None = None
+    ) -> None:
+        """Log our own `turn_finished`, and wait until it is durable. A lost lease is no error here."""
+        took = Duration()
+        took.FromMicroseconds(max(clock.now() - self.turn.start_time, 0))
+        finished = turn_pb2.TurnFinished(
+            outcome=outcome,
+            result=result,
+            error=error.to_proto() if error is not None else None,
+            usage=self.usage,
+            duration=took,
+            tool_ran=self.tool_ran,
+        )
+        try:
+            await self.put(event_pb2.Event(turn_finished=finished))
+            await self.settled()
+        except LeaseLost:
+            self.finished = False
+
+    async def interrupted(self, message: str) -> None:
+        """End the turn as cut off."""
+        error = Failure(
+            errors_pb2.ERROR_REASON_TURN_INTERRUPTED, message, tool_ran="true" if self.tool_ran else "false"
+        )
+        await self.finish(turn_pb2.TURN_STATE_INTERRUPTED, error=error)
+
+    async def cancelled(self) -> None:
+        """End the turn as cancelled."""
+        error = Failure(errors_pb2.ERROR_REASON_TURN_CANCELLED, "The turn was cancelled.")
+        await self.finish(turn_pb2.TURN_STATE_CANCELLED, error=error)
+
+    async def failed(self, error: Failure) -> None:
+        """End the turn as failed."""
+        await self.finish(turn_pb2.TURN_STATE_FAILED, error=error)
+
+
+def timed_out(options: turn_pb2.TurnOptions) -> Failure:
+    """Return why a turn that ran too long was ended."""
+    seconds = options.timeout.ToTimedelta().total_seconds()
+    return Failure(
+        errors_pb2.ERROR_REASON_TURN_TIMED_OUT,
+        f"The turn ran longer than its timeout of {seconds:g} seconds.",
+    )

@@ -1,0 +1,114 @@
+"""SessionService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pointsman.session.v1 import session_service_pb2 as pb
+from pointsman.session.v1 import session_service_pb2_grpc
+from servicekit.context import account_of, current_passport, log_fields
+
+from session import names
+from session.caller import Caller
+from session.peers import Party
+from session.prepare import Preparer
+from session.sessions import NewSession, Sessions
+from session.turns import Turns
+from session.watch import Watch
+
+
+class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
+    """Sessions, their turns and their events."""
+
+    def __init__(self, sessions: Sessions, turns: Turns, watch: Watch, preparer: Preparer) -> None:
+        self._sessions = sessions
+        self._turns = turns
+        self._watch = watch
+        self._preparer = preparer
+
+    async def CreateSession(
+        self, request: pb.CreateSessionRequest, _context: Any
+    ) -> pb.CreateSessionResponse:
+        """Make an empty session."""
+        caller, session_id = Caller.of(current_passport()), names.new_id()
+        request_id = names.request_id_of(request.request_id)
+        wanted = NewSession(
+            account=account_of(request.account),
+            title=request.session.title,
+            preferred_model=request.session.preferred_model,
+            template=request.session.template,
+        )
+        session, created = await self._sessions.create(caller, request_id, wanted, session_id)
+        log_fields(session=session.name)
+        if created:
+            party = Party(caller.tenant, wanted.account, caller.principal, request_id)
+            self._preparer.prepare(party, session_id, session.preferred_model, None)
+        return pb.CreateSessionResponse(session=session)
+
+    async def GetSession(self, request: pb.GetSessionRequest, _context: Any) -> pb.GetSessionResponse:
+        """Return one session."""
+        session_id = _named(request.name)
+        return pb.GetSessionResponse(session=await self._sessions.get(_caller(), session_id))
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, _context: Any) -> pb.ListSessionsResponse:
+        """Return a page of sessions."""
+        account = account_of(request.account) if request.account else ""
+        views, token = await self._sessions.page(_caller(), account, request.page_size, request.page_token)
+        return pb.ListSessionsResponse(sessions=views, next_page_token=token)
+
+    async def UpdateSession(
+        self, request: pb.UpdateSessionRequest, _context: Any
+    ) -> pb.UpdateSessionResponse:
+        """Change a session."""
+        session = await self._sessions.update(
+            _caller(),
+            names.request_id_of(request.request_id),
+            _named(request.session.name, "session.name"),
+            request.update_mask.paths,
+            title=request.session.title,
+            model=request.session.preferred_model,
+        )
+        return pb.UpdateSessionResponse(session=session)
+
+    async def ListTurns(self, request: pb.ListTurnsRequest, _context: Any) -> pb.ListTurnsResponse:
+        """Return a page of turns."""
+        session_id = _named(request.session, "session")
+        views, token = await self._turns.page(
+            _caller(), session_id, request.states, request.page_size, request.page_token
+        )
+        return pb.ListTurnsResponse(turns=views, next_page_token=token)
+
+    async def GetTurn(self, request: pb.GetTurnRequest, _context: Any) -> pb.GetTurnResponse:
+        """Return one turn."""
+        session_id, turn_id = names.turn_ids_of(request.name)
+        log_fields(session=names.session_name(session_id), turn=request.name)
+        return pb.GetTurnResponse(turn=await self._turns.get(_caller(), session_id, turn_id))
+
+    async def ListEvents(self, request: pb.ListEventsRequest, _context: Any) -> pb.ListEventsResponse:
+        """Return a page of events."""
+        session_id = _named(request.session, "session")
+        read, token = await self._turns.events(
+            _caller(), session_id, request.after_sequence, request.page_size, request.page_token
+        )
+        return pb.ListEventsResponse(events=read, next_page_token=token)
+
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        """Stream events."""
+        session_id = _named(request.session, "session")
+        if request.turn:
+            log_fields(turn=request.turn)
+        async for event in self._watch.events(_caller(), session_id, request.after_sequence, request.turn):
+            yield pb.WatchEventsResponse(event=event)
+
+
+def _caller() -> Caller:
+    return Caller.of(current_passport())
+
+
+def _named(name: str, field: str = "name") -> str:
+    """Return the id in a session's name, and put the name in the call's log line."""
+    log_fields(session=name)
+    return names.session_id_of(name, field)

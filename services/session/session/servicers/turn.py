@@ -1,0 +1,57 @@
+"""TurnService."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pointsman.session.v1 import event_pb2, turn_service_pb2_grpc
+from pointsman.session.v1 import turn_service_pb2 as pb
+from servicekit.context import account_of, current_passport, log_fields
+
+from session import names
+from session.caller import Caller
+from session.enqueue import Queue
+from session.permissions import Permissions
+from session.turns import Turns
+from session.views import turn_view
+
+
+class TurnServicer(turn_service_pb2_grpc.TurnServiceServicer):
+    """What the router calls."""
+
+    def __init__(self, queue: Queue, turns: Turns, permissions: Permissions) -> None:
+        self._queue = queue
+        self._turns = turns
+        self._permissions = permissions
+
+    async def EnqueueTurn(self, request: pb.EnqueueTurnRequest, _context: Any) -> pb.EnqueueTurnResponse:
+        """Make a turn durable."""
+        account = account_of(request.account) if request.account or not request.session else ""
+        accepted = await self._queue.enqueue(Caller.of(current_passport()), account, request)
+        turn = accepted.turn
+        log_fields(session=names.session_name(turn.session_id), turn=turn.name, account=turn.account)
+        return pb.EnqueueTurnResponse(turn=turn_view(turn, accepted.position), created=accepted.created)
+
+    async def CancelTurn(self, request: pb.CancelTurnRequest, _context: Any) -> pb.CancelTurnResponse:
+        """Cancel a turn."""
+        session_id, turn_id = names.turn_ids_of(request.name)
+        log_fields(session=names.session_name(session_id), turn=request.name)
+        turn = await self._turns.cancel(Caller.of(current_passport()), session_id, turn_id)
+        return pb.CancelTurnResponse(turn=turn)
+
+    async def DecidePermission(
+        self, request: pb.DecidePermissionRequest, _context: Any
+    ) -> pb.DecidePermissionResponse:
+        """Decide a permission request."""
+        session_id, turn_id = names.turn_ids_of(request.turn, "turn")
+        log_fields(session=names.session_name(session_id), turn=request.turn)
+        caller = Caller.of(current_passport())
+        decided = event_pb2.PermissionDecided(
+            permission_id=request.permission_id,
+            decision=request.decision,
+            message=request.message,
+            updated_input=request.updated_input if request.HasField("updated_input") else None,
+            principal=caller.principal,
+        )
+        standing = await self._permissions.decide(caller, session_id, turn_id, decided)
+        return pb.DecidePermissionResponse(decided=standing)

@@ -1,0 +1,52 @@
+"""WorkspaceService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pointsman.session.v1 import workspace_service_pb2 as pb
+from pointsman.session.v1 import workspace_service_pb2_grpc
+from servicekit.context import current_passport, current_request_id, log_fields
+
+from session import names
+from session.caller import Caller
+from session.files import Files
+
+
+class WorkspaceServicer(workspace_service_pb2_grpc.WorkspaceServiceServicer):
+    """The files of a session."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    async def ListFiles(self, request: pb.ListFilesRequest, _context: Any) -> pb.ListFilesResponse:
+        """Return what lies in a folder."""
+        return await self._files.list(*_of(request.session), request)
+
+    async def ReadFile(
+        self, request: pb.ReadFileRequest, _context: Any
+    ) -> AsyncIterator[pb.ReadFileResponse]:
+        """Stream a file."""
+        async for piece in self._files.read(*_of(request.session), request):
+            yield piece
+
+    async def WriteFile(self, request: pb.WriteFileRequest, _context: Any) -> pb.WriteFileResponse:
+        """Write a file."""
+        return await self._files.write(*_of(request.session), request)
+
+    async def DeleteFile(self, request: pb.DeleteFileRequest, _context: Any) -> pb.DeleteFileResponse:
+        """Delete a file or folder."""
+        return await self._files.delete(*_of(request.session), request)
+
+    async def DiffWorkspace(
+        self, request: pb.DiffWorkspaceRequest, _context: Any
+    ) -> pb.DiffWorkspaceResponse:
+        """Return what changed since a turn began."""
+        return await self._files.diff(*_of(request.session), request)
+
+
+def _of(session: str) -> tuple[Caller, str, str]:
+    """Return what every call on a session's files begins with, and log whose they are."""
+    log_fields(session=session)
+    return Caller.of(current_passport()), names.session_id_of(session, "session"), current_request_id()

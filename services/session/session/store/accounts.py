@@ -1,0 +1,94 @@
+"""Statements on accounts: their limits and their place in the round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session.tables import IS_ACTIVE, QUEUED, RUNNING, accounts, turns
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """A row of `accounts`."""
+
+    tenant: str
+    account: str
+    max_concurrent_turns: int
+    next_key: int
+    last_claim_time: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an account has to do."""
+
+    tenant: str
+    account: str
+    queued: int
+    running: int
+    limit: int
+    """Turns that may run at once; 0 for the installation's default."""
+    last_claim_time: int
+
+
+async def lock(tx: AsyncConnection, tenant: str, account: str) -> AccountRow:
+    """Return the account's row, made if need be, that nobody else changes until the transaction ends."""
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(accounts).values(tenant=tenant, account=account)
+    await tx.execute(statement.on_conflict_do_nothing())
+    query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
+    return AccountRow(**(await tx.execute(query.with_for_update())).one()._mapping)
+
+
+async def lock_if_free(tx: AsyncConnection, tenant: str, account: str) -> AccountRow | None:
+    """Return the account's row, locked; None when another replica has it right now."""
+    query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
+    row = (await tx.execute(query.with_for_update(skip_locked=True))).first()
+    return None if row is None else AccountRow(**row._mapping)
+
+
+async def update(tx: AsyncConnection, tenant: str, account: str, **values: int) -> None:
+    """Change columns of an account."""
+    where = (accounts.c.tenant == tenant) & (accounts.c.account == account)
+    await tx.execute(sa.update(accounts).where(where).values(values))
+
+
+async def count(tx: AsyncConnection, tenant: str, account: str, state: sa.ColumnElement[bool]) -> int:
+    """Return how many of the account's turns are in a state, IS_QUEUED or IS_RUNNING."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(turns)
+        .where(turns.c.tenant == tenant, turns.c.account == account, state)
+    )
+    return int((await tx.execute(query)).scalar_one())
+
+
+async def loads(tx: AsyncConnection) -> Sequence[Load]:
+    """Return what every account with a turn that waits or runs has to do."""
+    queued = sa.func.sum(sa.case((turns.c.state == QUEUED, 1), else_=0))
+    running = sa.func.sum(sa.case((turns.c.state == RUNNING, 1), else_=0))
+    busy = (
+        sa.select(turns.c.tenant, turns.c.account, queued.label("queued"), running.label("running"))
+        .where(IS_ACTIVE)
+        .group_by(turns.c.tenant, turns.c.account)
+        .subquery()
+    )
+    query = sa.select(busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time).join(
+        accounts, (accounts.c.tenant == busy.c.tenant) & (accounts.c.account == busy.c.account)
+    )
+    return [
+        Load(
+            row.tenant,
+            row.account,
+            int(row.queued),
+            int(row.running),
+            row.max_concurrent_turns,
+            row.last_claim_time,
+        )
+        for row in await tx.execute(query)
+    ]

@@ -1,0 +1,136 @@
+"""Statements of a turn's owner. Each names the owner's epoch; an old epoch changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session.rows import TurnRow
+from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, RUNNING, sessions, turns
+
+_other = turns.alias()
+_SESSION_IDLE = ~(
+    sa.exists().where(
+        _other.c.session_id == turns.c.session_id, _other.c.state == sa.literal_column(str(RUNNING))
+    )
+)
+
+
+async def next_of_account(tx: AsyncConnection, tenant: str, account: str, now: int) -> TurnRow | None:
+    """Return the account's first waiting turn whose session is free; None when there is none."""
+    query = (
+        sa.select(turns)
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(
+            turns.c.tenant == tenant,
+            turns.c.account == account,
+            IS_QUEUED,
+            _SESSION_IDLE,
+            sessions.c.hold_until <= now,
+        )
+        .order_by(turns.c.position_key)
+        .limit(1)
+    )
+    row = (await tx.execute(query)).first()
+    return None if row is None else TurnRow.of(row)
+
+
+async def claim(
+    tx: AsyncConnection, turn: TurnRow, owner: int, expires: sa.ColumnElement[int], **values: Any
+) -> bool:
+    """Make a waiting turn the owner's and RUNNING, under the next epoch; tell whether it still waited."""
+    statement = (
+        sa.update(turns)
+        .where(turns.c.id == turn.id, IS_QUEUED)
+        .values(state=RUNNING, epoch=turns.c.epoch + 1, lease_owner=owner, lease_expires=expires, **values)
+    )
+    return bool((await tx.execute(statement)).rowcount)
+
+
+async def owned(tx: AsyncConnection, turn_id: str) -> TurnRow:
+    """Return a turn that this transaction has claimed."""
+    return TurnRow.of((await tx.execute(sa.select(turns).where(turns.c.id == turn_id))).one())
+
+
+async def write(
+    tx: AsyncConnection, turn_id: str, epoch: int, *, state: int, index: int, values: dict[str, Any]
+) -> bool:
+    """Change columns of a turn that is in `state` under `epoch`; tell whether it is.
+
+    `state` is RUNNING for an owner, QUEUED for what is told of turns that wait. With an index, the runner's
+    items up to it must not have been taken in before.
+    """
+    active: sa.ColumnElement[int] = sa.literal_column(str(RUNNING if state == RUNNING else QUEUED))
+    condition = (turns.c.id == turn_id) & (turns.c.epoch == epoch) & (turns.c.state == active)
+    if index:
+        condition &= turns.c.runner_index < index
+    return bool((await tx.execute(sa.update(turns).where(condition).values(values))).rowcount)
+
+
+async def taken_in(tx: AsyncConnection, turn_id: str, epoch: int, index: int) -> bool:
+    """Tell whether the runner's items up to an index are in the log, written under this epoch."""
+    query = sa.select(turns.c.id).where(
+        turns.c.id == turn_id, turns.c.epoch == epoch, turns.c.runner_index >= index
+    )
+    return (await tx.execute(query)).first() is not None
+
+
+async def renew(
+    tx: AsyncConnection, owner: int, expires: sa.ColumnElement[int]
+) -> dict[str, tuple[int, int]]:
+    """Extend the owner's leases; return epoch and time of cancelling by turn."""
+    statement = (
+        sa.update(turns)
+        .where(IS_RUNNING, turns.c.lease_owner == owner)
+        .values(lease_expires=expires)
+        .returning(turns.c.id, turns.c.epoch, turns.c.cancel_time)
+    )
+    return {turn_id: (epoch, cancelled) for turn_id, epoch, cancelled in await tx.execute(statement)}
+
+
+async def release(tx: AsyncConnection, owner: int) -> None:
+    """Let anybody take over the owner's turns at once."""
+    await tx.execute(
+        sa.update(turns)
+        .where(IS_RUNNING, turns.c.lease_owner == owner)
+        .values(lease_owner=0, lease_expires=0)
+    )
+
+
+async def owners(tx: AsyncConnection) -> Sequence[int]:
+    """Return who owns turns that run."""
+    return (await tx.execute(sa.select(turns.c.lease_owner).where(IS_RUNNING).distinct())).scalars().all()
+
+
+async def abandoned(
+    tx: AsyncConnection, owner: int, now: sa.ColumnElement[int], dead: Sequence[int], limit: int
+) -> list[TurnRow]:
+    """Return turns of others that run without a valid lease, or whose owner is dead, locked."""
+    query = (
+        sa.select(turns)
+        .where(
+            IS_RUNNING,
+            turns.c.lease_owner != owner,
+            (turns.c.lease_expires < now) | turns.c.lease_owner.in_(dead),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def take_over(
+    tx: AsyncConnection, turn: TurnRow, owner: int, expires: sa.ColumnElement[int]
+) -> TurnRow | None:
+    """Make a running turn the owner's, under the next epoch; None when its epoch is not what it was."""
+    statement = (
+        sa.update(turns)
+        .where(turns.c.id == turn.id, IS_ACTIVE, turns.c.epoch == turn.epoch)
+        .values(epoch=turns.c.epoch + 1, lease_owner=owner, lease_expires=expires)
+        .returning(turns)
+    )
+    row = (await tx.execute(statement)).first()
+    return None if row is None else TurnRow.of(row)

@@ -1,0 +1,85 @@
+"""Statements on the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from pointsman.session.v1 import event_pb2
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session import clock, names
+from session.tables import events, sessions
+
+
+async def append(
+    tx: AsyncConnection, session_id: str, items: Sequence[tuple[str, event_pb2.Event]], **changes: Any
+) -> list[event_pb2.Event]:
+    """Put events, each with the id of its turn, at the end of a session's log, and return them numbered.
+
+    `changes` are columns of the session to set with them. The session's row stays locked until the
+    transaction ends, so the numbers have no gaps and are seen in order.
+    """
+    time = clock.now()
+    statement = (
+        sa.update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(last_sequence=sessions.c.last_sequence + len(items), last_activity_time=time, **changes)
+        .returning(sessions.c.last_sequence)
+    )
+    last: int = (await tx.execute(statement)).scalar_one()
+    numbered = [
+        _numbered(session_id, turn_id, event, last - len(items) + place, time)
+        for place, (turn_id, event) in enumerate(items, 1)
+    ]
+    await insert(tx, session_id, [turn_id for turn_id, _ in items], numbered)
+    return numbered
+
+
+def _numbered(
+    session_id: str, turn_id: str, event: event_pb2.Event, sequence: int, time: int
+) -> event_pb2.Event:
+    event.sequence = sequence
+    event.turn = names.turn_name(session_id, turn_id)
+    if not event.HasField("create_time"):
+        event.create_time.CopyFrom(clock.timestamp(time) or event.create_time)
+    return event
+
+
+async def insert(
+    tx: AsyncConnection, session_id: str, turn_ids: Sequence[str], numbered: Sequence[event_pb2.Event]
+) -> None:
+    """Write events that have their numbers."""
+    rows = [
+        {
+            "session_id": session_id,
+            "sequence": event.sequence,
+            "turn_id": turn_id,
+            "kind": kind_of(event),
+            "create_time": clock.from_timestamp(event.create_time),
+            "payload": event.SerializeToString(),
+        }
+        for turn_id, event in zip(turn_ids, numbered, strict=True)
+    ]
+    if rows:
+        await tx.execute(sa.insert(events), rows)
+
+
+def kind_of(event: event_pb2.Event) -> int:
+    """Return the number of the field that is set, 0 for none."""
+    kind = event.WhichOneof("kind")
+    return event_pb2.Event.DESCRIPTOR.fields_by_name[kind].number if kind else 0
+
+
+async def read(
+    tx: AsyncConnection, session_id: str, after: int, limit: int, *, turn_id: str = "", through: int = 0
+) -> list[event_pb2.Event]:
+    """Return events after a sequence number, oldest first; only a turn's, only up to a number, if asked."""
+    query = sa.select(events.c.payload).where(events.c.session_id == session_id, events.c.sequence > after)
+    if turn_id:
+        query = query.where(events.c.turn_id == turn_id)
+    if through:
+        query = query.where(events.c.sequence <= through)
+    rows = await tx.execute(query.order_by(events.c.sequence).limit(limit))
+    return [event_pb2.Event.FromString(payload) for (payload,) in rows]

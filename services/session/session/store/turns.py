@@ -1,0 +1,122 @@
+"""Statements on turns that any caller may cause; those of their owner are in claims.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session.refusals import turn_not_found
+from session.rows import TurnRow
+from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, turns
+
+
+async def insert(tx: AsyncConnection, **values: Any) -> None:
+    """Add a turn. IntegrityError when its request id was there before."""
+    defaults: dict[str, Any] = {"result": b"", "usage": b""}
+    await tx.execute(sa.insert(turns).values(defaults | values))
+
+
+async def get(tx: AsyncConnection, session_id: str, turn_id: str) -> TurnRow:
+    """Return a turn of a session that the caller sees; Failure TURN_NOT_FOUND."""
+    query = sa.select(turns).where(turns.c.id == turn_id, turns.c.session_id == session_id)
+    row = (await tx.execute(query)).first()
+    if row is None:
+        raise turn_not_found(session_id, turn_id)
+    return TurnRow.of(row)
+
+
+async def by_request(tx: AsyncConnection, tenant: str, request_id: str) -> TurnRow | None:
+    """Return the turn that a request made, None when there was no such request."""
+    query = sa.select(turns).where(turns.c.tenant == tenant, turns.c.request_id == request_id)
+    row = (await tx.execute(query)).first()
+    return None if row is None else TurnRow.of(row)
+
+
+async def update(tx: AsyncConnection, turn: TurnRow, **values: Any) -> bool:
+    """Change columns of a turn if its state and epoch are still what `turn` says; tell whether they were."""
+    statement = (
+        sa.update(turns)
+        .where(turns.c.id == turn.id, turns.c.state == turn.state, turns.c.epoch == turn.epoch)
+        .values(values)
+    )
+    return bool((await tx.execute(statement)).rowcount)
+
+
+async def page(
+    tx: AsyncConnection,
+    session_id: str,
+    states: Sequence[int],
+    after: tuple[int, str] | None,
+    limit: int,
+) -> list[TurnRow]:
+    """Return a session's turns, oldest first, after the key (create time, id)."""
+    query = sa.select(turns).where(turns.c.session_id == session_id)
+    if states:
+        query = query.where(turns.c.state.in_(states))
+    if after is not None:
+        query = query.where(sa.tuple_(turns.c.create_time, turns.c.id) > sa.tuple_(*after))
+    query = query.order_by(turns.c.create_time, turns.c.id).limit(limit)
+    return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def newest(
+    tx: AsyncConnection,
+    session_id: str,
+    limit: int,
+    *,
+    states: Sequence[int] = (),
+    before: TurnRow | None = None,
+) -> list[TurnRow]:
+    """Return a session's newest turns, newest first; only in some states, only those made before one."""
+    query = sa.select(turns).where(turns.c.session_id == session_id)
+    if states:
+        query = query.where(turns.c.state.in_(states))
+    if before is not None:
+        query = query.where(
+            sa.tuple_(turns.c.create_time, turns.c.id) < sa.tuple_(before.create_time, before.id)
+        )
+    query = query.order_by(turns.c.create_time.desc(), turns.c.id.desc()).limit(limit)
+    return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def active(tx: AsyncConnection, session_id: str) -> list[TurnRow]:
+    """Return a session's running turn, if there is one, and then those that wait, next first."""
+    query = (
+        sa.select(turns)
+        .where(turns.c.session_id == session_id, IS_ACTIVE)
+        .order_by(turns.c.state.desc(), turns.c.position_key)
+    )
+    return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def queued(tx: AsyncConnection, tenant: str, account: str) -> list[TurnRow]:
+    """Return an account's turns that wait, next first."""
+    query = (
+        sa.select(turns)
+        .where(turns.c.tenant == tenant, turns.c.account == account, IS_QUEUED)
+        .order_by(turns.c.position_key)
+    )
+    return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def positions(tx: AsyncConnection, wanted: Sequence[TurnRow]) -> dict[str, int]:
+    """Return the place in its account's queue, from 1, of each turn that waits."""
+    places: dict[str, int] = {}
+    for tenant, account in {(turn.tenant, turn.account) for turn in wanted if turn.state == QUEUED}:
+        query = (
+            sa.select(turns.c.id)
+            .where(turns.c.tenant == tenant, turns.c.account == account, IS_QUEUED)
+            .order_by(turns.c.position_key)
+        )
+        ids = (await tx.execute(query)).scalars().all()
+        places.update({turn_id: place for place, turn_id in enumerate(ids, 1)})
+    return places
+
+
+async def touch_running(tx: AsyncConnection, turn_id: str, last_sequence: int) -> bool:
+    """Note a running turn's newest event, whoever owns it; tell whether it runs."""
+    statement = sa.update(turns).where(turns.c.id == turn_id, IS_RUNNING).values(last_sequence=last_sequence)
+    return bool((await tx.execute(statement)).rowcount)

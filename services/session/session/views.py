@@ -1,0 +1,104 @@
+"""Rows as the messages that callers see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pointsman.session.v1 import event_pb2, session_service_pb2, turn_pb2
+
+from session import names
+from session.clock import timestamp
+from session.rows import SessionRow, TurnRow
+from session.state import AgentState
+from session.tables import QUEUED
+
+WORKSPACE = "/workspace"
+
+
+def turn_view(turn: TurnRow, position: int = 0) -> turn_pb2.Turn:
+    """Return a turn as callers see it; `position` is its place in its account's queue while it waits."""
+    view = turn_pb2.Turn(
+        name=turn.name,
+        session=names.session_name(turn.session_id),
+        account=turn.account,
+        request_id=turn.request_id,
+        prompt=turn.prompt.decode(),
+        model=turn.model,
+        state=turn_pb2.TurnState.ValueType(turn.state),
+        route=turn_pb2.TurnRoute.ValueType(turn.route),
+        position=position if turn.state == QUEUED else 0,
+        options=turn.turn_options,
+        create_time=timestamp(turn.create_time),
+        start_time=timestamp(turn.start_time),
+        end_time=timestamp(turn.end_time),
+        first_sequence=turn.first_sequence,
+        last_sequence=turn.last_sequence,
+        usage=turn_pb2.Usage.FromString(turn.usage),
+        principal=turn.principal,
+    )
+    if turn.result:
+        view.result.ParseFromString(turn.result)
+    return view
+
+
+def session_view(
+    session: SessionRow,
+    running: str = "",
+    queued: int = 0,
+    messages: Sequence[session_service_pb2.Message] = (),
+) -> session_service_pb2.Session:
+    """Return a session as callers see it; `running` is the id of the turn that runs."""
+    state = AgentState.load(session.agent_state)
+    return session_service_pb2.Session(
+        name=session.name,
+        account=session.account,
+        title=session.title.decode(),
+        preferred_model=session.preferred_model,
+        create_time=timestamp(session.create_time),
+        last_activity_time=timestamp(session.last_activity_time),
+        running_turn=names.turn_name(session.id, running) if running else "",
+        queued_turns=queued,
+        last_sequence=session.last_sequence,
+        first_sequence=session.first_sequence,
+        workspace_path=WORKSPACE,
+        last_command=state.last_command,
+        session_files=state.files,
+        active_tools=state.tools.values(),
+        sandbox=session_service_pb2.SandboxStatus(
+            state=event_pb2.SandboxState.ValueType(state.sandbox),
+            last_heartbeat_time=timestamp(state.heartbeat),
+        ),
+        usage=turn_pb2.Usage.FromString(session.usage),
+        messages=messages,
+        forked_from=session.forked_from,
+        template=session.template,
+    )
+
+
+def messages_view(turns: Sequence[TurnRow]) -> list[session_service_pb2.Message]:
+    """Return what was said in turns, oldest first: each prompt, and the answer or why there is none."""
+    messages = []
+    for turn in turns:
+        messages.append(_message(turn, session_service_pb2.ROLE_USER, turn.prompt.decode(), turn.create_time))
+        if turn.over:
+            finished = turn_pb2.TurnFinished.FromString(turn.result)
+            failed = finished.HasField("error") and not finished.result
+            said = finished.error.message if failed else finished.result
+            answer = _message(turn, session_service_pb2.ROLE_ASSISTANT, said, turn.end_time)
+            answer.type = "error" if failed else "result"
+            messages.append(answer)
+    return messages
+
+
+def _message(
+    turn: TurnRow, role: session_service_pb2.Role.ValueType, content: str, time: int
+) -> session_service_pb2.Message:
+    place = "prompt" if role == session_service_pb2.ROLE_USER else "answer"
+    return session_service_pb2.Message(
+        turn=turn.name,
+        role=role,
+        content=content,
+        create_time=timestamp(time),
+        id=f"{turn.id}/{place}",
+        type="result",
+    )

@@ -1,0 +1,352 @@
+"""The session service's peers, scripted, on real sockets: a runner and an llm-proxy that do as prompts say."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pointsman.errors.v1 import errors_pb2
+from pointsman.llm.v1 import llm_service_pb2 as llm
+from pointsman.llm.v1 import llm_service_pb2_grpc
+from pointsman.runner.v1 import runner_service_pb2 as runner
+from pointsman.runner.v1 import runner_service_pb2_grpc
+from pointsman.session.v1 import event_pb2, turn_pb2, workspace_service_pb2
+from servicekit.errors import Failure
+from servicekit.serving import Servicer
+
+Event = event_pb2.Event
+
+
+@dataclass
+class ScriptedTurn:
+    """A turn as the scripted runner keeps it: its items so far, and what its script can wait for."""
+
+    name: str
+    session: str
+    epoch: int
+    prompt: str
+    request: runner.RunTurnRequest
+    items: list[Event] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    decisions: dict[str, event_pb2.PermissionDecided] = field(default_factory=dict)
+    live: list[Event] = field(default_factory=list)
+    over: bool = False
+
+    async def emit(self, event: Event) -> None:
+        """Send one item. Deltas are not kept."""
+        async with self.changed:
+            if event.WhichOneof("kind") in ("text_delta", "thinking_delta"):
+                self.live.append(event)
+            else:
+                self.items.append(event)
+                self.live.append(event)
+            self.changed.notify_all()
+
+
+def finished(
+    outcome: turn_pb2.TurnState.ValueType = turn_pb2.TURN_STATE_SUCCEEDED, result: str = "", **more: Any
+) -> Event:
+    """Return a `turn_finished`."""
+    return Event(turn_finished=turn_pb2.TurnFinished(outcome=outcome, result=result, **more))
+
+
+def tool(name: str, tool_id: str, **arguments: str) -> Event:
+    """Return a `tool_use`."""
+    event = Event(tool_use=event_pb2.ToolUse(id=tool_id, tool=name))
+    event.tool_use.input.update(arguments)
+    return event
+
+
+def answered(tool_id: str, content: str = "ok") -> Event:
+    """Return a `tool_result`."""
+    return Event(tool_result=event_pb2.ToolResult(tool_use_id=tool_id, content=content))
+
+
+def usage(input_tokens: int = 10, output_tokens: int = 5, cost_usd: float = 0.001) -> Event:
+    """Return a `usage`."""
+    spent = turn_pb2.Usage(
+        input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost_usd, model_calls=1
+    )
+    return Event(usage=event_pb2.UsageReported(model="demo/offline", usage=spent))
+
+
+Script = Callable[["ScriptedRunner", ScriptedTurn], Any]
+
+
+async def say(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`say …`: answer with the prompt's words, a delta each."""
+    words = turn.prompt.removeprefix("say ")
+    offset = 0
+    for word in words.split(" "):
+        piece = word if offset == 0 else " " + word
+        delta = event_pb2.TextDelta(text=piece, message_id=turn.name, block=0, offset=offset)
+        await turn.emit(Event(text_delta=delta))
+        offset += len(piece)
+    message = event_pb2.AssistantMessage(text=words, message_id=turn.name, block=0, model="demo/offline")
+    await turn.emit(Event(assistant_message=message))
+    await turn.emit(usage())
+    await turn.emit(finished(result=words))
+
+
+async def work(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`work`: write a file and run a command."""
+    changed = event_pb2.SandboxChanged(state=event_pb2.SANDBOX_STATE_READY)
+    await turn.emit(Event(sandbox_changed=changed))
+    await turn.emit(tool("Write", "t1", file_path="/workspace/hello.py"))
+    change = event_pb2.FileChange(path="hello.py", type=event_pb2.FILE_CHANGE_TYPE_CREATED, tool_use_id="t1")
+    await turn.emit(Event(file_change=change))
+    await turn.emit(answered("t1"))
+    await turn.emit(tool("Bash", "t2", command="python3 hello.py"))
+    await turn.emit(answered("t2", "hello world"))
+    await turn.emit(usage())
+    await turn.emit(finished(result="done", tool_ran=True))
+
+
+async def wait(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`wait`: use a tool, then go on when released or cancelled."""
+    await turn.emit(tool("Bash", "t1", command="sleep"))
+    released = asyncio.create_task(turn.released.wait())
+    cancelled = asyncio.create_task(turn.cancelled.wait())
+    await asyncio.wait({released, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+    released.cancel(), cancelled.cancel()
+    if turn.cancelled.is_set():
+        error = Failure(errors_pb2.ERROR_REASON_TURN_CANCELLED, "The turn was cancelled.").to_proto()
+        await turn.emit(finished(turn_pb2.TURN_STATE_CANCELLED, error=error, tool_ran=True))
+        return
+    await turn.emit(answered("t1"))
+    await turn.emit(finished(result="waited", tool_ran=True))
+
+
+async def ask(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`ask <tool>`: ask for permission, and answer with the decision."""
+    tool_name = turn.prompt.split(" ")[1]
+    permission_id = f"p{len(turn.items)}"
+    asked = event_pb2.PermissionRequested(permission_id=permission_id, tool=tool_name)
+    await turn.emit(Event(permission_requested=asked))
+    async with turn.changed:
+        await turn.changed.wait_for(lambda: permission_id in turn.decisions or turn.cancelled.is_set())
+    if turn.cancelled.is_set():
+        await turn.emit(finished(turn_pb2.TURN_STATE_CANCELLED))
+        return
+    decision = turn.decisions[permission_id]
+    name = event_pb2.PermissionDecision.Name(decision.decision)
+    await turn.emit(finished(result=f"{name} {decision.message}".strip()))
+
+
+async def fail(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`fail`: end with an error."""
+    error = Failure(errors_pb2.ERROR_REASON_AGENT_FAILED, "The agent failed.").to_proto()
+    await turn.emit(finished(turn_pb2.TURN_STATE_FAILED, error=error))
+
+
+SCRIPTS: dict[str, Script] = {"say": say, "work": work, "wait": wait, "ask": ask, "fail": fail}
+
+
+class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
+    """A runner whose agents do what the first word of the prompt says.
+
+    `journal` is what it did: (time, "start" or "end", turn). Overlaps in it are overlaps.
+    """
+
+    def __init__(self, scripts: dict[str, Script] | None = None) -> None:
+        self.scripts = SCRIPTS | (scripts or {})
+        self.turns: dict[str, ScriptedTurn] = {}
+        self.journal: list[tuple[float, str, str]] = []
+        self.requests: list[runner.RunTurnRequest] = []
+        self.prepared: list[runner.PrepareSandboxRequest] = []
+        self.deleted: list[str] = []
+        self.snapshots: dict[str, str] = {}
+        self.restored: list[tuple[str, str]] = []
+        self.files: dict[tuple[str, str], bytes] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def as_servicer(self) -> Servicer:
+        """Return what `servicekit.testing.serve` takes."""
+        return Servicer(
+            runner_service_pb2_grpc.add_RunnerServiceServicer_to_server,
+            self,
+            runner.DESCRIPTOR.services_by_name["RunnerService"],
+        )
+
+    async def RunTurn(
+        self, request: runner.RunTurnRequest, _context: Any
+    ) -> AsyncIterator[runner.RunTurnResponse]:
+        self.requests.append(request)
+        turn = self.turns.get(request.turn)
+        if turn is None:
+            if request.attach_only:
+                raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "There is no such turn here.")
+            turn = self._start(request)
+        if request.epoch < turn.epoch:
+            raise Failure(errors_pb2.ERROR_REASON_LEASE_LOST, "A newer owner has the turn.")
+        turn.epoch = request.epoch
+        index, live = request.after_index, len(turn.live)
+        while True:
+            for number in range(index, len(turn.items)):
+                live = max(live, turn.live.index(turn.items[number]) + 1)
+                yield runner.RunTurnResponse(index=number + 1, event=turn.items[number])
+                index = number + 1
+            if turn.over and index == len(turn.items):
+                return
+            async with turn.changed:
+                await turn.changed.wait_for(
+                    lambda: len(turn.live) > live or len(turn.items) > index or turn.over
+                )
+            for event in turn.live[live:]:
+                if event.WhichOneof("kind") not in ("text_delta", "thinking_delta"):
+                    break
+                live += 1
+                yield runner.RunTurnResponse(event=event)
+
+    def _start(self, request: runner.RunTurnRequest) -> ScriptedTurn:
+        session = request.turn.partition("/turns/")[0]
+        turn = ScriptedTurn(request.turn, session, request.epoch, request.prompt, request)
+        self.turns[request.turn] = turn
+        task = asyncio.create_task(self._run(turn))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return turn
+
+    async def _run(self, turn: ScriptedTurn) -> None:
+        self.journal.append((time.monotonic(), "start", turn.name))
+        script = self.scripts[turn.prompt.split("\n")[-1].split(" ")[0]]
+        turn.prompt = turn.prompt.split("\n")[-1]
+        await script(self, turn)
+        self.journal.append((time.monotonic(), "end", turn.name))
+        async with turn.changed:
+            turn.over = True
+            turn.changed.notify_all()
+
+    def forget(self) -> None:
+        """Lose all turns, as a runner that was killed does."""
+        for task in self._tasks:
+            task.cancel()
+        self.turns.clear()
+
+    async def CancelTurn(self, request: runner.CancelTurnRequest, _context: Any) -> runner.CancelTurnResponse:
+        turn = self.turns.get(request.turn)
+        if turn is None or turn.over:
+            return runner.CancelTurnResponse(found=False)
+        async with turn.changed:
+            turn.cancelled.set()
+            turn.changed.notify_all()
+        return runner.CancelTurnResponse(found=True)
+
+    async def DecidePermission(
+        self, request: runner.DecidePermissionRequest, _context: Any
+    ) -> runner.DecidePermissionResponse:
+        turn = self.turns.get(request.turn)
+        if turn is None:
+            return runner.DecidePermissionResponse(found=False)
+        async with turn.changed:
+            turn.decisions[request.decided.permission_id] = request.decided
+            turn.changed.notify_all()
+        return runner.DecidePermissionResponse(found=True)
+
+    async def PrepareSandbox(
+        self, request: runner.PrepareSandboxRequest, _context: Any
+    ) -> runner.PrepareSandboxResponse:
+        self.prepared.append(request)
+        return runner.PrepareSandboxResponse()
+
+    async def DeleteSandbox(
+        self, request: runner.DeleteSandboxRequest, _context: Any
+    ) -> runner.DeleteSandboxResponse:
+        self.deleted.append(request.session)
+        return runner.DeleteSandboxResponse()
+
+    async def CreateSnapshot(
+        self, request: runner.CreateSnapshotRequest, _context: Any
+    ) -> runner.CreateSnapshotResponse:
+        self.snapshots[request.snapshot_id] = request.session
+        return runner.CreateSnapshotResponse(size_bytes=42)
+
+    async def RestoreSnapshot(
+        self, request: runner.RestoreSnapshotRequest, _context: Any
+    ) -> runner.RestoreSnapshotResponse:
+        if request.snapshot_id not in self.snapshots:
+            raise Failure(errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, "There is no such snapshot.")
+        self.restored.append((request.session, request.snapshot_id))
+        return runner.RestoreSnapshotResponse()
+
+    async def DeleteSnapshot(
+        self, request: runner.DeleteSnapshotRequest, _context: Any
+    ) -> runner.DeleteSnapshotResponse:
+        self.snapshots.pop(request.snapshot_id, None)
+        return runner.DeleteSnapshotResponse()
+
+    async def WriteFile(self, request: runner.WriteFileRequest, _context: Any) -> runner.WriteFileResponse:
+        asked = request.request
+        self.files[asked.session, asked.path] = asked.data
+        info = workspace_service_pb2.FileInfo(path=asked.path, size_bytes=len(asked.data))
+        return runner.WriteFileResponse(response=workspace_service_pb2.WriteFileResponse(file=info))
+
+    async def ReadFile(
+        self, request: runner.ReadFileRequest, _context: Any
+    ) -> AsyncIterator[runner.ReadFileResponse]:
+        asked = request.request
+        if (asked.session, asked.path) not in self.files:
+            raise Failure(errors_pb2.ERROR_REASON_FILE_NOT_FOUND, "There is no such file.")
+        data = self.files[asked.session, asked.path]
+        yield runner.ReadFileResponse(response=workspace_service_pb2.ReadFileResponse(data=data))
+
+    async def ListFiles(self, request: runner.ListFilesRequest, _context: Any) -> runner.ListFilesResponse:
+        found = [
+            workspace_service_pb2.FileInfo(path=path)
+            for session, path in sorted(self.files)
+            if session == request.request.session
+        ]
+        return runner.ListFilesResponse(response=workspace_service_pb2.ListFilesResponse(files=found))
+
+
+class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
+    """An llm-proxy that knows two models and answers with the prompt's words."""
+
+    def __init__(self) -> None:
+        self.known = {"demo/offline", "demo/other"}
+        self.requests: list[llm.CreateMessageRequest] = []
+        self.release = asyncio.Event()
+
+    def as_servicer(self) -> Servicer:
+        """Return what `servicekit.testing.serve` takes."""
+        return Servicer(
+            llm_service_pb2_grpc.add_LlmServiceServicer_to_server,
+            self,
+            llm.DESCRIPTOR.services_by_name["LlmService"],
+        )
+
+    async def ResolveModel(self, request: llm.ResolveModelRequest, _context: Any) -> llm.ResolveModelResponse:
+        model = request.model or "demo/offline"
+        if model not in self.known:
+            names = ", ".join(sorted(self.known))
+            raise Failure(
+                errors_pb2.ERROR_REASON_MODEL_UNKNOWN,
+                f"There is no model {model}; there are {names}.",
+                model=model,
+            )
+        return llm.ResolveModelResponse(model=model)
+
+    async def CreateMessage(
+        self, request: llm.CreateMessageRequest, _context: Any
+    ) -> AsyncIterator[llm.CreateMessageResponse]:
+        self.requests.append(request)
+        prompt = request.messages[-1].content[0].text
+        if prompt.startswith("wait"):
+            yield llm.CreateMessageResponse(text_delta="so far")
+            await self.release.wait()
+        if prompt.startswith("escalate") and request.tools:
+            call = llm.ToolCall(id="c1", name=request.tools[0].name)
+            call.input.update({"reason": "needs files"})
+            yield llm.CreateMessageResponse(tool_call=call)
+        else:
+            yield llm.CreateMessageResponse(thinking_delta="hm")
+            for word in ("You", " said: ", prompt):
+                yield llm.CreateMessageResponse(text_delta=word)
+        spent = turn_pb2.Usage(input_tokens=3, output_tokens=4, model_calls=1)
+        done = llm.MessageFinished(stop_reason="end_turn", usage=spent, model=request.model)
+        yield llm.CreateMessageResponse(finished=done)
