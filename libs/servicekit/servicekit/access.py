@@ -119,7 +119,7 @@ def needed(access: Mapping[str, Access], path: str) -> Access | None:
 def granted(scopes: Iterable[str]) -> frozenset[str]:
     """Return all scopes that roles and scopes together stand for."""
     named = frozenset(scopes)
-    return named.union(*(ROLES[name] for name in named if name in ROLES))
+    return (named & SCOPES).union(*(ROLES[name] for name in named if name in ROLES))
 
 
 def check_scope(access: Access | None, passport: Passport, method: str) -> None:

@@ -8,7 +8,12 @@ from typing import Final
 
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from pointsman.llm.v1 import model_service_pb2
-from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
+from pointsman.router.v1 import (
+    key_service_pb2,
+    key_service_pb2_grpc,
+    router_service_pb2,
+    router_service_pb2_grpc,
+)
 from pointsman.session.v1 import session_service_pb2, workspace_service_pb2
 from pointsman.system.v1 import system_service_pb2, system_service_pb2_grpc
 from servicekit.channels import service_channel
@@ -19,16 +24,25 @@ from servicekit.serving import RunningServer, Servicer, serving
 from router.config import RouterConfig
 from router.conversations import Conversations
 from router.identity.identity import Identity
+from router.identity.oidc import Tokens
 from router.identity.shared_key import SharedKey
+from router.identity.stored_keys import StoredKeys
+from router.keys import KeyRing
 from router.servicers.authorization import AuthorizationServicer
+from router.servicers.keys import KeyServicer
 from router.servicers.router import RouterServicer
 from router.servicers.system import SystemServicer
+from router.settings import load_settings
+from router.store.database import database_url, opened
+from router.store.keys import KeyStore
+from router.store.migrations.upgrade import upgrade
 from router.turns import Turns
 
 NAME: Final = "router"
 # The edge asks the router what there is to call, so it answers for all that are public.
 PUBLIC_SERVICES: Final = (
     router_service_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name,
+    key_service_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name,
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -39,6 +53,7 @@ PUBLIC_SERVICES: Final = (
 @asynccontextmanager
 async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer]:
     """Serve the router while inside."""
+    settings = load_settings(config.settings_file)
     signer = PassportSigner.from_directory(config.passport_key, NAME)
     verifier = PassportVerifier.from_file(config.passport_keys)
     addresses = {
@@ -53,12 +68,22 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
             for name, address in addresses.items()
         }
         turns = Turns(channels["session"])
-        identity = Identity(SharedKey(config.api_key.get_secret_value()) if config.api_key else None)
+        database = await stack.enter_async_context(opened(database_url(config.database_url, config.data_dir)))
+        await upgrade(database)
+        key_store = KeyStore(database)
+        stored_keys = StoredKeys(key_store)
+        shared_key = SharedKey(config.api_key.get_secret_value()) if config.api_key else None
+        identity = Identity(shared_key, stored_keys, Tokens(settings.issuers))
         servicers = [
             Servicer(
                 router_service_pb2_grpc.add_RouterServiceServicer_to_server,
                 RouterServicer(turns, Conversations(turns), drain),
                 router_service_pb2.DESCRIPTOR.services_by_name["RouterService"],
+            ),
+            Servicer(
+                key_service_pb2_grpc.add_KeyServiceServicer_to_server,
+                KeyServicer(KeyRing(key_store, stored_keys)),
+                key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
             ),
             Servicer(
                 system_service_pb2_grpc.add_SystemServiceServicer_to_server,

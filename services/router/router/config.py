@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from servicekit.config import ServiceConfig
 
@@ -35,4 +37,15 @@ class RouterConfig(ServiceConfig):
         validation_alias="API_KEY",
         description="the installation's first key, 8 characters or more; it belongs to the tenant `default` "
         "and may do everything in it",
+    )
+    database_url: str = Field(
+        default="",
+        validation_alias="DATABASE_URL",
+        description="SQLAlchemy URL; PostgreSQL is used for keys and the audit log, else a file of the "
+        "router's own in POINTSMAN_DATA_DIR",
+    )
+    settings_file: Path | None = Field(
+        default=None,
+        validation_alias="POINTSMAN_ROUTER_CONFIG",
+        description="path of a YAML file with issuers, limits, triage and context; default: those packaged",
     )

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
 
 import grpc.aio
 import pytest
-from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from google.rpc import error_details_pb2, status_pb2
 from pointsman.router.v1 import router_service_pb2
 from servicekit.passport import PASSPORT_HEADER
+from support.router_edge import added, ask
 from support.router_house import API_KEY
-
-GRPC = {"content-type": "application/grpc"}
-
-
-async def ask(house: Any, path: str = "/query", **headers: str) -> external_auth_pb2.CheckResponse:
-    request = external_auth_pb2.CheckRequest()
-    http = request.attributes.request.http
-    http.path = path
-    http.method = "POST"
-    for name, value in headers.items():
-        http.headers[name.replace("_", "-")] = value
-    stub = external_auth_pb2_grpc.AuthorizationStub(house.channel)
-    return await stub.Check(request, timeout=5)
-
-
-def added(response: external_auth_pb2.CheckResponse) -> dict[str, str]:
-    part = response.ok_response if response.HasField("ok_response") else response.denied_response
-    return {option.header.key: option.header.value for option in part.headers}
 
 
 async def test_the_key_is_exchanged_for_a_passport(house):

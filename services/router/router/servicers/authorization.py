@@ -39,13 +39,13 @@ class AuthorizationServicer(external_auth_pb2_grpc.AuthorizationServicer):  # ty
         try:
             if _is_open(asked.path):
                 return allowed(None, headers)
-            passport = await self._identity.identify(bearer_of(headers, asked.path))
+            known = await self._identity.identify(bearer_of(headers, asked.path))
         except Failure as failure:
             log_fields(refused=failure.reason_name)
             speaks_grpc = headers.get("content-type", "").startswith("application/grpc")
             return denied(failure, speaks_grpc=speaks_grpc, request_id=headers.get(REQUEST_ID_HEADER, ""))
-        log_fields(tenant=passport.tenant, principal=passport.principal)
-        return allowed(self._signer.sign(passport), headers)
+        log_fields(tenant=known.passport.tenant, principal=known.passport.principal)
+        return allowed(self._signer.sign(known.passport, known.ttl), headers)
 
 
 def _is_open(path: str) -> bool:

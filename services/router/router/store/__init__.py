@@ -1,0 +1,1 @@
+"""What the router keeps: API keys and the audit log."""

@@ -1,0 +1,168 @@
+"""API keys: made, shown once, pinned, expired, taken back; each tenant to its own."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from typing import Any
+
+import grpc.aio
+import pytest
+from pointsman.errors.v1 import errors_pb2
+from pointsman.router.v1 import key_service_pb2 as pb
+from servicekit.errors import Failure
+from support.router_edge import ask, passport_of, reason_of
+
+
+async def make(
+    house: Any, caller: Any = None, *, request_id: str = "", **fields: Any
+) -> pb.CreateKeyResponse:
+    request = pb.CreateKeyRequest(key=pb.Key(**fields), request_id=request_id)
+    return await house.api_keys.CreateKey(request, metadata=caller or house.caller(), timeout=10)
+
+
+async def refusal(call: Any) -> Failure:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return Failure.from_rpc_error(refused.value, "router")
+
+
+async def test_a_new_key_lets_its_holder_in_with_its_role_and_pin(house):
+    made = await make(house, title="CI", role=pb.KEY_ROLE_VIEWER, account="Team-1")
+    passport = passport_of(house, await ask(house, made.secret))
+    key_id = made.key.name.removeprefix("keys/")
+    assert (passport.tenant, passport.account) == ("acme", "team-1")
+    assert (passport.principal, passport.credential) == (f"key:{key_id}", key_id)
+    assert passport.scopes == {"viewer"}
+    assert made.key.creator == "tester"
+
+
+async def test_a_key_is_a_members_unless_it_is_said_otherwise(house):
+    assert (await make(house)).key.role == pb.KEY_ROLE_MEMBER
+    narrow = await make(house, scopes=["turns.run"])
+    assert passport_of(house, await ask(house, narrow.secret)).scopes == {"turns.run"}
+
+
+async def test_the_secret_is_kept_nowhere(house, tmp_path):
+    made = await make(house)
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "data" / "router").iterdir())
+    assert made.key.name.removeprefix("keys/").encode() in stored
+    assert made.secret.rpartition("_")[2].encode() not in stored
+    listed = await house.api_keys.ListKeys(pb.ListKeysRequest(), metadata=house.caller())
+    assert made.secret.rpartition("_")[2] not in str(listed)
+
+
+async def test_a_revoked_key_is_refused_at_once_and_says_so(house):
+    made = await make(house)
+    assert (await ask(house, made.secret)).status.code == 0
+    for _ in range(2):
+        revoked = await house.api_keys.RevokeKey(
+            pb.RevokeKeyRequest(name=made.key.name), metadata=house.caller()
+        )
+        assert revoked.key.revoke_time.seconds > 0
+    assert reason_of(await ask(house, made.secret)) == "CREDENTIAL_REVOKED"
+
+
+async def test_an_expired_key_is_refused_and_says_so(house, tmp_path):
+    made = await make(house, expire_time={"seconds": int(time.time()) + 3600})
+    with sqlite3.connect(tmp_path / "data" / "router" / "router.db") as database:
+        database.execute("UPDATE router_keys SET expire_time = 1")
+    assert reason_of(await ask(house, made.secret)) == "CREDENTIAL_EXPIRED"
+
+
+async def test_a_key_with_a_wrong_secret_is_as_unknown_as_any(house):
+    made = await make(house)
+    last = "A" if made.secret[-1] != "A" else "B"
+    for guess in (made.secret[:-1] + last, "pm_nosuchkey234_" + "A" * 43, made.secret + "x"):
+        assert reason_of(await ask(house, guess)) == "CREDENTIAL_INVALID"
+
+
+async def test_the_same_request_makes_one_key_and_shows_its_secret_once(house):
+    request_id = str(uuid.uuid4())
+    first = await make(house, title="CI", request_id=request_id)
+    again = await make(house, title="CI", request_id=request_id)
+    assert (again.key, again.secret) == (first.key, "")
+    failure = await refusal(make(house, title="other", request_id=request_id))
+    assert failure.reason == errors_pb2.ERROR_REASON_REQUEST_ID_REUSED
+
+
+@pytest.mark.parametrize(
+    ("scopes", "wanted", "required"),
+    [
+        ({"member"}, {}, "keys.manage"),
+        ({"keys.manage"}, {"scopes": ["turns.run"]}, "turns.run"),
+        ({"admin"}, {"role": pb.KEY_ROLE_OWNER}, "tenants.manage"),
+        ({"admin"}, {"tenant": "other"}, "tenants.manage"),
+    ],
+)
+async def test_nobody_gives_away_more_than_they_have(house, scopes, wanted, required):
+    failure = await refusal(make(house, house.caller(scopes=scopes), **wanted))
+    assert failure.reason == errors_pb2.ERROR_REASON_SCOPE_MISSING
+    assert failure.metadata == {"required": required}
+
+
+async def test_a_pinned_caller_makes_and_sees_keys_with_its_own_pin(house):
+    pinned = house.caller(account="mine")
+    await make(house, title="free")
+    assert (await make(house, pinned)).key.account == "mine"
+    failure = await refusal(make(house, pinned, account="other"))
+    assert failure.reason == errors_pb2.ERROR_REASON_ACCOUNT_PINNED
+    listed = await house.api_keys.ListKeys(pb.ListKeysRequest(), metadata=pinned)
+    assert [key.account for key in listed.keys] == ["mine"]
+
+
+async def test_an_owner_makes_keys_of_other_tenants_and_takes_them_back(house):
+    owner = house.caller(tenant="default", scopes={"owner"})
+    made = await make(house, owner, tenant="other", role=pb.KEY_ROLE_ADMIN)
+    assert passport_of(house, await ask(house, made.secret)).tenant == "other"
+    await house.api_keys.RevokeKey(pb.RevokeKeyRequest(name=made.key.name), metadata=owner)
+    assert reason_of(await ask(house, made.secret)) == "CREDENTIAL_REVOKED"
+
+
+async def test_a_foreign_key_answers_like_a_missing_one(house):
+    made = await make(house)
+    stranger = house.caller(tenant="other")
+    request = pb.RevokeKeyRequest(name=made.key.name)
+    foreign = await refusal(house.api_keys.RevokeKey(request, metadata=stranger))
+    missing = await refusal(
+        house.api_keys.RevokeKey(pb.RevokeKeyRequest(name="keys/abcdefghjkmn"), metadata=stranger)
+    )
+    assert foreign.reason == missing.reason == errors_pb2.ERROR_REASON_KEY_NOT_FOUND
+    assert foreign.message == missing.message.replace("abcdefghjkmn", made.key.name.removeprefix("keys/"))
+    assert not (await house.api_keys.ListKeys(pb.ListKeysRequest(), metadata=stranger)).keys
+
+
+async def test_keys_are_listed_newest_first_page_by_page(house):
+    made = [(await make(house, title=str(number))).key.name for number in range(5)]
+    seen, token = [], ""
+    while True:
+        page = await house.api_keys.ListKeys(
+            pb.ListKeysRequest(page_size=2, page_token=token), metadata=house.caller()
+        )
+        seen += [key.name for key in page.keys]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == made[::-1]
+    for garbage in ("x", "W10", "WyJhdWRpdCIsMV0"):
+        request = pb.ListKeysRequest(page_token=garbage)
+        failure = await refusal(house.api_keys.ListKeys(request, metadata=house.caller()))
+        assert failure.reason == errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"scopes": ["internal"]}, "key.scopes"), ({"expire_time": {"seconds": 5}}, "key.expire_time")],
+)
+async def test_a_key_that_makes_no_sense_is_refused(house, fields, field):
+    failure = await refusal(make(house, **fields))
+    assert failure.reason == errors_pb2.ERROR_REASON_INVALID_FIELD
+    assert failure.fields[0][0] == field
+
+
+async def test_keys_outlive_a_restart(open_house):
+    async with open_house() as house:
+        made = await make(house)
+    async with open_house() as again:
+        assert (await ask(again, made.secret)).status.code == 0
