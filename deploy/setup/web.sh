@@ -16,7 +16,7 @@ fi
 echo "setup: building the web client" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if (cd web && npm ci --no-audit --no-fund && npm run build) >"$log" 2>&1; then
+if (cd web && timeout 600 npm ci --no-audit --no-fund && timeout 600 npm run build) >"$log" 2>&1 </dev/null; then
     echo "$wanted" > "$stamp"
 else
     tail -n 20 "$log" >&2
