@@ -19,7 +19,7 @@ export interface Failure {
 /** What to do, per reason, where the server's message cannot know that it is read in a browser. */
 const ADVICE: Record<string, string> = {
   CREDENTIAL_MISSING: "Sign in with an API key.",
-  CREDENTIAL_INVALID: "Check the key: `make run` prints the one for development.",
+  CREDENTIAL_INVALID: "Check that you copied all of it.",
   CREDENTIAL_EXPIRED: "Sign in with a new key or token.",
   CREDENTIAL_REVOKED: "Ask whoever gave you the key for a new one.",
   SCOPE_MISSING: "Sign in with a key whose role allows this.",
@@ -82,16 +82,20 @@ export function failureFromEvent(failure: WireFailure): Failure {
 function describe(error: ConnectError): string {
   if (error.code === Code.Unauthenticated) return error.rawMessage.startsWith("HTTP") ? "The key was not accepted." : error.rawMessage;
   if (isConnectionLoss(error.code)) {
-    return navigator.onLine ? "Pointsman does not answer." : "This device is offline.";
+    return isOffline() ? "This device is offline." : "Pointsman does not answer.";
   }
   return error.rawMessage || "The call failed, and the answer does not say why.";
 }
 
 function adviceForCode(code: Code): string {
-  if (code === Code.Unauthenticated) return "Check the key: `make run` prints the one for development.";
+  if (code === Code.Unauthenticated) return "Check that you copied all of it.";
   if (code === Code.PermissionDenied) return "Sign in with a key that may do this.";
-  if (isConnectionLoss(code)) return navigator.onLine ? "Check that it runs; this page tries again by itself." : "Check the network; this page tries again by itself.";
+  if (isConnectionLoss(code)) return isOffline() ? "Check the network; this page tries again by itself." : "Check that it runs; this page tries again by itself.";
   return "";
+}
+
+function isOffline(): boolean {
+  return globalThis.navigator?.onLine === false;
 }
 
 /** Whether the server could not be reached at all, as far as a browser can tell. */

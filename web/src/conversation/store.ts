@@ -6,6 +6,7 @@ import type { Event } from "../gen/pointsman/session/v1/event_pb.ts";
 import type { Session } from "../gen/pointsman/session/v1/session_service_pb.ts";
 import { type Turn, TurnState } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { signedOut } from "../state/notices.ts";
+import { putSession } from "../state/sessions.ts";
 import { type Connection, follow } from "./follow.ts";
 import { ConversationLog } from "./log.ts";
 import type { Permission, TurnView } from "./rows.ts";
@@ -14,6 +15,8 @@ import type { Permission, TurnView } from "./rows.ts";
 const FRAME_MS = 33;
 /** Turns per page when their prompts are fetched. */
 const TURNS_PAGE = 200;
+/** Turns end and begin in pairs: one reading does for both. */
+const REFRESH_DELAY_MS = 250;
 /** How long a hidden tab in which nothing runs keeps its stream: browsers allow few connections per server. */
 const HIDDEN_GRACE_MS = 60_000;
 
@@ -49,6 +52,7 @@ export class SessionStore {
   private target = 0n;
   private following: AbortController | undefined;
   private scheduled = false;
+  private refreshing: ReturnType<typeof setTimeout> | undefined;
   private readonly fetching = new Set<string>();
 
   constructor(name: string) {
@@ -153,8 +157,9 @@ export class SessionStore {
       case "turnUpdated":
         void this.fetchTurn(event.turn);
         break;
+      case "turnStarted":
       case "turnFinished":
-        if (this.loaded.value) void this.refresh().catch(() => undefined); // The stream says so if the server is gone.
+        this.refreshSoon();
         break;
     }
     this.schedule();
@@ -172,6 +177,18 @@ export class SessionStore {
     } finally {
       this.fetching.delete(name);
     }
+  }
+
+  /** Reads the session's record a moment later, once for all that happens until then. */
+  private refreshSoon(): void {
+    if (!this.loaded.value || this.refreshing) return;
+    this.refreshing = setTimeout(() => {
+      this.refreshing = undefined;
+      this.refresh().then(
+        () => this.session.value && putSession(this.session.value),
+        () => undefined, // The stream is what tells of the connection.
+      );
+    }, REFRESH_DELAY_MS);
   }
 
   private restart(cursor: bigint): void {

@@ -30,8 +30,11 @@ export interface ComposerProps {
 
 export function Composer(props: ComposerProps) {
   const input = useRef<HTMLTextAreaElement>(null);
-  const requestId = useRef(crypto.randomUUID() as string);
-  const [sending, setSending] = useState(false);
+  const failed = useRef<{ prompt: string; requestId: string }>(undefined);
+  const line = useRef<Promise<void>>(Promise.resolve());
+  const latest = useRef(props.value);
+  latest.current = props.value;
+  const [sending, setSending] = useState(0);
   const tooLong = props.value.length > PROMPT_BYTES / 4 && new TextEncoder().encode(props.value).length > PROMPT_BYTES;
   const empty = props.value.trim() === "";
 
@@ -46,26 +49,32 @@ export function Composer(props: ComposerProps) {
     if (props.autofocus && matchMedia("(hover: hover)").matches) input.current?.focus();
   }, []);
 
-  const send = async () => {
-    if (empty || tooLong || sending) return;
-    setSending(true);
-    const sent = await props.onSend(props.value, requestId.current);
-    setSending(false);
-    if (!sent) return;
-    requestId.current = crypto.randomUUID();
+  // The field is free at once, and prompts go out one after another. One that fails comes back, and keeps its id as
+  // long as it is not changed, so that sending it again cannot make it run twice.
+  const send = () => {
+    if (empty || tooLong) return;
+    const prompt = props.value;
+    const requestId = failed.current?.prompt === prompt ? failed.current.requestId : crypto.randomUUID();
     props.onValue("");
-    input.current?.focus();
+    setSending((before) => before + 1);
+    line.current = line.current.then(async () => {
+      const sent = await props.onSend(prompt, requestId);
+      setSending((before) => before - 1);
+      if (sent) return;
+      failed.current = { prompt, requestId };
+      props.onValue(latest.current ? `${prompt}\n\n${latest.current}` : prompt);
+    });
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || event.isComposing) return;
     const onPhone = !matchMedia("(hover: hover)").matches;
     if (event.shiftKey || (onPhone && !event.ctrlKey && !event.metaKey)) return;
     event.preventDefault();
-    void send();
+    send();
   };
 
   return (
-    <form class="composer" onSubmit={(event) => { event.preventDefault(); void send(); }}>
+    <form class="composer" onSubmit={(event) => { event.preventDefault(); send(); }}>
       <textarea
         id="prompt"
         ref={input}
@@ -90,8 +99,8 @@ export function Composer(props: ComposerProps) {
         {props.running && props.onStop && (
           <button type="button" class="button stop" onClick={props.onStop}><Icon name="stop" size={14} /> Stop</button>
         )}
-        <button type="submit" class="button primary send" disabled={empty || tooLong || sending} aria-label={props.running ? "Add to the queue" : "Send"} title={props.running ? "Add to the queue" : "Send"}>
-          {sending ? <Spinner label="Sending" /> : <Icon name={props.running ? "add" : "send"} />}
+        <button type="submit" class="button primary send" disabled={empty || tooLong} aria-label={props.running ? "Add to the queue" : "Send"} title={props.running ? "Add to the queue" : "Send"}>
+          {sending > 0 && empty ? <Spinner label="Sending" /> : <Icon name={props.running ? "add" : "send"} />}
         </button>
       </div>
     </form>

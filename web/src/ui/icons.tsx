@@ -40,7 +40,7 @@ export type IconName = keyof typeof PATHS;
 
 export function Icon({ name, size = 16, ...rest }: { name: IconName; size?: number } & Omit<SVGAttributes<SVGSVGElement>, "name" | "size">) {
   return (
-    <svg class="icon" width={size} height={size} viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" {...rest}>
+    <svg class="icon" width={size} height={size} viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width={name === "more" ? 2.4 : 1.5} stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" {...rest}>
       <path d={PATHS[name]} />
     </svg>
   );

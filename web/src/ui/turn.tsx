@@ -6,7 +6,7 @@ import type { SessionStore } from "../conversation/store.ts";
 import { type TurnFinished, TurnRoute, TurnState } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { go, hrefOf } from "../state/route.ts";
 import { count, dollars, exactTime, seconds, span } from "../text/format.ts";
-import { visible } from "../text/visible.ts";
+import { visible, visibleLine } from "../text/visible.ts";
 import { Icon } from "./icons.tsx";
 import { Menu } from "./menu.tsx";
 import { EditPrompt } from "./queue.tsx";
@@ -85,7 +85,7 @@ function TurnFoot({ view, store }: { view: TurnView; store: SessionStore }) {
 
 function Running({ view }: { view: TurnView }) {
   const last = view.rows.at(-1);
-  const doing = last?.kind === "tool" && !last.result ? (last.permission && !last.permission.decided ? "Waits for you" : `Runs ${last.use.tool}`) : last?.kind === "text" && last.live ? "Writes" : "Thinks";
+  const doing = last?.kind === "tool" && !last.result ? (last.permission && !last.permission.decided ? "Waiting for you" : `Running ${visibleLine(last.use.tool, 60)}`) : last?.kind === "text" && last.live ? "Writing" : "Thinking";
   return (
     <div class="turn-foot running" role="status">
       <span class="pulse" />
