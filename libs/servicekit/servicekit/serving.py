@@ -11,7 +11,6 @@ import grpc.aio
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from servicekit.access import ACCESS, Access
 from servicekit.config import ConfigError
@@ -21,6 +20,7 @@ from servicekit.interceptors.serve import CallInterceptor
 from servicekit.limits import server_options
 from servicekit.passport import PassportVerifier
 from servicekit.process import run_service
+from servicekit.reflection import add_reflection
 
 __all__ = ["Drain", "RunningServer", "Servicer", "run_service", "serving"]
 
@@ -71,7 +71,7 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(names, drain), server)
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     listed = names if reflected is None else reflected
-    reflection.enable_server_reflection([*listed, health_name, reflection.SERVICE_NAME], server)
+    add_reflection([*listed, health_name], server)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
