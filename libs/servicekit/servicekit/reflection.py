@@ -22,8 +22,10 @@ class ReflectionServicer(_async.ReflectionServicer):  # type: ignore[misc]  # th
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         """Answer each question about the served descriptors, in order."""
         async for answer in super().ServerReflectionInfo(request_iterator, unused_context):
-            files = answer.file_descriptor_response.file_descriptor_proto
-            files[:] = [_with_json_names(file) for file in files]
+            # Touching the field of an answer of another kind would make it one of this kind.
+            if answer.HasField("file_descriptor_response"):
+                files = answer.file_descriptor_response.file_descriptor_proto
+                files[:] = [_with_json_names(file) for file in files]
             yield answer
 
 

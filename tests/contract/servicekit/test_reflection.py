@@ -19,9 +19,14 @@ async def test_described_fields_are_spelled_as_in_json(tmp_path: Path) -> None:
     )
     async with serve(served, keys=test_keys(tmp_path)) as started:
         stub = reflection_pb2_grpc.ServerReflectionStub(started.channel)
-        question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="pointsman.session.v1.Event")
-        (answer,) = [item async for item in stub.ServerReflectionInfo(iter([question]), timeout=10)]
+        questions = [
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="pointsman.session.v1.Event"),
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+        ]
+        answer, listed = [item async for item in stub.ServerReflectionInfo(iter(questions), timeout=10)]
 
+    names = [service.name for service in listed.list_services_response.service]
+    assert "pointsman.session.v1.SessionService" in names
     files = [
         descriptor_pb2.FileDescriptorProto.FromString(file)
         for file in answer.file_descriptor_response.file_descriptor_proto
