@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
-from pointsman.router.v1 import key_service_pb2_grpc, router_service_pb2_grpc
+from pointsman.router.v1 import audit_service_pb2_grpc, key_service_pb2_grpc, router_service_pb2_grpc
 from pointsman.system.v1 import system_service_pb2_grpc
 from router.config import RouterConfig
 from servicekit.testing import Keys, Started, free_port, passport_metadata
@@ -35,6 +35,10 @@ class House:
     @property
     def api_keys(self) -> Any:
         return key_service_pb2_grpc.KeyServiceStub(self.started.channel)
+
+    @property
+    def audit(self) -> Any:
+        return audit_service_pb2_grpc.AuditServiceStub(self.started.channel)
 
     @property
     def channel(self) -> grpc.aio.Channel:

@@ -41,6 +41,8 @@ class Access(Enum):
     """See the installation's insides."""
     AUDIT_READ = "audit.read"
     """Read the audit log."""
+    KEYS_READ = "keys.read"
+    """See which keys of the tenant there are, never their secrets."""
     KEYS_MANAGE = "keys.manage"
     """Give out keys of the tenant and take them back."""
     TENANTS_MANAGE = "tenants.manage"
@@ -54,7 +56,7 @@ SCOPES: Final = frozenset(access.value for access in Access if access not in _CO
 _VIEWER: Final = frozenset({Access.SESSIONS_READ, Access.MODELS_READ, Access.USAGE_READ})
 _MEMBER: Final = _VIEWER | {Access.SESSIONS_WRITE, Access.TURNS_RUN}
 _OPERATOR: Final = _MEMBER | {Access.SYSTEM_READ, Access.AUDIT_READ}
-_ADMIN: Final = _OPERATOR | {Access.KEYS_MANAGE}
+_ADMIN: Final = _OPERATOR | {Access.KEYS_READ, Access.KEYS_MANAGE}
 ROLES: Final[Mapping[str, frozenset[str]]] = {
     role: frozenset(access.value for access in accesses)
     for role, accesses in {
@@ -89,6 +91,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     "pointsman.llm.v1.ModelService": Access.MODELS_READ,
     "pointsman.llm.v1.ModelService/GetUsage": Access.USAGE_READ,
     "pointsman.router.v1.KeyService": Access.KEYS_MANAGE,
+    "pointsman.router.v1.KeyService/ListKeys": Access.KEYS_READ,
     "pointsman.router.v1.AuditService": Access.AUDIT_READ,
     "pointsman.system.v1.SystemService": Access.SYSTEM_READ,
     "pointsman.session.v1.TurnService": Access.INTERNAL,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pointsman.errors.v1 import errors_pb2
 
@@ -25,6 +25,8 @@ class Call:
     method: str
     request_id: str
     passport: Passport | None = None
+    request: Any = None
+    """The message, once it is read; None for a stream of them."""
     log_fields: dict[str, str] = field(default_factory=dict)
 
 

@@ -63,6 +63,12 @@ def call_metrics() -> CallMetrics:
     )
 
 
+@cache
+def audit_dropped() -> Counter:
+    """Return the count of audit entries that found no room on their way to the router."""
+    return Counter("pointsman_audit_dropped", "Audit entries that were lost because the router was away.")
+
+
 @contextmanager
 def metrics_endpoint(address: str) -> Iterator[int]:
     """Serve the metrics over HTTP at `host:port` while inside; gives the port. Empty: serve none."""

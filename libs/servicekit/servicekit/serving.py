@@ -13,6 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit.access import ACCESS, Access
+from servicekit.audit import AuditTrail
 from servicekit.config import ConfigError
 from servicekit.drain import Drain
 from servicekit.health import HealthServicer
@@ -56,15 +57,19 @@ async def serving(
     grace: float = 10.0,
     access: Mapping[str, Access] = ACCESS,
     reflected: Sequence[str] | None = None,
+    audit: AuditTrail | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve at `address` (`host:port`, where port 0 takes a free one, or `unix:/path`) while inside.
 
-    Reflection lists the services in `reflected`, by default those that are served.
+    Reflection lists the services in `reflected`, by default those that are served. Calls from outside that
+    change something are noted in `audit`.
 
     On the way out: the drain starts, and with it health turns NOT_SERVING; no new calls are taken; running
     ones have `grace` seconds to end before they are cancelled. Raises ConfigError when the address is taken.
     """
-    server = grpc.aio.server(interceptors=[CallInterceptor(verifier, access)], options=server_options())
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(verifier, access, audit)], options=server_options()
+    )
     names = [servicer.descriptor.full_name for servicer in servicers]
     for servicer in servicers:
         servicer.add(servicer.instance, server)

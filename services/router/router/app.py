@@ -9,6 +9,8 @@ from typing import Final
 from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from pointsman.llm.v1 import model_service_pb2
 from pointsman.router.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     key_service_pb2,
     key_service_pb2_grpc,
     router_service_pb2,
@@ -16,6 +18,7 @@ from pointsman.router.v1 import (
 )
 from pointsman.session.v1 import session_service_pb2, workspace_service_pb2
 from pointsman.system.v1 import system_service_pb2, system_service_pb2_grpc
+from servicekit.audit import audit_trail
 from servicekit.channels import service_channel
 from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
@@ -28,11 +31,13 @@ from router.identity.oidc import Tokens
 from router.identity.shared_key import SharedKey
 from router.identity.stored_keys import StoredKeys
 from router.keys import KeyRing
+from router.servicers.audit import AuditServicer, AuditTrailServicer
 from router.servicers.authorization import AuthorizationServicer
 from router.servicers.keys import KeyServicer
 from router.servicers.router import RouterServicer
 from router.servicers.system import SystemServicer
 from router.settings import load_settings
+from router.store.audit import AuditStore
 from router.store.database import database_url, opened
 from router.store.keys import KeyStore
 from router.store.migrations.upgrade import upgrade
@@ -43,6 +48,7 @@ NAME: Final = "router"
 PUBLIC_SERVICES: Final = (
     router_service_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name,
     key_service_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name,
+    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -70,6 +76,8 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         turns = Turns(channels["session"])
         database = await stack.enter_async_context(opened(database_url(config.database_url, config.data_dir)))
         await upgrade(database)
+        audit_store = AuditStore(database)
+        audit = await stack.enter_async_context(audit_trail(audit_store.append, prompts=config.audit_prompts))
         key_store = KeyStore(database)
         stored_keys = StoredKeys(key_store)
         shared_key = SharedKey(config.api_key.get_secret_value()) if config.api_key else None
@@ -86,13 +94,23 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
                 key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
             ),
             Servicer(
+                audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
+                AuditServicer(audit_store),
+                audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+            ),
+            Servicer(
+                audit_service_pb2_grpc.add_AuditTrailServiceServicer_to_server,
+                AuditTrailServicer(audit_store),
+                audit_service_pb2.DESCRIPTOR.services_by_name["AuditTrailService"],
+            ),
+            Servicer(
                 system_service_pb2_grpc.add_SystemServiceServicer_to_server,
                 SystemServicer(channels),
                 system_service_pb2.DESCRIPTOR.services_by_name["SystemService"],
             ),
             Servicer(
                 external_auth_pb2_grpc.add_AuthorizationServicer_to_server,
-                AuthorizationServicer(identity, signer),
+                AuthorizationServicer(identity, signer, audit),
                 external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
             ),
         ]
@@ -104,6 +122,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
                 verifier=verifier,
                 drain=drain,
                 reflected=PUBLIC_SERVICES,
+                audit=audit,
             )
         )
         yield running

@@ -49,3 +49,8 @@ class RouterConfig(ServiceConfig):
         validation_alias="POINTSMAN_ROUTER_CONFIG",
         description="path of a YAML file with issuers, limits, triage and context; default: those packaged",
     )
+    audit_prompts: bool = Field(
+        default=False,
+        validation_alias="POINTSMAN_AUDIT_PROMPTS",
+        description="true to keep prompts in the audit log, which outlives the sessions they were for",
+    )

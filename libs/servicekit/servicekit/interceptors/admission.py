@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from pointsman.errors.v1 import errors_pb2
 
 from servicekit.access import Access, check_scope, needed
+from servicekit.context import Call
 from servicekit.errors import Failure
 from servicekit.interceptors.incoming import Incoming
-from servicekit.passport import PASSPORT_HEADER, Passport, PassportVerifier
+from servicekit.passport import PASSPORT_HEADER, PassportVerifier
 
 
-def admit(incoming: Incoming, access: Mapping[str, Access], verifier: PassportVerifier) -> Passport | None:
-    """Return the caller's passport, None for a service that is open to all.
+def admit(call: Call, incoming: Incoming, access: Mapping[str, Access], verifier: PassportVerifier) -> None:
+    """Note the caller's passport in the call; a service that is open to all needs none.
 
     Raises Failure PASSPORT_INVALID without exactly one valid passport, SCOPE_MISSING when it does not allow
-    the method.
+    the method; who was refused so is noted, too.
     """
     row = needed(access, incoming.path)
     if row is Access.OPEN:
-        return None
-    passport = verifier.verify(_token(incoming))
-    check_scope(row, passport, incoming.method)
-    return passport
+        return
+    call.passport = verifier.verify(_token(incoming))
+    check_scope(row, call.passport, incoming.method)
 
 
 def _token(incoming: Incoming) -> str:

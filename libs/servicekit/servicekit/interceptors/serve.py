@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from servicekit.access import Access
+from servicekit.access import Access, needed
+from servicekit.audit import AuditTrail
 from servicekit.context import Call, begin
 from servicekit.interceptors import errors
 from servicekit.interceptors.admission import admit
@@ -34,9 +35,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     not parse is refused in our words.
     """
 
-    def __init__(self, verifier: PassportVerifier, access: Mapping[str, Access]) -> None:
+    def __init__(
+        self, verifier: PassportVerifier, access: Mapping[str, Access], audit: AuditTrail | None
+    ) -> None:
         self._verifier = verifier
         self._access = access
+        self._audit = audit
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
@@ -62,7 +66,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _unary(self, incoming: Incoming, behavior: Behavior, ask: Ask, serialize: Serialize) -> Any:
         async def answer(raw: AsyncIterator[bytes], context: Any) -> bytes:
             async with self._answering(incoming, context) as call:
-                response = serialize(await behavior(await ask(raw, context), context))
+                call.request = await ask(raw, context)
+                response = serialize(await behavior(call.request, context))
                 await _send_request_id(context, call)
             return response
 
@@ -71,7 +76,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _stream(self, incoming: Incoming, behavior: Behavior, ask: Ask, serialize: Serialize) -> Any:
         async def answer(raw: AsyncIterator[bytes], context: Any) -> None:
             async with self._answering(incoming, context) as call:
-                result = behavior(await ask(raw, context), context)
+                call.request = await ask(raw, context)
+                result = behavior(call.request, context)
                 if inspect.isawaitable(result):
                     # A handler that writes to the context by itself.
                     await result
@@ -106,7 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         try:
             incoming.check_size()
             if known:
-                call.passport = admit(incoming, self._access, self._verifier)
+                admit(call, incoming, self._access, self._verifier)
             yield call
         except grpc.aio.AbortError:
             # A servicer that speaks a foreign protocol, such as health, ended the call in that one's terms.
@@ -127,6 +133,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             await errors.abort(context, failure, call.request_id)
         finally:
             record(call, outcome, known=known)
+            if known and self._audit is not None:
+                row = needed(self._access, incoming.path)
+                self._audit.note(call, outcome, incoming, row, context.peer())
 
 
 def _asking(handler: Any) -> Ask:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.router.v1 import key_service_pb2, key_service_pb2_grpc
-from servicekit.context import current_passport
+from servicekit.context import current_passport, log_fields
 
 from router.keys import KeyRing, WantedKey
 from router.paging import page_token, place_of
@@ -36,6 +36,7 @@ class KeyServicer(key_service_pb2_grpc.KeyServiceServicer):
             expire_time=key.expire_time.ToMicroseconds() if key.HasField("expire_time") else 0,
         )
         row, secret = await self._ring.create(current_passport(), wanted, request.request_id)
+        log_fields(resource=f"keys/{row.id}")
         return key_service_pb2.CreateKeyResponse(key=_key(row), secret=secret)
 
     async def ListKeys(
