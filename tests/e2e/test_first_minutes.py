@@ -27,9 +27,9 @@ def in_order(stream: list[dict[str, Any]], *wanted: str) -> bool:
 
 def assert_hello_turn(stream: list[dict[str, Any]]) -> str:
     """The stream is one whole turn that wrote and ran hello.py; gives the session's name."""
-    assert in_order(stream, "turnQueued", "turnStarted", "toolUse", "fileChange", "toolResult", "turnFinished"), [
-        kind(event) for event in stream
-    ]
+    assert in_order(
+        stream, "turnQueued", "turnStarted", "toolUse", "fileChange", "toolResult", "turnFinished"
+    ), [kind(event) for event in stream]
     numbers = sequences(stream)
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert kind(stream[-1]) == "turnFinished"

@@ -51,7 +51,9 @@ def program(name: str, *, install: str) -> str:
     return path
 
 
-def grpcurl(port: int, method: str, data: Any = None, *, key: str | None = None, extra: list[str] | None = None) -> Answer:
+def grpcurl(
+    port: int, method: str, data: Any = None, *, key: str | None = None, extra: list[str] | None = None
+) -> Answer:
     """Call `method` with `grpcurl -plaintext`."""
     binary = program("grpcurl", install="go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3")
     arguments = [binary, "-plaintext", *(extra or [])]
@@ -65,11 +67,9 @@ def grpcurl(port: int, method: str, data: Any = None, *, key: str | None = None,
 def buf_curl(port: int, method: str, data: Any, *, key: str, protocol: str) -> Answer:
     """Call `method` with `buf curl`, by reflection, over `grpc` or `grpcweb`."""
     binary = program("buf", install="it comes with make test")
-    return _run(
-        [binary, "curl", "--protocol", protocol, "--http2-prior-knowledge"]
-        + ["-H", f"authorization: Bearer {key}", "-d", json.dumps(data)]
-        + [f"http://localhost:{port}/{method}"]
-    )
+    headers = ["-H", f"authorization: Bearer {key}"]
+    arguments = [binary, "curl", "--protocol", protocol, "--http2-prior-knowledge", *headers]
+    return _run([*arguments, "-d", json.dumps(data), f"http://localhost:{port}/{method}"])
 
 
 def curl(url: str, *arguments: str) -> tuple[int, str]:
