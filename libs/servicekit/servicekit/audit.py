@@ -31,8 +31,7 @@ _QUEUE_LIMIT: Final = 10_000
 _BATCH: Final = 500
 _DELIVER_SECONDS: Final = 5.0
 _LONGEST_PAUSE: Final = 2.0
-# A stopping service waits this long for its last entries to arrive.
-_FLUSH_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 5.0
 
 _log = structlog.get_logger("servicekit.audit")
 
@@ -48,6 +47,7 @@ class AuditTrail:
         self._deliver = deliver
         self._prompts = prompts
         self._queue: asyncio.Queue[Entry] = asyncio.Queue(_QUEUE_LIMIT)
+        self._closing = asyncio.Event()
 
     def note(
         self, call: Call, outcome: Outcome, incoming: Incoming, access: Access | None, peer: str
@@ -99,13 +99,24 @@ class AuditTrail:
                 return
             except (Failure, grpc.aio.AioRpcError) as error:
                 _log.warning("audit entries wait", count=len(batch), cause=type(error).__name__)
-            await asyncio.sleep(pause)
+            if await self._is_closing_within(pause):
+                # A stop must not hang on a router that is gone.
+                _log.error("audit entries lost", count=len(batch))
+                return
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def flush(self) -> None:
-        """Return when all that was added has arrived, or after five seconds."""
+    async def _is_closing_within(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(_FLUSH_SECONDS):
+            async with asyncio.timeout(seconds):
+                return await self._closing.wait()
+        except TimeoutError:
+            return False
+
+    async def close(self) -> None:
+        """Return when all that was added has arrived, or cannot, or after five seconds."""
+        self._closing.set()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._queue.join()
         except TimeoutError:
             _log.error("audit entries lost", count=self._queue.qsize())
@@ -113,13 +124,13 @@ class AuditTrail:
 
 @asynccontextmanager
 async def audit_trail(deliver: Deliver, *, prompts: bool = False) -> AsyncIterator[AuditTrail]:
-    """Run a trail while inside; on the way out its last entries have five seconds to arrive."""
+    """Run a trail while inside; on the way out its last entries are delivered, if that is possible."""
     trail = AuditTrail(deliver, prompts=prompts)
     running = asyncio.create_task(trail.run())
     try:
         yield trail
     finally:
-        await trail.flush()
+        await trail.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

@@ -20,6 +20,7 @@ from pointsman.session.v1 import session_service_pb2, workspace_service_pb2
 from pointsman.system.v1 import system_service_pb2, system_service_pb2_grpc
 from servicekit.audit import audit_trail
 from servicekit.channels import service_channel
+from servicekit.diagnostics import diagnostics
 from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import RunningServer, Servicer, serving
@@ -113,6 +114,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
                 AuthorizationServicer(identity, signer, audit),
                 external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
             ),
+            diagnostics(NAME, config),
         ]
         running = await stack.enter_async_context(
             serving(

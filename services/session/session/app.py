@@ -14,11 +14,14 @@ import sqlalchemy as sa
 from pointsman.session.v1 import (
     session_service_pb2,
     session_service_pb2_grpc,
+    transcript_service_pb2,
+    transcript_service_pb2_grpc,
     turn_service_pb2,
     turn_service_pb2_grpc,
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
+from servicekit.audit import audit_trail_to_router
 from servicekit.channels import service_channel
 from servicekit.diagnostics import diagnostics
 from servicekit.drain import Drain
@@ -29,10 +32,13 @@ from session.bus import Bus, Topic
 from session.claim import Claims
 from session.config import SessionConfig
 from session.database import Database, opened
+from session.deletion import Deletion
 from session.dispatch import Dispatcher
+from session.edit import Editor
 from session.enqueue import Queue
 from session.file_lock import only_owner
 from session.files import Files
+from session.fork import Forks
 from session.hub import Hub
 from session.log import Log
 from session.migrations.upgrade import upgrade
@@ -41,11 +47,15 @@ from session.peers import Models, Runner
 from session.permissions import Permissions
 from session.positions import Positions
 from session.prepare import Preparer
+from session.retention import Retention
 from session.runs.run import Runs
 from session.servicers.session import SessionServicer
+from session.servicers.transcript import TranscriptServicer
 from session.servicers.turn import TurnServicer
 from session.servicers.workspace import WorkspaceServicer
 from session.sessions import Sessions
+from session.snapshots import Snapshots
+from session.transcripts import Transcripts
 from session.turns import Turns
 from session.watch import Watch
 
@@ -77,6 +87,8 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         preparer = Preparer(runner)
         queue = Queue(database, bus, hub, models=names, preparer=preparer, limit=config.max_queued_turns)
         turns = Turns(database, bus, hub, positions)
+        snapshots = Snapshots(database, bus, runner, config.forkable_turns)
+        deletion = Deletion(database, bus, hub, runner)
         runs = Runs(
             database,
             log,
@@ -84,6 +96,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             runner=runner,
             models=models,
             permissions=permissions,
+            snapshots=snapshots,
             patience=config.runner_patience_seconds,
         )
         dispatcher = Dispatcher(
@@ -99,11 +112,19 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         bus.on(Topic.EVENTS, hub.wake)
         bus.on_reconnect(hub.wake_all)
 
-        watch = Watch(database, hub, timedelta(seconds=config.keep_alive_seconds))
+        audit = await stack.enter_async_context(audit_trail_to_router(config.router_address, signer))
         servicers = [
             Servicer(
                 session_service_pb2_grpc.add_SessionServiceServicer_to_server,
-                SessionServicer(Sessions(database, names), turns, watch, preparer),
+                SessionServicer(
+                    sessions=Sessions(database, names),
+                    turns=turns,
+                    watch=Watch(database, hub, timedelta(seconds=config.keep_alive_seconds)),
+                    preparer=preparer,
+                    editor=Editor(database, bus, hub, models=names, positions=positions),
+                    forks=Forks(database, runner),
+                    deletion=deletion,
+                ),
                 session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
             ),
             Servicer(
@@ -113,8 +134,13 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             ),
             Servicer(
                 workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server,
-                WorkspaceServicer(Files(database, runner)),
+                WorkspaceServicer(Files(database, runner), snapshots),
                 workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
+            ),
+            Servicer(
+                transcript_service_pb2_grpc.add_TranscriptServiceServicer_to_server,
+                TranscriptServicer(Transcripts(database)),
+                transcript_service_pb2.DESCRIPTOR.services_by_name["TranscriptService"],
             ),
             diagnostics("session", config),
         ]
@@ -123,6 +149,8 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         await stack.enter_async_context(background(log.write()))
         await stack.enter_async_context(background(bus.listen()))
         await stack.enter_async_context(background(permissions.deny_expired()))
+        await stack.enter_async_context(background(deletion.purge()))
+        await stack.enter_async_context(background(Retention(database, config.events_kept).sweep()))
         await stack.enter_async_context(background(dispatcher.keep()))
         stack.push_async_callback(dispatcher.stop, _GRACE_SECONDS)
         await stack.enter_async_context(background(dispatcher.dispatch()))
@@ -135,6 +163,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
                 verifier=PassportVerifier.from_file(config.passport_keys),
                 drain=drain,
                 grace=_GRACE_SECONDS,
+                audit=audit,
             )
         )
         yield server

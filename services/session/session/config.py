@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import sqlalchemy as sa
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from servicekit.config import ServiceConfig
 
 _DRIVERS = {
@@ -22,6 +22,11 @@ class SessionConfig(ServiceConfig):
         default="127.0.0.1:7102",
         validation_alias="POINTSMAN_SESSION_ADDRESS",
         description="host:port to listen on",
+    )
+    router_address: str = Field(
+        default="127.0.0.1:7101",
+        validation_alias="POINTSMAN_ROUTER_ADDRESS",
+        description="host:port of the router, which keeps the audit log",
     )
     runner_address: str = Field(
         default="127.0.0.1:7103",
@@ -70,6 +75,17 @@ class SessionConfig(ServiceConfig):
         description="after how many quiet seconds a stream of events says that it is alive",
     )
 
+    forkable_turns: PositiveInt = Field(
+        default=20,
+        validation_alias="POINTSMAN_FORKABLE_TURNS",
+        description="how many workspaces, as turns left them, a session keeps to be forked from, 1 or more",
+    )
+    event_days: NonNegativeFloat = Field(
+        default=0.0,
+        validation_alias="POINTSMAN_EVENT_DAYS",
+        description="how many days after the end of their turn events are kept; 0 keeps them for ever",
+    )
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
@@ -93,6 +109,11 @@ class SessionConfig(ServiceConfig):
             self.database_url
             or f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'session' / 'pointsman.db'}"
         )
+
+    @property
+    def events_kept(self) -> timedelta | None:
+        """How long events are kept; None for ever."""
+        return timedelta(days=self.event_days) if self.event_days else None
 
     @property
     def lease(self) -> timedelta:

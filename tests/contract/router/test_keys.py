@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import uuid
 from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import key_service_pb2 as pb
 from servicekit.errors import Failure
+from servicekit.testing import wait_until
 from support.router_edge import ask, passport_of, reason_of
 
 
@@ -64,10 +65,16 @@ async def test_a_revoked_key_is_refused_at_once_and_says_so(house):
     assert reason_of(await ask(house, made.secret)) == "CREDENTIAL_REVOKED"
 
 
-async def test_an_expired_key_is_refused_and_says_so(house, tmp_path):
-    made = await make(house, expire_time={"seconds": int(time.time()) + 3600})
-    with sqlite3.connect(tmp_path / "data" / "router" / "router.db") as database:
-        database.execute("UPDATE router_keys SET expire_time = 1")
+async def test_a_key_is_good_until_it_expires_and_then_refused_with_that_reason(house):
+    soon = Timestamp()
+    soon.FromMicroseconds(int((time.time() + 0.5) * 1_000_000))
+    made = await make(house, expire_time=soon)
+    assert (await ask(house, made.secret)).status.code == 0
+
+    async def refused() -> bool:
+        return (await ask(house, made.secret)).status.code != 0
+
+    await wait_until(refused)
     assert reason_of(await ask(house, made.secret)) == "CREDENTIAL_EXPIRED"
 
 
