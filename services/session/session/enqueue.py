@@ -6,9 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
 from servicekit.errors import Failure
@@ -21,6 +19,7 @@ from session.caller import Caller
 from session.database import Database
 from session.hub import Hub
 from session.models import ModelNames
+from session.options import filled_in, title_of
 from session.peers import Party
 from session.prepare import Preparer
 from session.refusals import invalid_field, request_id_reused
@@ -28,9 +27,6 @@ from session.rows import SessionRow, TurnRow
 from session.sessions import NewSession, new_session
 from session.store import accounts, events, sessions, turns
 from session.tables import IS_QUEUED, QUEUED, RUNNING
-
-_TITLE_CHARACTERS: Final = 80
-_HOUR: Final = Duration(seconds=3600)
 
 
 @dataclass(frozen=True)
@@ -261,34 +257,6 @@ def _kinds(preface: Sequence[event_pb2.Event]) -> list[event_pb2.Event]:
             getattr(bare, kind).CopyFrom(getattr(event, kind))
             kinds.append(bare)
     return kinds
-
-
-def filled_in(asked: turn_pb2.TurnOptions) -> turn_pb2.TurnOptions:
-    """Return options with the documented defaults where nothing was asked for."""
-    options = turn_pb2.TurnOptions(
-        max_turns=10,
-        permission_mode=turn_pb2.PERMISSION_MODE_ACCEPT_EDITS,
-        include_partial_messages=True,
-        timeout=_HOUR,
-        permission_timeout=_HOUR,
-    )
-    # Merging would mix what is inside a message, as the seconds of one timeout and the nanos of another.
-    for field in ("timeout", "permission_timeout"):
-        if asked.HasField(field):
-            options.ClearField(field)
-    options.MergeFrom(asked)
-    return options
-
-
-def title_of(prompt: str) -> str:
-    """Return a line for people: the prompt's first, not too long."""
-    words = " ".join("".join(c if c.isprintable() else " " for c in _first_line(prompt)).split())
-    return words if len(words) <= _TITLE_CHARACTERS else words[: _TITLE_CHARACTERS - 1].rstrip() + "…"
-
-
-def _first_line(prompt: str) -> str:
-    # Only as much of it is looked at as a title can use.
-    return next((line for line in prompt[:4096].splitlines() if line.strip()), "")
 
 
 def _body_hash(account: str, request: turn_service_pb2.EnqueueTurnRequest) -> bytes:

@@ -7,10 +7,12 @@ from typing import Final
 
 from pointsman.runner.v1 import runner_service_pb2 as runner_pb
 from pointsman.session.v1 import workspace_service_pb2 as pb
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.caller import Caller
 from session.database import Database
 from session.peers import Party, Runner, failures_of
+from session.rows import SessionRow
 from session.store import sessions
 
 _SECONDS: Final = 15.0
@@ -25,8 +27,17 @@ class Files:
         self._database = database
         self._runner = runner
 
-    async def _party(self, caller: Caller, session_id: str, request_id: str) -> Party:
-        session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
+    async def _party(
+        self, caller: Caller, session_id: str, request_id: str, *, writes: bool = False
+    ) -> Party:
+        async def work(tx: AsyncConnection) -> SessionRow:
+            session = await sessions.get(tx, caller, session_id)
+            if writes and not session.workspace_changed:
+                # Noted before it happens: a snapshot too many does no harm, one too few does.
+                await sessions.update(tx, session_id, workspace_changed=1)
+            return session
+
+        session = await self._database.run(work)
         return Party(session.tenant, session.account, caller.principal, request_id)
 
     async def list(
@@ -59,7 +70,7 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.WriteFileRequest
     ) -> pb.WriteFileResponse:
         """Write a file."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id))
+        metadata = self._runner.metadata(await self._party(caller, session_id, request_id, writes=True))
         with failures_of("runner"):
             answer = await self._runner.stub.WriteFile(
                 runner_pb.WriteFileRequest(request=request), metadata=metadata, timeout=_SECONDS
@@ -70,7 +81,7 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.DeleteFileRequest
     ) -> pb.DeleteFileResponse:
         """Delete a file or folder."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id))
+        metadata = self._runner.metadata(await self._party(caller, session_id, request_id, writes=True))
         with failures_of("runner"):
             await self._runner.stub.DeleteFile(
                 runner_pb.DeleteFileRequest(request=request), metadata=metadata, timeout=_SECONDS

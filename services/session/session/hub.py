@@ -43,7 +43,7 @@ class Watcher:
         self.wake.clear()
 
     def go_live(self) -> None:
-        """The log is read to its end: take deltas from now on, and first the blocks that are being written."""
+        """The log is read to its end: take deltas from now on, and first the blocks being written."""
         self._live = True
         for block in self._topic.blocks.snapshot():
             self._push(block)

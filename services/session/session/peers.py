@@ -17,8 +17,8 @@ from servicekit.passport import PassportSigner
 
 # A small answer from a service on this machine or the next.
 _QUICK_SECONDS: Final = 5.0
-# Copying or removing a whole workspace.
-_WORKSPACE_SECONDS: Final = 60.0
+WORKSPACE_SECONDS: Final = 30.0
+"""Copying or removing a whole workspace."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ class Runner:
         """Remove a session's sandbox and workspace."""
         request = runner_service_pb2.DeleteSandboxRequest(session=session)
         with failures_of("runner"):
-            await self.stub.DeleteSandbox(request, metadata=self.metadata(party), timeout=_WORKSPACE_SECONDS)
+            await self.stub.DeleteSandbox(request, metadata=self.metadata(party), timeout=WORKSPACE_SECONDS)
 
     async def create_snapshot(self, party: Party, session: str, snapshot_id: str) -> int:
         """Keep a session's workspace as it is; return its size in bytes."""
         request = runner_service_pb2.CreateSnapshotRequest(session=session, snapshot_id=snapshot_id)
         with failures_of("runner"):
             answer = await self.stub.CreateSnapshot(
-                request, metadata=self.metadata(party), timeout=_WORKSPACE_SECONDS
+                request, metadata=self.metadata(party), timeout=WORKSPACE_SECONDS
             )
         return answer.size_bytes
 
@@ -116,15 +116,13 @@ class Runner:
         """Make a session's workspace what a snapshot holds."""
         request = runner_service_pb2.RestoreSnapshotRequest(session=session, snapshot_id=snapshot_id)
         with failures_of("runner"):
-            await self.stub.RestoreSnapshot(
-                request, metadata=self.metadata(party), timeout=_WORKSPACE_SECONDS
-            )
+            await self.stub.RestoreSnapshot(request, metadata=self.metadata(party), timeout=WORKSPACE_SECONDS)
 
     async def delete_snapshot(self, party: Party, snapshot_id: str) -> None:
         """Remove a snapshot."""
         request = runner_service_pb2.DeleteSnapshotRequest(snapshot_id=snapshot_id)
         with failures_of("runner"):
-            await self.stub.DeleteSnapshot(request, metadata=self.metadata(party), timeout=_WORKSPACE_SECONDS)
+            await self.stub.DeleteSnapshot(request, metadata=self.metadata(party), timeout=WORKSPACE_SECONDS)
 
 
 class Models:

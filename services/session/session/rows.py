@@ -33,6 +33,7 @@ class SessionRow:
     usage: bytes
     expire_time: int
     hold_until: int
+    workspace_changed: int
 
     @classmethod
     def of(cls, row: sa.Row[Any]) -> SessionRow:

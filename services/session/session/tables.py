@@ -74,8 +74,10 @@ sessions: Final = sa.Table(
     _bytes("usage"),
     # Delete it after this time; 0: keep it.
     _number("expire_time"),
-    # Its workspace is being replaced until then: start no turn.
+    # Its workspace is being copied or replaced until then: start no turn.
     _number("hold_until"),
+    # Whether a caller changed files of the workspace since its newest snapshot.
+    _number("workspace_changed"),
     sa.Index("sessions_by_tenant", "tenant", "phase", "last_activity_time", "id"),
     sa.Index("sessions_by_account", "tenant", "account", "phase", "last_activity_time", "id"),
     sa.Index("sessions_to_purge", "phase", "expire_time"),
@@ -128,9 +130,9 @@ turns: Final = sa.Table(
     _number("end_time"),
     _number("first_sequence"),
     _number("last_sequence"),
-    # Transcript entries of the session up to this one belong to it or to turns before.
+    # Transcript entries of the session up to this one belong to turns before it.
     _number("transcript_position"),
-    # The snapshot of the workspace as the turn left it; empty for none.
+    # The snapshot of the workspace as the turn left it; turns that changed nothing share it. Empty: none.
     _text("snapshot_id", server_default=sa.text("''")),
     # Serialized TurnFinished and Usage.
     _bytes("result"),
@@ -140,6 +142,7 @@ turns: Final = sa.Table(
     _partial("turns_one_running", "session_id", where=_RUNNING_ONLY, unique=True),
     _partial("turns_active", "tenant", "account", "state", "position_key", where=_ACTIVE_ONLY),
     sa.Index("turns_by_session", "session_id", "create_time", "id"),
+    sa.Index("turns_by_end", "end_time"),
 )
 
 # Written with literals, which is what lets both databases see that a partial index serves.
@@ -207,6 +210,7 @@ transcripts: Final = sa.Table(
         unique=True,
     ),
     sa.Index("transcripts_in_order", "session_id", "project", "transcript_id", "subpath", "position"),
+    sa.Index("transcripts_by_session", "session_id", "position"),
 )
 
 snapshots: Final = sa.Table(

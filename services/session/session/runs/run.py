@@ -25,6 +25,7 @@ from session.rows import TurnRow
 from session.runs.agent import AgentTurn
 from session.runs.direct import DirectTurn
 from session.runs.writer import TurnWriter
+from session.snapshots import Snapshots
 from session.store import turns
 
 _log = structlog.get_logger("session.runs")
@@ -45,6 +46,7 @@ class Runs:
         runner: Runner,
         models: Models,
         permissions: Permissions,
+        snapshots: Snapshots,
         patience: float,
     ) -> None:
         self._database = database
@@ -53,6 +55,7 @@ class Runs:
         self._runner = runner
         self._models = models
         self._permissions = permissions
+        self._snapshots = snapshots
         self._patience = patience
 
     @staticmethod
@@ -73,6 +76,8 @@ class Runs:
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn gets its end
             _log.exception("turn_failed", turn=claim.turn.name)
             await writer.failed(_fault(error))
+        if writer.finished:
+            await self._snapshots.left_by(claim.turn, writer.changed)
 
     async def _direct(
         self, claim: Claim, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event

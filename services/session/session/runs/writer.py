@@ -15,6 +15,7 @@ from session.claim import Claim
 from session.hub import Hub
 from session.log import Append, Log
 from session.refusals import LeaseLost
+from session.snapshots import HOLD
 from session.state import AgentState, add_usage
 
 # Pieces that wait for an event before them to be logged: a second of a fast model. More are dropped, and
@@ -34,11 +35,14 @@ class TurnWriter:
         self.tool_ran = bool(claim.turn.tool_ran)
         self.state = AgentState.load(claim.session.agent_state)
         self.usage = turn_pb2.Usage.FromString(claim.turn.usage)
+        self._changed_before = bool(claim.session.workspace_changed)
         self._session_usage = turn_pb2.Usage.FromString(claim.session.usage)
         self._log = log
         self._hub = hub
         self._newest: Append | None = None
         self._held: list[event_pb2.Event] = []
+        self.changed = False
+        """Whether the turn, or a caller before it, may have changed the workspace; known at its end."""
         self.finished = False
         """Whether the turn's last event was put into the log."""
 
@@ -131,6 +135,10 @@ class TurnWriter:
             "usage": finished.usage.SerializeToString(),
             "tool_ran": int(self.tool_ran or finished.tool_ran),
         }
+        self.changed = bool(append.turn["tool_ran"] or self._changed_before)
+        if self.changed:
+            # Until it is kept as the turn left it.
+            append.session["hold_until"] = time + HOLD
         if self.turn.temporary:
             append.session["expire_time"] = time + clock.micros(_TEMPORARY_LEFT)
 

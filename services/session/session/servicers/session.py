@@ -11,6 +11,9 @@ from servicekit.context import account_of, current_passport, log_fields
 
 from session import names
 from session.caller import Caller
+from session.deletion import Deletion
+from session.edit import Editor
+from session.fork import Forks
 from session.peers import Party
 from session.prepare import Preparer
 from session.sessions import NewSession, Sessions
@@ -21,11 +24,24 @@ from session.watch import Watch
 class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     """Sessions, their turns and their events."""
 
-    def __init__(self, sessions: Sessions, turns: Turns, watch: Watch, preparer: Preparer) -> None:
+    def __init__(
+        self,
+        *,
+        sessions: Sessions,
+        turns: Turns,
+        watch: Watch,
+        preparer: Preparer,
+        editor: Editor,
+        forks: Forks,
+        deletion: Deletion,
+    ) -> None:
         self._sessions = sessions
         self._turns = turns
         self._watch = watch
         self._preparer = preparer
+        self._editor = editor
+        self._forks = forks
+        self._deletion = deletion
 
     async def CreateSession(
         self, request: pb.CreateSessionRequest, _context: Any
@@ -70,6 +86,28 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             model=request.session.preferred_model,
         )
         return pb.UpdateSessionResponse(session=session)
+
+    async def DeleteSession(
+        self, request: pb.DeleteSessionRequest, _context: Any
+    ) -> pb.DeleteSessionResponse:
+        """Delete a session."""
+        await self._deletion.delete(_caller(), _named(request.name))
+        return pb.DeleteSessionResponse()
+
+    async def ForkSession(self, request: pb.ForkSessionRequest, _context: Any) -> pb.ForkSessionResponse:
+        """Make a session that goes on from a turn."""
+        request_id = names.request_id_of(request.request_id)
+        session = await self._forks.fork(
+            _caller(), _named(request.name), request.turn, request_id=request_id, title=request.title
+        )
+        return pb.ForkSessionResponse(session=session)
+
+    async def UpdateTurn(self, request: pb.UpdateTurnRequest, _context: Any) -> pb.UpdateTurnResponse:
+        """Change a turn that waits."""
+        log_fields(turn=request.turn.name)
+        request_id = names.request_id_of(request.request_id)
+        turn = await self._editor.update(_caller(), request.turn, request.update_mask.paths, request_id)
+        return pb.UpdateTurnResponse(turn=turn)
 
     async def ListTurns(self, request: pb.ListTurnsRequest, _context: Any) -> pb.ListTurnsResponse:
         """Return a page of turns."""

@@ -12,13 +12,15 @@ from servicekit.context import current_passport, current_request_id, log_fields
 from session import names
 from session.caller import Caller
 from session.files import Files
+from session.snapshots import Snapshots
 
 
 class WorkspaceServicer(workspace_service_pb2_grpc.WorkspaceServiceServicer):
     """The files of a session."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, snapshots: Snapshots) -> None:
         self._files = files
+        self._snapshots = snapshots
 
     async def ListFiles(self, request: pb.ListFilesRequest, _context: Any) -> pb.ListFilesResponse:
         """Return what lies in a folder."""
@@ -44,6 +46,32 @@ class WorkspaceServicer(workspace_service_pb2_grpc.WorkspaceServiceServicer):
     ) -> pb.DiffWorkspaceResponse:
         """Return what changed since a turn began."""
         return await self._files.diff(*_of(request.session), request)
+
+    async def CreateSnapshot(
+        self, request: pb.CreateSnapshotRequest, _context: Any
+    ) -> pb.CreateSnapshotResponse:
+        """Keep the workspace."""
+        caller, session_id, _ = _of(request.session)
+        request_id = names.request_id_of(request.request_id)
+        snapshot = await self._snapshots.create(caller, session_id, request_id, request.title)
+        return pb.CreateSnapshotResponse(snapshot=snapshot)
+
+    async def ListSnapshots(
+        self, request: pb.ListSnapshotsRequest, _context: Any
+    ) -> pb.ListSnapshotsResponse:
+        """Return a page of snapshots."""
+        caller, session_id, _ = _of(request.session)
+        found, token = await self._snapshots.page(caller, session_id, request.page_size, request.page_token)
+        return pb.ListSnapshotsResponse(snapshots=found, next_page_token=token)
+
+    async def RestoreSnapshot(
+        self, request: pb.RestoreSnapshotRequest, _context: Any
+    ) -> pb.RestoreSnapshotResponse:
+        """Make the workspace what it was."""
+        session_id, snapshot_id = names.snapshot_ids_of(request.name)
+        caller, _, request_id = _of(names.session_name(session_id))
+        await self._snapshots.restore(caller, session_id, snapshot_id, request_id)
+        return pb.RestoreSnapshotResponse()
 
 
 def _of(session: str) -> tuple[Caller, str, str]:

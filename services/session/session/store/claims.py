@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.rows import TurnRow
-from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, RUNNING, sessions, turns
+from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, RUNNING, sessions, transcripts, turns
 
 _other = turns.alias()
 _SESSION_IDLE = ~(
@@ -42,10 +42,20 @@ async def claim(
     tx: AsyncConnection, turn: TurnRow, owner: int, expires: sa.ColumnElement[int], **values: Any
 ) -> bool:
     """Make a waiting turn the owner's and RUNNING, under the next epoch; tell whether it still waited."""
+    position = sa.select(sa.func.coalesce(sa.func.max(transcripts.c.position), 0)).where(
+        transcripts.c.session_id == turn.session_id
+    )
     statement = (
         sa.update(turns)
         .where(turns.c.id == turn.id, IS_QUEUED)
-        .values(state=RUNNING, epoch=turns.c.epoch + 1, lease_owner=owner, lease_expires=expires, **values)
+        .values(
+            state=RUNNING,
+            epoch=turns.c.epoch + 1,
+            lease_owner=owner,
+            lease_expires=expires,
+            transcript_position=position.scalar_subquery(),
+            **values,
+        )
     )
     return bool((await tx.execute(statement)).rowcount)
 

@@ -90,3 +90,16 @@ async def activity(tx: AsyncConnection, session_ids: Sequence[str]) -> dict[str,
         .group_by(turns.c.session_id)
     )
     return {session_id: (running, int(queued)) for session_id, running, queued in await tx.execute(query)}
+
+
+async def maybe(tx: AsyncConnection, session_id: str) -> SessionRow | None:
+    """Return a session in any phase, whoever it is for; None when there is none."""
+    row = (await tx.execute(sa.select(sessions).where(sessions.c.id == session_id))).first()
+    return None if row is None else SessionRow.of(row)
+
+
+async def locked(tx: AsyncConnection, session_id: str) -> SessionRow | None:
+    """Return a session in any phase, locked; None when there is none."""
+    query = sa.select(sessions).where(sessions.c.id == session_id).with_for_update()
+    row = (await tx.execute(query)).first()
+    return None if row is None else SessionRow.of(row)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.refusals import turn_not_found
 from session.rows import TurnRow
-from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, turns
+from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, transcripts, turns
 
 
 async def insert(tx: AsyncConnection, **values: Any) -> None:
@@ -120,3 +120,38 @@ async def touch_running(tx: AsyncConnection, turn_id: str, last_sequence: int) -
     """Note a running turn's newest event, whoever owns it; tell whether it runs."""
     statement = sa.update(turns).where(turns.c.id == turn_id, IS_RUNNING).values(last_sequence=last_sequence)
     return bool((await tx.execute(statement)).rowcount)
+
+
+async def all_over(tx: AsyncConnection, session_id: str) -> list[TurnRow]:
+    """Return all turns of a session that are over, in the order of their making."""
+    query = (
+        sa.select(turns)
+        .where(turns.c.session_id == session_id, turns.c.end_time > 0)
+        .order_by(turns.c.create_time, turns.c.id)
+    )
+    return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def files_before(tx: AsyncConnection, turn: TurnRow) -> bool:
+    """Tell whether this turn, or one that ended before it, may have changed the workspace."""
+    query = sa.select(turns.c.id).where(
+        turns.c.session_id == turn.session_id,
+        turns.c.end_time > 0,
+        turns.c.end_time <= turn.end_time,
+        (turns.c.tool_ran == 1) | (turns.c.snapshot_id != ""),
+    )
+    return (await tx.execute(query.limit(1))).first() is not None
+
+
+async def transcript_end(tx: AsyncConnection, turn: TurnRow) -> int:
+    """Return the position of the transcript's last entry that was there when the next turn began."""
+    query = sa.select(sa.func.min(turns.c.transcript_position)).where(
+        turns.c.session_id == turn.session_id, turns.c.start_time > (turn.start_time or turn.end_time)
+    )
+    after: int | None = (await tx.execute(query)).scalar()
+    if after is not None:
+        return after
+    newest = sa.select(sa.func.coalesce(sa.func.max(transcripts.c.position), 0)).where(
+        transcripts.c.session_id == turn.session_id
+    )
+    return int((await tx.execute(newest)).scalar_one())

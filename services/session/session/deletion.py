@@ -1,0 +1,128 @@
+"""Deleting sessions: gone for callers at once, and for good when their last turn has stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session import clock, names
+from session.bus import Bus, Topic
+from session.caller import Caller
+from session.database import Database
+from session.hub import Hub
+from session.peers import Party, Runner
+from session.rows import SessionRow, TurnRow
+from session.store import accounts, purge, sessions, snapshots, turns
+from session.tables import RUNNING, SessionPhase
+from session.turns import cancel_queued
+
+_log = structlog.get_logger("session.deletion")
+
+# How long a caller waits for the last file to be gone; the rest happens without it.
+_WAIT_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 5.0
+_AT_ONCE: Final = 20
+
+
+class Deletion:
+    """Deletes sessions, and those whose time has come."""
+
+    def __init__(self, database: Database, bus: Bus, hub: Hub, runner: Runner) -> None:
+        self._database = database
+        self._bus = bus
+        self._hub = hub
+        self._runner = runner
+        self._wake = asyncio.Event()
+        self._waiting: dict[str, asyncio.Event] = {}
+        bus.on(Topic.QUEUE, lambda _ids: self._wake.set())
+        bus.on(Topic.DELETED, self._deleted)
+
+    def _deleted(self, session_ids: Sequence[str]) -> None:
+        for session_id in session_ids:
+            self._hub.end(session_id, _gone(session_id))
+            if session_id in self._waiting:
+                self._waiting[session_id].set()
+
+    async def delete(self, caller: Caller, session_id: str) -> None:
+        """Delete a session; return when it is gone, or certain to go. Failure SESSION_NOT_FOUND."""
+        gone = self._waiting.setdefault(session_id, asyncio.Event())
+        try:
+            session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
+            logged, running = await self._database.run(lambda tx: self._mark(tx, caller, session))
+            self._hub.publish(session_id, logged)
+            self._bus.here(Topic.QUEUE)
+            if running is not None:
+                self._bus.here(Topic.CANCEL, running.id)
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await gone.wait()
+        except TimeoutError:
+            _log.info("deletion_goes_on", session=names.session_name(session_id))
+        finally:
+            self._waiting.pop(session_id, None)
+
+    async def _mark(
+        self, tx: AsyncConnection, caller: Caller, session: SessionRow
+    ) -> tuple[list[event_pb2.Event], TurnRow | None]:
+        """Hide the session and cancel its turns; return what was logged, and the turn that runs."""
+        await accounts.lock(tx, session.tenant, session.account)
+        await sessions.lock(tx, caller, session.id)
+        await sessions.update(tx, session.id, phase=SessionPhase.DELETING)
+        logged: list[event_pb2.Event] = []
+        running = None
+        for turn in await turns.active(tx, session.id):
+            if turn.state == RUNNING:
+                running = turn
+                await turns.update(tx, turn, cancel_time=clock.now())
+                await self._bus.tell(tx, Topic.CANCEL, turn.id)
+            else:
+                logged += await cancel_queued(tx, turn)
+        await self._bus.tell(tx, Topic.EVENTS, session.id)
+        await self._bus.tell(tx, Topic.QUEUE)
+        return logged, running
+
+    async def purge(self) -> None:
+        """Remove what is deleted, until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._database.run(lambda tx: purge.expire(tx, clock.now()))
+                for session in await self._database.run(lambda tx: purge.ready(tx, _AT_ONCE)):
+                    await self._remove(session)
+            except Failure as failure:
+                _log.warning("purge_waits", reason=failure.reason_name)
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _remove(self, session: SessionRow) -> None:
+        """Remove the session's sandbox, workspace and snapshots, and then its rows."""
+        party = Party(session.tenant, session.account, "pointsman", session.id)
+        try:
+            await self._runner.delete_sandbox(party, session.name)
+            for snapshot_id in await self._database.run(lambda tx: snapshots.all_of(tx, session.id)):
+                await self._runner.delete_snapshot(party, snapshot_id)
+        except Failure as failure:
+            _log.info("removal_waits", session=session.name, reason=failure.reason_name)
+            return
+
+        async def rows(tx: AsyncConnection) -> None:
+            await purge.remove(tx, session.id)
+            await self._bus.tell(tx, Topic.DELETED, session.id)
+
+        await self._database.run(rows)
+        self._bus.here(Topic.DELETED, session.id)
+
+
+def _gone(session_id: str) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SESSION_DELETED, f"{names.session_name(session_id)} has been deleted."
+    )

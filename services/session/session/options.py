@@ -1,0 +1,40 @@
+"""Defaults of what callers may leave out of a turn."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from pointsman.session.v1 import turn_pb2
+
+_TITLE_CHARACTERS: Final = 80
+# Only as much of a prompt is looked at as a title can use.
+_LOOKED_AT: Final = 4096
+_HOUR: Final = Duration(seconds=3600)
+
+
+def filled_in(asked: turn_pb2.TurnOptions) -> turn_pb2.TurnOptions:
+    """Return options with the documented defaults where nothing was asked for."""
+    options = turn_pb2.TurnOptions(
+        max_turns=10,
+        permission_mode=turn_pb2.PERMISSION_MODE_ACCEPT_EDITS,
+        include_partial_messages=True,
+        timeout=_HOUR,
+        permission_timeout=_HOUR,
+    )
+    # Merging would mix what is inside a message, as the seconds of one timeout and the nanos of another.
+    for field in ("timeout", "permission_timeout"):
+        if asked.HasField(field):
+            options.ClearField(field)
+    options.MergeFrom(asked)
+    return options
+
+
+def title_of(prompt: str) -> str:
+    """Return a line for people: the prompt's first, not too long."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in _first_line(prompt)).split())
+    return words if len(words) <= _TITLE_CHARACTERS else words[: _TITLE_CHARACTERS - 1].rstrip() + "…"
+
+
+def _first_line(prompt: str) -> str:
+    return next((line for line in prompt[:_LOOKED_AT].splitlines() if line.strip()), "")

@@ -1,0 +1,75 @@
+"""Statements that remove for good."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from session.rows import SessionRow
+from session.tables import (
+    IS_ACTIVE,
+    SessionPhase,
+    events,
+    permissions,
+    sessions,
+    snapshots,
+    transcripts,
+    turns,
+)
+
+
+async def expire(tx: AsyncConnection, now: int) -> None:
+    """Mark sessions as deleted whose time has come."""
+    await tx.execute(
+        sa.update(sessions)
+        .where(
+            sessions.c.phase.in_((SessionPhase.OPEN, SessionPhase.FORKING)),
+            sessions.c.expire_time > 0,
+            sessions.c.expire_time <= now,
+        )
+        .values(phase=SessionPhase.DELETING)
+    )
+
+
+async def ready(tx: AsyncConnection, limit: int) -> list[SessionRow]:
+    """Return deleted sessions in which nothing runs or waits any more."""
+    busy = sa.exists().where(turns.c.session_id == sessions.c.id, IS_ACTIVE)
+    query = sa.select(sessions).where(sessions.c.phase == SessionPhase.DELETING, ~busy).limit(limit)
+    return [SessionRow.of(row) for row in await tx.execute(query)]
+
+
+async def remove(tx: AsyncConnection, session_id: str) -> None:
+    """Remove every row of a session."""
+    for table in (events, permissions, transcripts, snapshots, turns):
+        await tx.execute(sa.delete(table).where(table.c.session_id == session_id))
+    await tx.execute(sa.delete(sessions).where(sessions.c.id == session_id))
+
+
+async def outdated(tx: AsyncConnection, before: int, limit: int) -> list[tuple[str, int]]:
+    """Return sessions that keep events of turns which ended before a time, with the last of those events."""
+    query = (
+        sa.select(turns.c.session_id, sa.func.max(turns.c.last_sequence))
+        .join(sessions, sessions.c.id == turns.c.session_id)
+        .where(
+            turns.c.end_time > 0,
+            turns.c.end_time < before,
+            turns.c.last_sequence >= sessions.c.first_sequence,
+        )
+        .group_by(turns.c.session_id)
+        .limit(limit)
+    )
+    return [(session_id, through) for session_id, through in await tx.execute(query)]
+
+
+async def drop_events(tx: AsyncConnection, session_id: str, through: int) -> int:
+    """Remove a session's events up to a number, but none of a turn that is not over; return how many."""
+    query = sa.select(sa.func.min(turns.c.first_sequence)).where(turns.c.session_id == session_id, IS_ACTIVE)
+    active: int | None = (await tx.execute(query)).scalar()
+    last = through if active is None else min(through, active - 1)
+    await tx.execute(
+        sa.update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.first_sequence <= last)
+        .values(first_sequence=last + 1)
+    )
+    where = (events.c.session_id == session_id) & (events.c.sequence <= last)
+    return (await tx.execute(sa.delete(events).where(where))).rowcount
