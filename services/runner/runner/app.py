@@ -24,7 +24,10 @@ from runner.servicer import RunnerServicer
 from runner.tokens import SessionTokens
 from runner.turn_runner import TurnRunner
 from runner.turns import Turns
+from runner.workspace.history import History
 from runner.workspace.place import Workspaces
+from runner.workspace.snapshots import Snapshots
+from runner.workspace.store import WorkspaceStore
 
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 
@@ -51,10 +54,18 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             mcp_servers={},
         )
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
+        store = _store(config, state, workspaces)
         turns = Turns()
         tokens = SessionTokens(llm_service_pb2_grpc.LlmServiceStub(llm_proxy))
         transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(session)
-        runner = TurnRunner(lifecycle, turns, tokens, transcripts, signer)
+        runner = TurnRunner(
+            lifecycle=lifecycle,
+            turns=turns,
+            tokens=tokens,
+            transcripts=transcripts,
+            store=store,
+            signer=signer,
+        )
         tending = asyncio.create_task(lifecycle.tend(), name="lifecycle")
         servicer = Servicer(
             add=runner_service_pb2_grpc.add_RunnerServiceServicer_to_server,
@@ -62,7 +73,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
                 turns=turns,
                 runner=runner,
                 lifecycle=lifecycle,
-                workspaces=workspaces,
+                store=store,
                 drain=drain,
                 implementation=engine.name,
             ),
@@ -81,6 +92,12 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             tending.cancel()
             await turns.close()
             await lifecycle.close()
+
+
+def _store(config: RunnerConfig, state: Path, workspaces: Workspaces) -> WorkspaceStore:
+    limit = config.limits.workspace_bytes
+    snapshots = Snapshots(config.snapshot_dir or state / "snapshots", limit)
+    return WorkspaceStore(workspaces, History(state / "history"), snapshots, limit)
 
 
 def _policy(config: RunnerConfig) -> Policy:

@@ -70,7 +70,7 @@ def _value(item: Any, string_limit: int, depth: int) -> Value:
     return Value(list_value=ListValue(values=values))
 
 
-def _scalar(item: float | None) -> Value:
+def _scalar(item: bool | float | None) -> Value:
     if isinstance(item, bool):
         return Value(bool_value=item)
     try:

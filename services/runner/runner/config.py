@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
@@ -84,6 +85,12 @@ class RunnerConfig(ServiceConfig):
         default=timedelta(minutes=5),
         validation_alias="POINTSMAN_SANDBOX_WAIT",
         description="how long a turn waits for a sandbox when all are busy, such as 5m",
+    )
+
+    snapshot_dir: Path | None = Field(
+        default=None,
+        validation_alias="POINTSMAN_SNAPSHOT_DIR",
+        description="directory for snapshots, which runners may share; default: below POINTSMAN_DATA_DIR",
     )
 
     @property

@@ -23,6 +23,7 @@ from runner.turns import Turn
 class Conversation:
     """The listener of one turn's agent and of its relay: turns both into the turn's events.
 
+    `told` are the paths whose change was told.
     `result` is done when the agent says that it is. `interrupt` asks the agent to stop, once it has the
     prompt.
     """
@@ -31,6 +32,7 @@ class Conversation:
         self._turn = turn
         self._prompt_uuid = prompt_uuid
         self._state = TranslateState()
+        self.told: set[str] = set()
         self.result: asyncio.Future[ResultMessage] = asyncio.get_running_loop().create_future()
         self.interrupt: Callable[[], Awaitable[bool]] | None = None
 
@@ -49,13 +51,14 @@ class Conversation:
     def file_changed(self, change: event_pb2.FileChange) -> None:
         """See Listener."""
         self._turn.tool_ran = True
+        self.told.add(change.path)
         self._turn.emit(event_pb2.Event(file_change=change))
 
     async def permission(
         self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:
         """See Listener."""
-        return PermissionResultAllow()
+        return await self._turn.approvals.permission(tool, tool_input, context)
 
     def note(self, kind: str, values: Mapping[str, Any]) -> None:
         """Take what llm-proxy reports through the relay: `usage` of a call, or a `retry`."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,20 +128,25 @@ class Lifecycle:
         except Failure as failure:
             _log.warning("prepare_failed", session=wish.session.name, reason=failure.reason_name)
 
-    async def hibernate(self, session: SessionRef) -> bool:
-        """End the session's process and keep the rest; False when there was none. TURN_RUNNING."""
+    async def hibernate(self, session: SessionRef) -> None:
+        """End the session's process, if it has one, and keep the rest. TURN_RUNNING."""
+        async with self.without(session):
+            return
+
+    @asynccontextmanager
+    async def without(self, session: SessionRef) -> AsyncIterator[None]:
+        """Keep the session without a sandbox for a while; one that idles is ended first. TURN_RUNNING."""
         async with self._locks.hold(session):
             sandbox = self._live.get(session)
-            if sandbox is None:
-                return False
-            if not sandbox.idle:
+            if sandbox is not None and not sandbox.idle:
                 raise Failure(
                     errors_pb2.ERROR_REASON_TURN_RUNNING,
                     f"{sandbox.running_turn} is running in this session; cancel it or wait for its end.",
                     turn=sandbox.running_turn,
                 )
-            await self._end(sandbox)
-            return True
+            if sandbox is not None:
+                await self._end(sandbox)
+            yield
 
     async def tend(self) -> None:
         """Freeze and put to rest what is idle, for ever."""
@@ -222,5 +228,6 @@ class Lifecycle:
         idle = sorted((each for each in self.sandboxes() if each.idle), key=lambda each: each.last_used)
         for sandbox in idle:
             if sandbox.session is not None and not self._locks.held(sandbox.session):
-                return await self.hibernate(sandbox.session)
+                await self.hibernate(sandbox.session)
+                return True
         return False

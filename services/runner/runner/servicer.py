@@ -17,7 +17,7 @@ from runner.sandbox import Sandbox
 from runner.servicer_files import FilesServicer
 from runner.turn_runner import Caller, TurnRunner, TurnWork, prompt_with
 from runner.turns import Turn, Turns
-from runner.workspace.place import Workspaces
+from runner.workspace.store import WorkspaceStore
 
 Context = Any
 
@@ -31,14 +31,13 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         turns: Turns,
         runner: TurnRunner,
         lifecycle: Lifecycle,
-        workspaces: Workspaces,
+        store: WorkspaceStore,
         drain: Drain,
         implementation: str,
     ) -> None:
-        super().__init__(workspaces)
+        super().__init__(lifecycle, store)
         self._turns = turns
         self._runner = runner
-        self._lifecycle = lifecycle
         self._drain = drain
         self._implementation = implementation
 
@@ -58,7 +57,9 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         self._drain.check()
         prompt = prompt_with(request.prompt, request.direct_turns)
         work = TurnWork(self._caller(request.account), prompt, request.model, request.options)
-        return self._turns.start(ref, request.epoch, lambda turn: self._runner.run(turn, work))
+        return self._turns.start(
+            ref, request.epoch, request.options, lambda turn: self._runner.run(turn, work)
+        )
 
     def _caller(self, account: str) -> Caller:
         passport = current_passport()
@@ -71,6 +72,14 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
             return pb.CancelTurnResponse(found=False)
         turn.cancelled.set()
         return pb.CancelTurnResponse(found=True)
+
+    async def DecidePermission(
+        self, request: pb.DecidePermissionRequest, context: Context
+    ) -> pb.DecidePermissionResponse:
+        """See runner_service.proto."""
+        turn = self._turns.find(TurnRef.parse(current_passport().tenant, request.turn))
+        found = turn is not None and turn.approvals.decide(request.decided)
+        return pb.DecidePermissionResponse(found=found)
 
     async def PrepareSandbox(
         self, request: pb.PrepareSandboxRequest, context: Context
@@ -133,8 +142,8 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         if running is not None:
             running.cancelled.set()
             await running.over()
-        await self._lifecycle.hibernate(session)
-        await self._workspaces.remove(session)
+        async with self._lifecycle.without(session):
+            await self._store.remove(session)
         return pb.DeleteSandboxResponse()
 
     def _session(self, name: str) -> SessionRef:

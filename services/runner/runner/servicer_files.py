@@ -12,16 +12,19 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2
 from pointsman.session.v1 import workspace_service_pb2 as ws
 from servicekit.context import current_passport, log_fields
 from servicekit.errors import Failure
 
 from runner.bounded import clean
+from runner.lifecycle import Lifecycle
 from runner.names import SessionRef
 from runner.workspace import files
-from runner.workspace.place import Workspaces
+from runner.workspace.store import WorkspaceStore
 
 _PIECE_BYTES: Final = 256 * 1024
+_MESSAGE_BYTES: Final = 3 * 1024 * 1024
 _KINDS: Final = {
     "file": ws.FILE_TYPE_FILE,
     "directory": ws.FILE_TYPE_DIRECTORY,
@@ -34,8 +37,9 @@ Context = Any
 class FilesServicer:
     """Reads and writes workspaces. A session that has no workspace here yet has an empty one."""
 
-    def __init__(self, workspaces: Workspaces) -> None:
-        self._workspaces = workspaces
+    def __init__(self, lifecycle: Lifecycle, store: WorkspaceStore) -> None:
+        self._lifecycle = lifecycle
+        self._store = store
 
     def _named(self, name: str) -> SessionRef:
         log_fields(session=name)
@@ -44,7 +48,7 @@ class FilesServicer:
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:
         """See runner_service.proto."""
         asked = request.request
-        root = await self._workspaces.ensure(self._named(asked.session))
+        root = await self._store.places.ensure(self._named(asked.session))
         size = asked.page_size or 200
         after = _path_of(asked.page_token)
         # One more than asked for tells whether there is a next page.
@@ -60,7 +64,7 @@ class FilesServicer:
     ) -> AsyncIterator[pb.ReadFileResponse]:
         """See runner_service.proto."""
         asked = request.request
-        root = await self._workspaces.ensure(self._named(asked.session))
+        root = await self._store.places.ensure(self._named(asked.session))
         descriptor, entry = await asyncio.to_thread(files.open_file, root, asked.path)
         try:
             offset, left = asked.offset, asked.limit or max(entry.size, 0)
@@ -77,16 +81,58 @@ class FilesServicer:
     async def WriteFile(self, request: pb.WriteFileRequest, context: Context) -> pb.WriteFileResponse:
         """See runner_service.proto."""
         asked = request.request
-        root = await self._workspaces.ensure(self._named(asked.session))
-        entry = await asyncio.to_thread(files.write_file, root, asked.path, asked.data)
+        entry = await self._store.write(self._named(asked.session), asked.path, asked.data)
         return pb.WriteFileResponse(response=ws.WriteFileResponse(file=_info(entry)))
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: Context) -> pb.DeleteFileResponse:
         """See runner_service.proto."""
-        asked = request.request
-        root = await self._workspaces.ensure(self._named(asked.session))
-        await asyncio.to_thread(files.delete_file, root, asked.path)
+        await self._store.delete(self._named(request.request.session), request.request.path)
         return pb.DeleteFileResponse()
+
+    async def DiffWorkspace(
+        self, request: pb.DiffWorkspaceRequest, context: Context
+    ) -> pb.DiffWorkspaceResponse:
+        """See runner_service.proto."""
+        session = self._named(request.request.session)
+        turn_id = request.request.since_turn.rpartition("/")[2]
+        changes, more = await self._store.changes(session, turn_id)
+        return pb.DiffWorkspaceResponse(response=_fitting(changes, more))
+
+    async def CreateSnapshot(
+        self, request: pb.CreateSnapshotRequest, context: Context
+    ) -> pb.CreateSnapshotResponse:
+        """See runner_service.proto."""
+        size = await self._store.create_snapshot(self._named(request.session), request.snapshot_id)
+        return pb.CreateSnapshotResponse(size_bytes=size)
+
+    async def RestoreSnapshot(
+        self, request: pb.RestoreSnapshotRequest, context: Context
+    ) -> pb.RestoreSnapshotResponse:
+        """See runner_service.proto."""
+        session = self._named(request.session)
+        async with self._lifecycle.without(session):
+            await self._store.restore_snapshot(session, request.snapshot_id)
+        return pb.RestoreSnapshotResponse()
+
+    async def DeleteSnapshot(
+        self, request: pb.DeleteSnapshotRequest, context: Context
+    ) -> pb.DeleteSnapshotResponse:
+        """See runner_service.proto."""
+        await self._store.delete_snapshot(current_passport().tenant, request.snapshot_id)
+        return pb.DeleteSnapshotResponse()
+
+
+def _fitting(changes: list[event_pb2.FileChange], more: bool) -> ws.DiffWorkspaceResponse:
+    """Return as many changes as one message holds."""
+    response = ws.DiffWorkspaceResponse(truncated=more)
+    size = 0
+    for change in changes:
+        size += change.ByteSize() + 8
+        if size > _MESSAGE_BYTES:
+            response.truncated = True
+            break
+        response.changes.append(change)
+    return response
 
 
 def _info(entry: files.Entry) -> ws.FileInfo:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+import structlog
 from pointsman.session.v1 import event_pb2, transcript_service_pb2_grpc, turn_pb2
 from servicekit.channels import CallMetadata, internal_metadata
 from servicekit.passport import PassportSigner
@@ -23,10 +24,15 @@ from runner.sandbox import Boot, Sandbox
 from runner.tokens import TOKEN_TTL, SessionTokens
 from runner.transcript import TranscriptStore
 from runner.turns import Turn, Turns
+from runner.workspace.store import WorkspaceStore
 
 _DEFAULT_TIMEOUT: Final = timedelta(hours=1)
+# A turn that changes more is told by DiffWorkspace.
+_TOLD_CHANGES: Final = 200
 # From the request to stop to the end of the turn: a second in all, the interrupt's own time included.
 _STOP_SECONDS: Final = 0.8
+
+_log = structlog.get_logger("runner.turns")
 
 
 @dataclass(frozen=True)
@@ -65,16 +71,19 @@ class TurnRunner:
 
     def __init__(
         self,
+        *,
         lifecycle: Lifecycle,
         turns: Turns,
         tokens: SessionTokens,
         transcripts: transcript_service_pb2_grpc.TranscriptServiceAsyncStub,
+        store: WorkspaceStore,
         signer: PassportSigner,
     ) -> None:
         self._lifecycle = lifecycle
         self._turns = turns
         self._tokens = tokens
         self._transcripts = transcripts
+        self._store = store
         self._signer = signer
         self._revoking: set[asyncio.Task[None]] = set()
 
@@ -97,7 +106,7 @@ class TurnRunner:
         task = asyncio.create_task(self._work(turn, work, conversation), name="turn's work")
         stops = [asyncio.create_task(stop.wait()) for stop in (turn.cancelled, turn.overflowed)]
         try:
-            await asyncio.wait({task, *stops}, timeout=work.timeout, return_when=asyncio.FIRST_COMPLETED)
+            await _until(turn, work.timeout, {task, *stops})
             if task.done():
                 return task.result()
             await self._break_off(turn, conversation, task)
@@ -145,6 +154,7 @@ class TurnRunner:
         try:
             await agent.set_mode(permission_mode(work.options))
             await agent.set_model(work.model)
+            await self._store.begin_turn(turn.ref.session, turn.ref.turn_id)
             await agent.query(work.prompt, turn.ref.turn_id)
             await _first(conversation.result, ended)
             if not conversation.result.done():
@@ -157,7 +167,20 @@ class TurnRunner:
             if not conversation.result.done():
                 # It is in the middle of something that nobody waits for any more.
                 await agent.close()
+            await self._tell_changes(turn, conversation)
             await self._lifecycle.release(sandbox)
+
+    async def _tell_changes(self, turn: Turn, conversation: Conversation) -> None:
+        """Tell what commands wrote: only comparing shows it."""
+        if not turn.tool_ran:
+            return
+        try:
+            changes = await self._store.end_turn(turn.ref.session, conversation.told)
+        except OSError as error:
+            _log.warning("workspace_not_compared", turn=turn.ref.name, error=error.strerror)
+            return
+        for change in changes[:_TOLD_CHANGES]:
+            turn.emit(event_pb2.Event(file_change=change))
 
     def _asked_token(self, turn: Turn, work: TurnWork) -> asyncio.Task[str]:
         models = {work.model, *(agent.model for agent in work.options.agents.values() if agent.model)}
@@ -192,6 +215,17 @@ class TurnRunner:
             principal=caller.principal,
             request_id=caller.request_id,
         )
+
+
+async def _until(turn: Turn, seconds: float, ends: set[asyncio.Task[Any]]) -> None:
+    """Wait for one of the ends or the deadline. The time that people take to decide is not the turn's."""
+    left = seconds
+    while left > 0:
+        waited = turn.approvals.waited
+        done, _ = await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return
+        left = turn.approvals.waited - waited
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

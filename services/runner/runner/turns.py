@@ -14,6 +14,7 @@ from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
+from runner.approvals import Approvals
 from runner.names import SessionRef, TurnRef
 from runner.outcome import Outcome, output_limit
 from runner.turn_log import LogFull, TurnLog
@@ -27,10 +28,11 @@ _log = structlog.get_logger("runner.turns")
 class Turn:
     """One turn under way, and what it has said."""
 
-    def __init__(self, ref: TurnRef, epoch: int) -> None:
+    def __init__(self, ref: TurnRef, epoch: int, options: turn_pb2.TurnOptions) -> None:
         self.ref = ref
         self.epoch = epoch
         self.log = TurnLog(ref.name)
+        self.approvals = Approvals(options, self.emit)
         self.usage = turn_pb2.Usage()
         self.tool_ran = False
         self.cancelled = asyncio.Event()
@@ -106,7 +108,13 @@ class Turns:
         turn.take_over(epoch)
         return turn
 
-    def start(self, ref: TurnRef, epoch: int, run: Callable[[Turn], Awaitable[Outcome]]) -> Turn:
+    def start(
+        self,
+        ref: TurnRef,
+        epoch: int,
+        options: turn_pb2.TurnOptions,
+        run: Callable[[Turn], Awaitable[Outcome]],
+    ) -> Turn:
         """Run a turn that is not here yet. It goes on whoever listens. TURN_RUNNING when another one runs."""
         self._forget()
         other = self._running.get(ref.session)
@@ -116,7 +124,7 @@ class Turns:
                 f"{other.ref.name} is running in this session; cancel it or wait for its end.",
                 turn=other.ref.name,
             )
-        turn = Turn(ref, epoch)
+        turn = Turn(ref, epoch, options)
         self._turns[ref] = self._running[ref.session] = turn
         task = asyncio.create_task(self._run(turn, run), name=f"turn {ref.turn_id}")
         self._tasks.add(task)

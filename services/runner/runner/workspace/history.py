@@ -1,0 +1,170 @@
+"""What changed in a workspace: since a turn began, and what of it no tool has told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
+
+from runner.bounded import bounded_text, clean
+from runner.file_change import DIFF_BYTES
+from runner.names import SessionRef
+from runner.workspace import manifest
+from runner.workspace.manifest import Manifest, Mark
+
+# Turns that can be compared with.
+_KEPT_TURNS: Final = 20
+_CHANGES: Final = 1000
+# Sessions whose newest manifest is known to hold; forgetting one costs a scan.
+_CLEAN: Final = 10_000
+_DIFF_SECONDS: Final = 5.0
+
+
+class History:
+    """Manifests of sessions below `root`: one at the beginning of each of the newest turns, and the newest.
+
+    All of it blocks; one call per session at a time.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._clean: set[SessionRef] = set()
+
+    def touch(self, session: SessionRef) -> None:
+        """Take note that others than the agent wrote to a workspace."""
+        self._clean.discard(session)
+
+    def is_clean(self, session: SessionRef) -> bool:
+        """Return whether the newest manifest is how the workspace is, so that `begin` takes no time."""
+        return session in self._clean
+
+    def begin(self, session: SessionRef, turn_id: str, workspace: Path) -> None:
+        """Note how a workspace is when a turn begins."""
+        folder = self._folder(session)
+        if not self.is_clean(session):
+            found = manifest.scan(workspace, self._newest(folder), folder / "objects")
+            manifest.save(found, folder / "newest.json")
+            self._mark_clean(session)
+        turns = folder / "turns"
+        turns.mkdir(parents=True, exist_ok=True)
+        numbers = [int(path.name.split("-")[0]) for path in turns.glob("*.json")]
+        # Written once and then replaced, never changed: a second name is a copy.
+        (turns / f"{max(numbers, default=0) + 1:08}-{turn_id}.json").hardlink_to(folder / "newest.json")
+
+    def end(
+        self, session: SessionRef, workspace: Path, told: set[str]
+    ) -> tuple[list[event_pb2.FileChange], bool]:
+        """Note how it is when a turn ends; return what changed in it that was not told, and if it is cut."""
+        folder = self._folder(session)
+        before = self._newest(folder)
+        after = manifest.scan(workspace, before, folder / "objects")
+        manifest.save(after, folder / "newest.json")
+        self._mark_clean(session)
+        self._prune(folder)
+        still_there = {path for path in told if path in after}
+        return self._changes(folder, before, after, skip=still_there)
+
+    def since(
+        self, session: SessionRef, turn_id: str, workspace: Path
+    ) -> tuple[list[event_pb2.FileChange], bool]:
+        """Return what changed since a turn began, '' for the newest. TURN_NOT_FOUND when that is not kept."""
+        folder = self._folder(session)
+        before = self._turn(folder, turn_id)
+        after = manifest.scan(workspace, self._newest(folder), folder / "objects")
+        return self._changes(folder, before, after, skip=set())
+
+    def forget(self, session: SessionRef) -> None:
+        """Remove all of a session's."""
+        self._clean.discard(session)
+        shutil.rmtree(self._folder(session), ignore_errors=True)
+
+    def _folder(self, session: SessionRef) -> Path:
+        return self._root / session.folder
+
+    def _mark_clean(self, session: SessionRef) -> None:
+        if len(self._clean) >= _CLEAN:
+            self._clean.clear()
+        self._clean.add(session)
+
+    def _newest(self, folder: Path) -> Manifest:
+        try:
+            return manifest.read(folder / "newest.json")
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _turn(self, folder: Path, turn_id: str) -> Manifest:
+        turns = sorted((folder / "turns").glob(f"*-{turn_id}.json" if turn_id else "*.json"))
+        if not turns:
+            raise Failure(
+                errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
+                f"How the workspace was when that turn began is not known here; the newest {_KEPT_TURNS} "
+                "turns are.",
+            )
+        return manifest.read(turns[-1])
+
+    def _prune(self, folder: Path) -> None:
+        turns = sorted((folder / "turns").glob("*.json"))
+        if len(turns) < 2 * _KEPT_TURNS:
+            return
+        for old in turns[:-_KEPT_TURNS]:
+            old.unlink()
+        kept = [manifest.read(path) for path in [*turns[-_KEPT_TURNS:], folder / "newest.json"]]
+        used = {mark.content for each in kept for mark in each.values()}
+        for content in (folder / "objects").iterdir():
+            if content.name not in used:
+                content.unlink()
+
+    def _changes(
+        self, folder: Path, before: Manifest, after: Manifest, skip: set[str]
+    ) -> tuple[list[event_pb2.FileChange], bool]:
+        paths = sorted(
+            path
+            for path in before.keys() | after.keys()
+            if path not in skip and _differs(before.get(path), after.get(path))
+        )
+        objects = folder / "objects"
+        found = [_change(path, before.get(path), after.get(path), objects) for path in paths[:_CHANGES]]
+        return found, len(paths) > _CHANGES
+
+
+def _differs(old: Mark | None, new: Mark | None) -> bool:
+    if old is None or new is None:
+        return True
+    if old.content or new.content:
+        return old.content != new.content
+    return (old.size, old.modified_ns) != (new.size, new.modified_ns)
+
+
+def _change(path: str, old: Mark | None, new: Mark | None, objects: Path) -> event_pb2.FileChange:
+    kind = event_pb2.FILE_CHANGE_TYPE_MODIFIED
+    if old is None or new is None:
+        kind = event_pb2.FILE_CHANGE_TYPE_CREATED if old is None else event_pb2.FILE_CHANGE_TYPE_DELETED
+    name = clean(os.fsencode(path).decode(errors="replace"))
+    known = all(mark is None or mark.content for mark in (old, new))
+    text, cut = bounded_text(_diff(name, old, new, objects) if known else "", DIFF_BYTES)
+    return event_pb2.FileChange(path=name, type=kind, diff=text, truncated=cut)
+
+
+def _diff(name: str, old: Mark | None, new: Mark | None, objects: Path) -> str:
+    """Compare with the system's diff: Python's own takes minutes for files made to be hard to compare."""
+    one = str(objects / old.content) if old else os.devnull
+    other = str(objects / new.content) if new else os.devnull
+    labels = ["--label", f"a/{name}" if old else os.devnull, "--label", f"b/{name}" if new else os.devnull]
+    try:
+        run = subprocess.run(
+            ["diff", "-u", *labels, "--", one, other],
+            capture_output=True,
+            timeout=_DIFF_SECONDS,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    # It says one line about binary files, and that is no diff.
+    return run.stdout.decode(errors="replace") if run.stdout.startswith(b"---") else ""

@@ -1,0 +1,114 @@
+"""What a workspace holds at one moment: each file with its content's hash, and contents to make diffs of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from servicekit.errors import Failure
+
+from runner.workspace.door import Door
+
+SKIPPED: Final = frozenset(
+    {".git", "node_modules", "__pycache__", ".venv", "venv", ".mypy_cache", ".pytest_cache", ".cache"}
+)
+"""Folders that tools fill by the thousand; what changes in them is nobody's work."""
+# More is no project that somebody reviews; the rest is not compared.
+_FILES: Final = 50_000
+# Larger files are told as changed, without a diff.
+KEPT_BYTES: Final = 256 * 1024
+_DEPTH: Final = 64
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One file as it was. `content` is the hash that its content is kept under, '' when it is not kept."""
+
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+    content: str
+
+    def same_file(self, status: os.stat_result) -> bool:
+        """Whether the file cannot have changed since: its owner cannot set the time of change."""
+        return (self.size, self.modified_ns, self.changed_ns, self.inode) == (
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_ino,
+        )
+
+
+Manifest = dict[str, Mark]
+
+
+def scan(root: Path, before: Manifest, objects: Path) -> Manifest:
+    """Look at all files, and read those that changed since `before`; contents go to `objects`. Blocks."""
+    found: Manifest = {}
+    with Door(root) as door:
+        for path, status in _files(door, (), _DEPTH):
+            known = before.get(path)
+            if known is not None and known.same_file(status):
+                found[path] = known
+            else:
+                content = _keep(door, path, status, objects)
+                found[path] = Mark(
+                    status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, content
+                )
+            if len(found) == _FILES:
+                break
+    return found
+
+
+def _files(door: Door, folder: tuple[str, ...], depth: int) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with door.folder("/".join(folder)) as descriptor, os.scandir(descriptor) as entries:
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    except (Failure, FileNotFoundError):
+        # The agent removed it meanwhile.
+        return
+    for name, status in found:
+        if stat.S_ISREG(status.st_mode):
+            yield "/".join((*folder, name)), status
+        elif stat.S_ISDIR(status.st_mode) and name not in SKIPPED and depth:
+            yield from _files(door, (*folder, name), depth - 1)
+
+
+def _keep(door: Door, path: str, status: os.stat_result, objects: Path) -> str:
+    if status.st_size > KEPT_BYTES:
+        return ""
+    try:
+        with door.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
+            content = os.read(descriptor, KEPT_BYTES + 1)
+    except (Failure, OSError):
+        return ""
+    if len(content) > KEPT_BYTES:
+        return ""
+    digest = hashlib.sha256(content).hexdigest()
+    target = objects / digest
+    if not target.exists():
+        objects.mkdir(parents=True, exist_ok=True)
+        partial = objects / f".{digest}.{os.getpid()}.{status.st_ino}"
+        partial.write_bytes(content)
+        partial.rename(target)
+    return digest
+
+
+def save(manifest: Manifest, path: Path) -> None:
+    """Write a manifest, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps({name: list(asdict(mark).values()) for name, mark in manifest.items()}))
+    partial.rename(path)
+
+
+def read(path: Path) -> Manifest:
+    """Read what `save` wrote. FileNotFoundError."""
+    return {name: Mark(*values) for name, values in json.loads(path.read_text()).items()}

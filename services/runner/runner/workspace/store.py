@@ -1,0 +1,95 @@
+"""Workspaces with their history and snapshots: what callers change is known to the history."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
+
+from runner.keyed_locks import KeyedLocks
+from runner.names import SessionRef
+from runner.workspace import files
+from runner.workspace.history import History
+from runner.workspace.place import Workspaces
+from runner.workspace.snapshots import Snapshots
+
+
+class WorkspaceStore:
+    """What may be done with workspaces from outside. History is kept by one call per session at a time."""
+
+    def __init__(self, places: Workspaces, history: History, snapshots: Snapshots, limit_bytes: int) -> None:
+        self.places = places
+        self._history = history
+        self._snapshots = snapshots
+        self._limit = limit_bytes
+        self._locks: KeyedLocks[SessionRef] = KeyedLocks()
+
+    async def write(self, session: SessionRef, path: str, data: bytes) -> files.Entry:
+        """Write a file whole. WORKSPACE_FULL when it does not fit."""
+        root = await self.places.ensure(session)
+        used, _ = await asyncio.to_thread(files.size_of, root)
+        if used + len(data) > self._limit:
+            raise Failure(
+                errors_pb2.ERROR_REASON_WORKSPACE_FULL,
+                f"The workspace has {used} bytes and may have {self._limit}; delete something first.",
+                limit=str(self._limit),
+            )
+        try:
+            return await asyncio.to_thread(files.write_file, root, path, data)
+        finally:
+            self._history.touch(session)
+
+    async def delete(self, session: SessionRef, path: str) -> None:
+        """Delete a file or folder."""
+        root = await self.places.ensure(session)
+        try:
+            await asyncio.to_thread(files.delete_file, root, path)
+        finally:
+            self._history.touch(session)
+
+    async def begin_turn(self, session: SessionRef, turn_id: str) -> None:
+        """Note how the workspace is when a turn begins. Takes no time when only the agent wrote to it."""
+        root = await self.places.ensure(session)
+        async with self._locks.hold(session):
+            if self._history.is_clean(session):
+                self._history.begin(session, turn_id, root)
+            else:
+                await asyncio.to_thread(self._history.begin, session, turn_id, root)
+
+    async def end_turn(self, session: SessionRef, told: set[str]) -> list[event_pb2.FileChange]:
+        """Note how it is when a turn ends; return what changed and was not told."""
+        root = await self.places.ensure(session)
+        async with self._locks.hold(session):
+            changes, _ = await asyncio.to_thread(self._history.end, session, root, told)
+            return changes
+
+    async def changes(self, session: SessionRef, turn_id: str) -> tuple[list[event_pb2.FileChange], bool]:
+        """Return what changed since a turn began, '' for the newest, and whether there was more."""
+        root = await self.places.ensure(session)
+        async with self._locks.hold(session):
+            return await asyncio.to_thread(self._history.since, session, turn_id, root)
+
+    async def create_snapshot(self, session: SessionRef, snapshot_id: str) -> int:
+        """Keep the workspace; return the bytes of its files. Idempotent by the id."""
+        root = await self.places.ensure(session)
+        return await asyncio.to_thread(self._snapshots.create, session, snapshot_id, root)
+
+    async def restore_snapshot(self, session: SessionRef, snapshot_id: str) -> None:
+        """Make the workspace what a snapshot holds. No sandbox may be on it."""
+        root = await self.places.ensure(session)
+        try:
+            await asyncio.to_thread(self._snapshots.restore, session, snapshot_id, root)
+        finally:
+            self._history.touch(session)
+
+    async def delete_snapshot(self, tenant: str, snapshot_id: str) -> None:
+        """Delete a snapshot. Idempotent."""
+        await asyncio.to_thread(self._snapshots.delete, tenant, snapshot_id)
+
+    async def remove(self, session: SessionRef) -> None:
+        """Remove a workspace with its history. Its snapshots stay: others may start from them."""
+        async with self._locks.hold(session):
+            await asyncio.to_thread(self._history.forget, session)
+            await self.places.remove(session)

@@ -1,0 +1,123 @@
+"""Approvals: asked, decided, denied in time; and questions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.testing import wait_until
+from support.runner_house import RunnerHouse, TurnResult, new_id
+from support.scripted_anthropic import Reply
+
+OpenRunner = Callable[..., Any]
+ASK = turn_pb2.TurnOptions(permission_mode=turn_pb2.PERMISSION_MODE_DEFAULT)
+TOUCH = Reply.tool("Bash", {"command": "touch touched", "description": "Touch"})
+
+
+async def decided_in(
+    house: RunnerHouse,
+    session: str,
+    decided: event_pb2.PermissionDecided,
+    options: turn_pb2.TurnOptions = ASK,
+) -> TurnResult:
+    result = TurnResult()
+    request = house.request(session, "Do it", options=options)
+
+    async def follow() -> None:
+        async for item in house.follow(request):
+            result.items.append(item)
+
+    following = asyncio.create_task(follow())
+    await wait_until(lambda: "permission_requested" in result.kinds, timeout=20)
+    (asked,) = result.of("permission_requested")
+    decided.permission_id = asked.permission_id
+    call = pb.DecidePermissionRequest(turn=request.turn, decided=decided)
+    for _ in range(2):
+        answer = await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=5)
+        assert answer.found
+    await following
+    return result
+
+
+async def test_a_tool_runs_when_it_is_allowed(open_runner: OpenRunner) -> None:
+    async with open_runner([TOUCH, Reply.text("Done.")]) as house:
+        session = new_id()
+        allow = event_pb2.PermissionDecided(decision=event_pb2.PERMISSION_DECISION_ALLOW)
+        result = await decided_in(house, session, allow)
+        (asked,) = result.of("permission_requested")
+        assert asked.tool == "Bash"
+        assert asked.input["command"] == "touch touched"
+        assert asked.tool_use_id == result.of("tool_use")[0].id
+        assert [info.path for info in await house.list(session)] == ["touched"]
+
+
+async def test_a_tool_does_not_run_when_it_is_denied_and_the_agent_hears_why(open_runner: OpenRunner) -> None:
+    async with open_runner([TOUCH, Reply.text("Then not.")]) as house:
+        session = new_id()
+        deny = event_pb2.PermissionDecided(
+            decision=event_pb2.PERMISSION_DECISION_DENY, message="Not on a Friday."
+        )
+        result = await decided_in(house, session, deny)
+        (answer,) = result.of("tool_result")
+        assert answer.is_error
+        assert "Not on a Friday." in answer.content
+        assert await house.list(session) == []
+
+
+async def test_the_tool_runs_with_the_input_that_was_decided(open_runner: OpenRunner) -> None:
+    async with open_runner([TOUCH, Reply.text("Done.")]) as house:
+        session = new_id()
+        allow = event_pb2.PermissionDecided(decision=event_pb2.PERMISSION_DECISION_ALLOW)
+        allow.updated_input.update({"command": "touch other", "description": "Touch"})
+        await decided_in(house, session, allow)
+        assert [info.path for info in await house.list(session)] == ["other"]
+
+
+async def test_a_question_is_asked_even_where_all_is_allowed(open_runner: OpenRunner) -> None:
+    question = {
+        "question": "Which colour?",
+        "header": "Colour",
+        "multiSelect": False,
+        "options": [
+            {"label": "Red", "description": "like fire"},
+            {"label": "Blue", "description": "like water"},
+        ],
+    }
+    ask = Reply.tool("AskUserQuestion", {"questions": [question]})
+    async with open_runner([ask, Reply.text("Red it is.")]) as house:
+        answer = event_pb2.PermissionDecided(decision=event_pb2.PERMISSION_DECISION_ALLOW)
+        answer.updated_input.update({"questions": [question], "answers": {"Which colour?": "Red"}})
+        result = await decided_in(house, new_id(), answer, turn_pb2.TurnOptions())
+        (asked,) = result.of("permission_requested")
+        assert asked.tool == "AskUserQuestion"
+        assert "Red" in result.of("tool_result")[0].content
+
+
+async def test_time_that_people_take_is_not_the_turns(open_runner: OpenRunner) -> None:
+    options = turn_pb2.TurnOptions()
+    options.CopyFrom(ASK)
+    options.timeout.FromSeconds(2)
+    options.permission_timeout.FromSeconds(3600)
+    async with open_runner([TOUCH, Reply.text("Done.")]) as house:
+        result = TurnResult()
+        request = house.request(new_id(), "Do it", options=options)
+
+        async def follow() -> None:
+            async for item in house.follow(request):
+                result.items.append(item)
+
+        following = asyncio.create_task(follow())
+        await wait_until(lambda: "permission_requested" in result.kinds, timeout=20)
+        done, _ = await asyncio.wait({following}, timeout=3)
+        assert not done
+        decided = event_pb2.PermissionDecided(
+            permission_id=result.of("permission_requested")[0].permission_id,
+            decision=event_pb2.PERMISSION_DECISION_ALLOW,
+        )
+        call = pb.DecidePermissionRequest(turn=request.turn, decided=decided)
+        await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=5)
+        await following
+        assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED

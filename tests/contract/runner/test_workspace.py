@@ -1,0 +1,175 @@
+"""Files, changes and snapshots of workspaces, over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pointsman.errors.v1 import errors_pb2
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2
+from pointsman.session.v1 import workspace_service_pb2 as ws
+from servicekit.errors import Failure
+from support.runner_house import RunnerHouse, new_id
+from support.scripted_anthropic import Reply
+
+OpenRunner = Callable[..., Any]
+
+
+def bash(command: str) -> Reply:
+    return Reply.tool("Bash", {"command": command, "description": "Do it"})
+
+
+async def snapshot(house: RunnerHouse, session: str, snapshot_id: str, tenant: str = "acme") -> int:
+    request = pb.CreateSnapshotRequest(session=f"sessions/{session}", snapshot_id=snapshot_id)
+    answer = await house.stub().CreateSnapshot(request, metadata=house.metadata(tenant), timeout=20)
+    return int(answer.size_bytes)
+
+
+async def restore(house: RunnerHouse, session: str, snapshot_id: str, tenant: str = "acme") -> None:
+    request = pb.RestoreSnapshotRequest(session=f"sessions/{session}", snapshot_id=snapshot_id)
+    await house.stub().RestoreSnapshot(request, metadata=house.metadata(tenant), timeout=20)
+
+
+def reason(error: grpc.aio.AioRpcError) -> int:
+    return Failure.from_rpc_error(error, "runner").reason
+
+
+async def test_what_a_command_wrote_is_told_with_a_diff(open_runner: OpenRunner) -> None:
+    async with open_runner(
+        [bash("echo new > new.txt; echo two > old.txt; rm gone.txt"), Reply.text("Done.")]
+    ) as house:
+        session = new_id()
+        await house.write(session, "old.txt", b"one\n")
+        await house.write(session, "gone.txt", b"soon\n")
+        result = await house.run(session, "Go")
+        changes = {change.path: change for change in result.of("file_change")}
+        assert changes["new.txt"].type == event_pb2.FILE_CHANGE_TYPE_CREATED
+        assert changes["gone.txt"].type == event_pb2.FILE_CHANGE_TYPE_DELETED
+        assert changes["old.txt"].type == event_pb2.FILE_CHANGE_TYPE_MODIFIED
+        assert "-one\n+two\n" in changes["old.txt"].diff
+        assert "--- a/old.txt\n+++ b/old.txt\n" in changes["old.txt"].diff
+
+
+async def test_the_diff_since_a_turn_began_has_every_change_after_it(open_runner: OpenRunner) -> None:
+    script = [bash("echo 1 > a"), Reply.text("1"), bash("echo 2 > a; echo 2 > b"), Reply.text("2")]
+    async with open_runner(script) as house:
+        session, first, second = new_id(), new_id(), new_id()
+        await house.run(session, "One", turn=first)
+        await house.run(session, "Two", turn=second)
+
+        async def changed(turn: str) -> dict[str, int]:
+            since = f"sessions/{session}/turns/{turn}" if turn else ""
+            asked = ws.DiffWorkspaceRequest(session=f"sessions/{session}", since_turn=since)
+            answer = await house.stub().DiffWorkspace(
+                pb.DiffWorkspaceRequest(request=asked), metadata=house.metadata(), timeout=20
+            )
+            return {change.path: change.type for change in answer.response.changes}
+
+        created, modified = event_pb2.FILE_CHANGE_TYPE_CREATED, event_pb2.FILE_CHANGE_TYPE_MODIFIED
+        assert await changed(first) == {"a": created, "b": created}
+        assert await changed(second) == {"a": modified, "b": created}
+        assert await changed("") == await changed(second)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await changed(new_id())
+        assert reason(caught.value) == errors_pb2.ERROR_REASON_TURN_NOT_FOUND
+
+
+async def test_a_snapshot_is_restored_whole_into_its_session_and_into_others(open_runner: OpenRunner) -> None:
+    make = bash(
+        "mkdir -p src; echo print > src/run.sh; chmod +x src/run.sh; ln -s src/run.sh run; touch empty"
+    )
+    look = bash("ls -A; stat -c %a src/run.sh; readlink run; touch mine")
+    script = [
+        make,
+        Reply.text("Made."),
+        bash("rm -rf src; touch later"),
+        Reply.text("Gone."),
+        look,
+        Reply.text("!"),
+    ]
+    async with open_runner(script) as house:
+        session, kept = new_id(), new_id()
+        await house.run(session, "Make")
+        size = await snapshot(house, session, kept)
+        assert size == await snapshot(house, session, kept) == len("print\n")
+        await house.run(session, "Remove")
+        await restore(house, session, kept)
+        assert {info.path for info in await house.list(session)} == {"src", "run", "empty"}
+        fork = new_id()
+        await restore(house, fork, kept)
+        result = await house.run(fork, "Look")
+        assert result.of("tool_result")[0].content.split() == ["empty", "run", "src", "755", "src/run.sh"]
+        assert "mine" not in {info.path for info in await house.list(session)}
+
+
+async def test_a_snapshot_of_another_tenant_is_not_there(open_runner: OpenRunner) -> None:
+    async with open_runner() as house:
+        session, kept = new_id(), new_id()
+        await house.write(session, "a", b"1")
+        await snapshot(house, session, kept)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await restore(house, session, kept, tenant="evil")
+        assert reason(caught.value) == errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND
+
+
+async def test_the_same_session_id_of_two_tenants_is_two_sessions(open_runner: OpenRunner) -> None:
+    async with open_runner() as house:
+        session = new_id()
+        await house.write(session, "secret", b"1")
+        assert await house.list(session, tenant="evil") == []
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await house.read(session, "secret", tenant="evil")
+        assert reason(caught.value) == errors_pb2.ERROR_REASON_FILE_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/passwd", "a/../../x", "link/passwd", "link", "fifo", "folder", "a\0b", "x" * 300]
+)
+async def test_paths_that_are_no_file_of_the_workspace_are_refused(
+    open_runner: OpenRunner, path: str
+) -> None:
+    make = bash("ln -s /etc link; mkfifo fifo; mkdir folder")
+    async with open_runner([make, Reply.text("Made.")]) as house:
+        session = new_id()
+        await house.run(session, "Make")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await house.read(session, path)
+        assert reason(caught.value) == errors_pb2.ERROR_REASON_PATH_REFUSED
+
+
+async def test_files_are_listed_in_pages_in_order(open_runner: OpenRunner) -> None:
+    async with open_runner() as house:
+        session = new_id()
+        for name in ("b/2", "a", "b/1", "c", "b.txt", "b/d/e"):
+            await house.write(session, name, b"")
+        found: list[str] = []
+        token = ""
+        while True:
+            asked = ws.ListFilesRequest(
+                session=f"sessions/{session}", recursive=True, page_size=2, page_token=token
+            )
+            answer = await house.stub().ListFiles(
+                pb.ListFilesRequest(request=asked), metadata=house.metadata(), timeout=20
+            )
+            found += [info.path for info in answer.response.files]
+            token = answer.response.next_page_token
+            if not token:
+                break
+        assert found == ["a", "b", "b/1", "b/2", "b/d", "b/d/e", "b.txt", "c"]
+
+
+async def test_deleting_a_sandbox_removes_its_files(open_runner: OpenRunner, tmp_path: Path) -> None:
+    async with open_runner([Reply.text("Hi.")]) as house:
+        session = new_id()
+        await house.write(session, "a", b"1")
+        await house.run(session, "Hello")
+        for _ in range(2):
+            await house.stub().DeleteSandbox(
+                pb.DeleteSandboxRequest(session=f"sessions/{session}"), metadata=house.metadata(), timeout=20
+            )
+        left = [path for path in (tmp_path / "data" / "runner").rglob(f"*{session}*")]
+        assert left == []
