@@ -102,7 +102,7 @@ class Client:
 
 
 @dataclass
-class Suite:
+class SessionHouse:
     """A session service and its peers."""
 
     keys: Keys
@@ -112,14 +112,14 @@ class Suite:
     replicas: list[Started]
 
     def client(self, tenant: str = "acme", account: str | None = None, replica: int = 0) -> Client:
-        """Return a caller."""
+        """Return a caller; replica -1 is the last one, which is another than the first if there is one."""
         return Client(self.replicas[replica].channel, self.keys, tenant, account)
 
 
 @asynccontextmanager
-async def suite(
+async def session_house(
     tmp_path: Path, database_url: str = "", replicas: int = 1, **config: Any
-) -> AsyncIterator[Suite]:
+) -> AsyncIterator[SessionHouse]:
     """Run session services on one database, with scripted peers."""
     keys = test_keys(tmp_path)
     runner, models = ScriptedRunner(), ScriptedModels()
@@ -139,13 +139,13 @@ async def suite(
                 **config,
             }
         )
-        running = Suite(keys, runner, models, settings, [])
+        running = SessionHouse(keys, runner, models, settings, [])
         async with _replicas(running, replicas):
             yield running
 
 
 @asynccontextmanager
-async def _replicas(running: Suite, count: int) -> AsyncIterator[None]:
+async def _replicas(running: SessionHouse, count: int) -> AsyncIterator[None]:
     if count == 0:
         yield
         return

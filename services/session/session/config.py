@@ -76,7 +76,7 @@ class SessionConfig(ServiceConfig):
     )
 
     forkable_turns: PositiveInt = Field(
-        default=20,
+        default=10,
         validation_alias="POINTSMAN_FORKABLE_TURNS",
         description="how many workspaces, as turns left them, a session keeps to be forked from, 1 or more",
     )

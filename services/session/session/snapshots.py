@@ -138,8 +138,11 @@ class Snapshots:
         """Remove the oldest of what turns left."""
         left = await self._database.run(lambda tx: snapshots.left_by_turns(tx, session_id))
         for snapshot_id in left[self._kept :]:
-            await self._database.run(lambda tx, old=snapshot_id: snapshots.forget_left(tx, session_id, old))
+            await self._forget(session_id, snapshot_id)
             await self._runner.delete_snapshot(party, snapshot_id)
+
+    async def _forget(self, session_id: str, snapshot_id: str) -> None:
+        await self._database.run(lambda tx: snapshots.forget_left(tx, session_id, snapshot_id))
 
 
 def _busy() -> Failure:

@@ -27,14 +27,14 @@ class Transcripts:
         self._database = database
 
     async def append(self, caller: Caller, key: Key, entries: Sequence[Entry], epoch: int) -> None:
-        """Add lines, all or none. With an epoch: Failure LEASE_LOST unless a turn runs under it."""
+        """Add lines, all or none. With an epoch: Failure LEASE_LOST unless it is the newest turn's."""
 
         async def work(tx: AsyncConnection) -> None:
             await sessions.get(tx, caller, key.session_id)
-            if epoch and not await transcripts.epoch_runs(tx, key.session_id, epoch):
+            if epoch and not await transcripts.epoch_holds(tx, key.session_id, epoch):
                 raise Failure(
                     errors_pb2.ERROR_REASON_LEASE_LOST,
-                    f"No turn of this session runs under the epoch {epoch}; nothing was written.",
+                    f"The session's newest turn has another epoch than {epoch}; nothing was written.",
                 )
             await transcripts.append(tx, key, entries)
 

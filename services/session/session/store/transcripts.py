@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
-from session.tables import IS_RUNNING, transcripts, turns
+from session.tables import transcripts, turns
 
 _COLUMNS = (transcripts.c.project, transcripts.c.transcript_id, transcripts.c.subpath)
 
@@ -42,10 +42,18 @@ def _of(key: Key) -> sa.ColumnElement[bool]:
     )
 
 
-async def epoch_runs(tx: AsyncConnection, session_id: str, epoch: int) -> bool:
-    """Tell whether the session's running turn has this epoch, and keep it so until the transaction ends."""
-    query = sa.select(turns.c.id).where(turns.c.session_id == session_id, IS_RUNNING, turns.c.epoch == epoch)
-    return (await tx.execute(query.with_for_update(read=True))).first() is not None
+async def epoch_holds(tx: AsyncConnection, session_id: str, epoch: int) -> bool:
+    """Tell whether the session's newest turn that began has this epoch, and keep it so until the commit.
+
+    The turn may be over: an agent writes its last lines while it ends.
+    """
+    query = (
+        sa.select(turns.c.epoch)
+        .where(turns.c.session_id == session_id, turns.c.start_time > 0)
+        .order_by(turns.c.start_time.desc())
+        .limit(1)
+    )
+    return (await tx.execute(query.with_for_update(read=True))).scalar() == epoch
 
 
 async def append(tx: AsyncConnection, key: Key, entries: Sequence[Entry]) -> None:
