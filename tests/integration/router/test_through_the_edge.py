@@ -10,6 +10,7 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
 from servicekit.errors import Failure
+from servicekit.testing import wait_until
 from support.router_peers import SessionPeer, finished
 
 TURN_FAILED = SessionPeer(
@@ -112,3 +113,33 @@ async def test_health_needs_no_key(open_front):
     async with open_front() as front:
         health = (await front.http.get("/healthz")).json()
     assert {entry["service"] for entry in health["services"]} == {"router", "session", "runner", "llm-proxy"}
+
+
+async def test_a_key_is_made_used_and_taken_back_over_json_and_the_audit_log_tells_of_it(open_front):
+    async with open_front() as front:
+        body = {"key": {"title": "CI", "role": "KEY_ROLE_MEMBER"}}
+        made = (await front.http.post("/v1/keys", headers=front.key, json=body)).json()
+        ours = {"authorization": f"Bearer {made['secret']}"}
+        assert (await front.http.post("/query", headers=ours, json={"query": "hi"})).status_code == 200
+        refused = await front.http.get("/v1/keys", headers=ours)
+        assert (refused.status_code, refused.json()["details"][0]["reason"]) == (403, "SCOPE_MISSING")
+        await front.http.post(f"/v1/{made['key']['name']}:revoke", headers=front.key, json={})
+        revoked = await front.http.post("/query", headers=ours, json={"query": "hi"})
+        assert (revoked.status_code, revoked.json()["details"][0]["reason"]) == (401, "CREDENTIAL_REVOKED")
+
+        async def entries() -> list[dict[str, str]]:
+            exported = await front.http.get("/v1/audit:export", headers=front.key)
+            return [json.loads(line)["entry"] for line in exported.text.splitlines() if line]
+
+        async def complete() -> bool:
+            return len(await entries()) >= 4
+
+        await wait_until(complete)
+        told = [(entry["method"].rpartition("/")[2], entry["code"]) for entry in await entries()]
+        assert told == [
+            ("CreateKey", "OK"),
+            ("Query", "OK"),
+            ("RevokeKey", "OK"),
+            ("query", "UNAUTHENTICATED"),
+        ]
+        assert {entry["sourceAddress"] for entry in await entries()} == {"127.0.0.1"}
