@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from pointsman.router.v1 import router_service_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.errors import Failure
 
 
 async def items(
@@ -37,6 +38,13 @@ def result_item(
         session_id=_uuid_of(turn),
         request_id=call_id,
         is_error=failed,
+    )
+
+
+def error_item(failure: Failure, turn: turn_pb2.Turn, call_id: str) -> router_service_pb2.RunAgentResponse:
+    """Return the item for a stream that ends before its run does."""
+    return router_service_pb2.RunAgentResponse(
+        type="error", session_id=_uuid_of(turn), request_id=call_id, is_error=True, error=failure.to_proto()
     )
 
 

@@ -25,6 +25,7 @@ from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import RunningServer, Servicer, serving
 
+from router.admission.admission import Admission
 from router.config import RouterConfig
 from router.conversations import Conversations
 from router.identity.identity import Identity
@@ -77,6 +78,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         turns = Turns(channels["session"])
         database = await stack.enter_async_context(opened(database_url(config.database_url, config.data_dir)))
         await upgrade(database)
+        admission = Admission(settings.limits)
         audit_store = AuditStore(database)
         audit = await stack.enter_async_context(audit_trail(audit_store.append, prompts=config.audit_prompts))
         key_store = KeyStore(database)
@@ -86,7 +88,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         servicers = [
             Servicer(
                 router_service_pb2_grpc.add_RouterServiceServicer_to_server,
-                RouterServicer(turns, Conversations(turns), drain),
+                RouterServicer(turns, Conversations(turns), admission, drain),
                 router_service_pb2.DESCRIPTOR.services_by_name["RouterService"],
             ),
             Servicer(
@@ -111,7 +113,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
             ),
             Servicer(
                 external_auth_pb2_grpc.add_AuthorizationServicer_to_server,
-                AuthorizationServicer(identity, signer, audit),
+                AuthorizationServicer(identity, admission, signer, audit),
                 external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
             ),
             diagnostics(NAME, config),

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from servicekit.config import ConfigError
 
+from router.admission.limits import LimitSettings
 from router.identity.issuers import IssuerSettings
 
 DEFAULT: Final = Path(__file__).with_name("default.yaml")
@@ -25,6 +26,8 @@ class Settings(BaseModel):
 
     issuers: tuple[IssuerSettings, ...] = ()
     """Who may sign JWTs for this installation."""
+    limits: LimitSettings = LimitSettings()
+    """How much a tenant may ask for at once."""
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -60,6 +60,8 @@ def denied(failure: Failure, *, speaks_grpc: bool, request_id: str) -> external_
     if speaks_grpc:
         response.body = failure.message
         response.headers.append(_overwriting(DETAILS_HEADER, _details(failure)))
+        # Envoy's own mapping makes UNAVAILABLE of 429.
+        response.headers.append(_overwriting("grpc-status", str(failure.code.value[0])))
     else:
         response.body = json.dumps(_as_json(failure))
         response.headers.append(_overwriting("content-type", "application/json"))

@@ -145,16 +145,18 @@ async def test_a_client_that_goes_away_leaves_no_stream_behind(open_house):
     assert house.peer.cancelled == []
 
 
-async def test_a_drain_ends_the_stream_at_once_and_says_so(open_house):
+async def test_a_drain_ends_the_stream_at_once_and_says_so_in_band_and_as_status(open_house):
     async with open_house(SessionPeer(script=ANSWER[:2])) as house:
         call = house.router.RunTurn(pb.RunTurnRequest(prompt="hi"), metadata=house.caller())
-        events = aiter(call)
-        await anext(events)
-        await anext(events)
+        items = aiter(call)
+        await anext(items)
+        await anext(items)
         house.started.drain.start()
+        last = await asyncio.wait_for(anext(items), 2)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            await asyncio.wait_for(anext(events), 2)
-    assert Failure.from_rpc_error(ended.value, "router").reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING
+            await anext(items)
+    assert last.error.reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING
+    assert Failure.from_rpc_error(ended.value, "router").to_proto() == last.error
 
 
 async def test_start_turn_answers_with_the_turn_and_watches_nothing(house):

@@ -15,6 +15,7 @@ from servicekit.context import log_fields
 from servicekit.errors import Failure
 from servicekit.passport import REQUEST_ID_HEADER, PassportSigner
 
+from router.admission.admission import Admission
 from router.identity.bearer import bearer_of
 from router.identity.identity import Identity
 from router.verdict import allowed, denied
@@ -43,8 +44,11 @@ _OPEN_REST: Final = frozenset({"/healthz"})
 class AuthorizationServicer(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
     """Checks credentials and gives out passports. Reachable for the edge only: its answer is a passport."""
 
-    def __init__(self, identity: Identity, signer: PassportSigner, audit: AuditTrail) -> None:
+    def __init__(
+        self, identity: Identity, admission: Admission, signer: PassportSigner, audit: AuditTrail
+    ) -> None:
         self._identity = identity
+        self._admission = admission
         self._signer = signer
         self._audit = audit
         self._refusals = MovingWindowRateLimiter(MemoryStorage())
@@ -59,6 +63,7 @@ class AuthorizationServicer(external_auth_pb2_grpc.AuthorizationServicer):  # ty
             if _is_open(asked.path):
                 return allowed(None, headers)
             known = await self._identity.identify(bearer_of(headers, asked.path))
+            await self._admission.request(known.passport.tenant)
         except Failure as failure:
             log_fields(refused=failure.reason_name)
             await self._note(failure, request.attributes)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
-from pointsman.session.v1 import turn_pb2, turn_service_pb2
-from servicekit.context import current_request_id
+from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
+from servicekit.context import account_of, current_passport, current_request_id
 from servicekit.drain import Drain
+from servicekit.errors import Failure
 
 from router import agent_run, requests
+from router.admission.admission import Admission, Quota
 from router.answers import check_succeeded, finish_of
 from router.conversations import Conversations
 from router.turns import Turns
@@ -21,17 +25,21 @@ from router.turns import Turns
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """Takes prompts to the session service and brings back what comes of them."""
 
-    def __init__(self, turns: Turns, conversations: Conversations, drain: Drain) -> None:
+    def __init__(
+        self, turns: Turns, conversations: Conversations, admission: Admission, drain: Drain
+    ) -> None:
         self._turns = turns
         self._conversations = conversations
+        self._admission = admission
         self._drain = drain
 
     async def Query(
         self, request: router_service_pb2.QueryRequest, context: Any
     ) -> router_service_pb2.QueryResponse:
         """Enqueue, wait for the end, answer."""
-        turn = await self._turns.enqueue(requests.from_query(request))
-        finished = await self._outcome(turn)
+        async with self._admitted(request.account_id, request.session):
+            turn = await self._turns.enqueue(requests.from_query(request))
+            finished = await self._outcome(turn)
         return router_service_pb2.QueryResponse(
             success=True,
             response=finished.result,
@@ -46,17 +54,23 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.StartTurnRequest, context: Any
     ) -> router_service_pb2.StartTurnResponse:
         """Enqueue and answer."""
-        turn = await self._turns.enqueue(requests.from_turn_request(request))
+        async with self._admitted(request.account, request.session):
+            turn = await self._turns.enqueue(requests.from_turn_request(request))
         return router_service_pb2.StartTurnResponse(turn=turn)
 
     async def RunTurn(
         self, request: router_service_pb2.RunTurnRequest, context: Any
     ) -> AsyncIterator[router_service_pb2.RunTurnResponse]:
         """Enqueue and relay the events. They can be taken up again, so a drain ends the stream at once."""
-        turn = await self._turns.enqueue(requests.from_turn_request(request))
-        async with aclosing(self._drain.race(self._turns.follow(turn))) as events:
-            async for event in events:
-                yield router_service_pb2.RunTurnResponse(event=event)
+        async with self._admitted(request.account, request.session):
+            turn = await self._turns.enqueue(requests.from_turn_request(request))
+            try:
+                async with aclosing(self._events(turn)) as events:
+                    async for event in events:
+                        yield router_service_pb2.RunTurnResponse(event=event)
+            except Failure as failure:
+                yield router_service_pb2.RunTurnResponse(error=failure.to_proto())
+                raise
 
     async def CancelTurn(
         self, request: router_service_pb2.CancelTurnRequest, context: Any
@@ -83,24 +97,30 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.RunAgentRequest, context: Any
     ) -> AsyncIterator[router_service_pb2.RunAgentResponse]:
         """Run an agent, in a session that goes away with the run unless the caller wants one to stay."""
-        session = await self._conversations.for_agent_run(request)
-        temporary = not session and not request.keep
-        turn = await self._turns.enqueue(requests.from_agent_run(request, session, temporary=temporary))
-        call_id = current_request_id()
-        if not requests.wants_stream(request):
-            yield agent_run.result_item(await self._outcome(turn), turn, call_id)
-            return
-        async with aclosing(self._drain.race(self._turns.follow(turn))) as events:
-            async for item in agent_run.items(events, turn, call_id):
-                yield item
+        async with self._admitted(request.account_id, request.session_id or request.resume_session_id):
+            session = await self._conversations.for_agent_run(request)
+            temporary = not session and not request.keep
+            turn = await self._turns.enqueue(requests.from_agent_run(request, session, temporary=temporary))
+            call_id = current_request_id()
+            if not requests.wants_stream(request):
+                yield agent_run.result_item(await self._outcome(turn), turn, call_id)
+                return
+            try:
+                async with aclosing(self._events(turn)) as events:
+                    async for item in agent_run.items(events, turn, call_id):
+                        yield item
+            except Failure as failure:
+                yield agent_run.error_item(failure, turn, call_id)
+                raise
 
     async def SendMessage(
         self, request: router_service_pb2.SendMessageRequest, context: Any
     ) -> router_service_pb2.SendMessageResponse:
         """Say it in the account's conversation and wait for the end."""
-        session = await self._conversations.for_message(request)
-        turn = await self._turns.enqueue(requests.from_message(request, session))
-        await self._outcome(turn)
+        async with self._admitted(request.account_id, request.session):
+            session = await self._conversations.for_message(request)
+            turn = await self._turns.enqueue(requests.from_message(request, session))
+            await self._outcome(turn)
         return router_service_pb2.SendMessageResponse(
             status="Message processed",
             timestamp=int(time.time() * 1000),
@@ -108,9 +128,39 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
             turn=turn.name,
         )
 
+    async def GetQuota(
+        self, request: router_service_pb2.GetQuotaRequest, context: Any
+    ) -> router_service_pb2.GetQuotaResponse:
+        """Show the limits of the caller and what is left of them."""
+        quotas = await self._admission.quotas(current_passport().tenant, account_of(request.account))
+        return router_service_pb2.GetQuotaResponse(quotas=[_quota(quota) for quota in quotas])
+
+    def _admitted(self, account: str, session: str) -> AbstractAsyncContextManager[None]:
+        """Hold a place for a turn; raises a Failure when there is none, or when the account is not theirs."""
+        return self._admission.turn(current_passport().tenant, requests.turn_account(account, session))
+
+    def _events(self, turn: turn_pb2.Turn) -> AsyncGenerator[event_pb2.Event, None]:
+        return self._drain.race(self._turns.follow(turn))
+
     async def _outcome(self, turn: turn_pb2.Turn) -> turn_pb2.TurnFinished:
         """Wait for the end of a turn; raises the Failure that it ended with."""
-        async with aclosing(self._drain.race(self._turns.follow(turn))) as events:
+        async with aclosing(self._events(turn)) as events:
             finished = await finish_of(events)
         check_succeeded(finished, turn)
         return finished
+
+
+def _quota(quota: Quota) -> router_service_pb2.Quota:
+    window, reset = None, None
+    if quota.window is not None:
+        window, reset = Duration(), Timestamp()
+        window.FromTimedelta(quota.window)
+        reset.FromMicroseconds(int(quota.reset_time * 1_000_000))
+    return router_service_pb2.Quota(
+        name=quota.name,
+        scope=quota.scope,
+        limit=quota.limit,
+        remaining=quota.remaining,
+        window=window,
+        reset_time=reset,
+    )
