@@ -26,7 +26,7 @@ from servicekit.errors import Failure
 from runner.agent_options import PermissionModeName
 from runner.bounded import clean
 from runner.file_change import EDIT_TOOLS, file_change
-from runner.outcome import death_failure
+from runner.outcome import death_failure, out_of_memory
 from runner.sandboxes.protocol import SandboxProcess
 from runner.stdio import SandboxTransport
 
@@ -73,6 +73,7 @@ class Agent:
         self._transport = SandboxTransport(process)
         self._client: ClaudeSDKClient | None = None
         self._cause: BaseException | None = None
+        self._doom: Failure | None = None
         self._exit_code: int | None = None
         self._stderr = b""
         self._tasks: list[asyncio.Task[None]] = []
@@ -110,7 +111,16 @@ class Agent:
 
     def death(self) -> Failure:
         """Return why it is gone."""
-        return death_failure(self._cause, self._exit_code, out_of_memory=self.process.out_of_memory())
+        if self._doom is not None:
+            return self._doom
+        if self.process.out_of_memory():
+            return out_of_memory()
+        return death_failure(self._cause, self._exit_code)
+
+    async def doom(self, failure: Failure) -> None:
+        """End it for a reason, which its death then has."""
+        self._doom = self._doom or failure
+        await self.process.kill()
 
     async def query(self, prompt: str, uuid: str) -> None:
         """Give it a prompt. Raises Failure when the agent is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 @asynccontextmanager
 async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer]:
     """Serve until left; on the way out running turns have the server's grace to end, then are broken off."""
+    # It logs what it cannot read, and that is the agent's.
+    logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     signer = PassportSigner.from_directory(config.passport_key, "runner")
     state = config.data_dir.absolute() / "runner"
     engine = await choose_engine(config.sandbox, state, CLI)
@@ -65,6 +68,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             transcripts=transcripts,
             store=store,
             signer=signer,
+            limits=config.limits,
         )
         tending = asyncio.create_task(lifecycle.tend(), name="lifecycle")
         servicer = Servicer(
@@ -92,6 +96,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             tending.cancel()
             await turns.close()
             await lifecycle.close()
+            await engine.close()
 
 
 def _store(config: RunnerConfig, state: Path, workspaces: Workspaces) -> WorkspaceStore:

@@ -86,14 +86,8 @@ def _structured(value: Any) -> Struct | None:
         return None
 
 
-def death_failure(cause: BaseException | None, exit_code: int | None, *, out_of_memory: bool) -> Failure:
+def death_failure(cause: BaseException | None, exit_code: int | None) -> Failure:
     """Return why a sandbox that ended by itself did so."""
-    if out_of_memory:
-        return Failure(
-            errors_pb2.ERROR_REASON_SANDBOX_OUT_OF_MEMORY,
-            "The sandbox used more memory than its instance type has. Its files are kept; the next turn gets "
-            "a fresh sandbox.",
-        )
     if isinstance(cause, OutputLimitReached):
         return output_limit()
     if cause is None or isinstance(cause, ProcessError):
@@ -108,6 +102,15 @@ def death_failure(cause: BaseException | None, exit_code: int | None, *, out_of_
         errors_pb2.ERROR_REASON_SANDBOX_PROTOCOL,
         f"The sandbox sent something that is not the agent's protocol ({type(cause).__name__}), so it was "
         "ended. The next turn gets a fresh one.",
+    )
+
+
+def out_of_memory() -> Failure:
+    """Return the failure of a sandbox that used more memory than it has."""
+    return Failure(
+        errors_pb2.ERROR_REASON_SANDBOX_OUT_OF_MEMORY,
+        "The sandbox used more memory than its instance type has. Its files are kept; the next turn gets a "
+        "fresh sandbox.",
     )
 
 

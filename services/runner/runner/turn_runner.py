@@ -21,9 +21,11 @@ from runner.names import SessionRef
 from runner.outcome import Outcome, cancelled, outcome_of, output_limit, timed_out
 from runner.relay import Grant
 from runner.sandbox import Boot, Sandbox
+from runner.sandboxes.protocol import Limits
 from runner.tokens import TOKEN_TTL, SessionTokens
 from runner.transcript import TranscriptStore
 from runner.turns import Turn, Turns
+from runner.watch import breach, watch
 from runner.workspace.store import WorkspaceStore
 
 _DEFAULT_TIMEOUT: Final = timedelta(hours=1)
@@ -78,6 +80,7 @@ class TurnRunner:
         transcripts: transcript_service_pb2_grpc.TranscriptServiceAsyncStub,
         store: WorkspaceStore,
         signer: PassportSigner,
+        limits: Limits,
     ) -> None:
         self._lifecycle = lifecycle
         self._turns = turns
@@ -85,6 +88,7 @@ class TurnRunner:
         self._transcripts = transcripts
         self._store = store
         self._signer = signer
+        self._limits = limits
         self._revoking: set[asyncio.Task[None]] = set()
 
     def wish(self, session: SessionRef, work: TurnWork) -> Wish:
@@ -151,6 +155,7 @@ class TurnRunner:
         agent.listener = conversation
         conversation.interrupt = agent.interrupt
         ended = asyncio.create_task(agent.ended.wait())
+        watching = asyncio.create_task(watch(agent, sandbox.workspace, self._limits), name="watch")
         try:
             await agent.set_mode(permission_mode(work.options))
             await agent.set_model(work.model)
@@ -159,9 +164,14 @@ class TurnRunner:
             await _first(conversation.result, ended)
             if not conversation.result.done():
                 return Outcome(failure=agent.death())
+            # What happened since the last look.
+            if broken := breach(agent, self._limits):
+                await agent.doom(broken)
+                return Outcome(failure=broken)
             return outcome_of(conversation.result.result(), refusal=grant.refusal, model=work.model)
         finally:
             ended.cancel()
+            watching.cancel()
             agent.listener = None
             sandbox.relay.grant = None
             if not conversation.result.done():

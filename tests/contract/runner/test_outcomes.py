@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
@@ -163,8 +164,6 @@ async def test_usage_and_retries_come_from_llm_proxy_and_not_from_the_agent(open
 
 
 async def test_an_older_epoch_has_lost_the_turn(open_runner: OpenRunner) -> None:
-    import grpc
-
     async with open_runner([Reply.text("Once.")]) as house:
         session, turn = new_id(), new_id()
         await house.run(session, "Hello", turn=turn, epoch=2)

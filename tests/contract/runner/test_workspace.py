@@ -171,5 +171,5 @@ async def test_deleting_a_sandbox_removes_its_files(open_runner: OpenRunner, tmp
             await house.stub().DeleteSandbox(
                 pb.DeleteSandboxRequest(session=f"sessions/{session}"), metadata=house.metadata(), timeout=20
             )
-        left = [path for path in (tmp_path / "data" / "runner").rglob(f"*{session}*")]
+        left = list((tmp_path / "data" / "runner").rglob(f"*{session}*"))
         assert left == []

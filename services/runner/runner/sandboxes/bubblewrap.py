@@ -7,6 +7,7 @@ the launcher first binds what the sandbox needs to a staging place, in a mount n
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -14,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from runner.sandboxes.bubblewrap_arguments import bubblewrap_arguments
+from runner.sandboxes.cgroups import Cgroup, Cgroups
 from runner.sandboxes.local_process import LocalProcess
 from runner.sandboxes.protocol import SandboxProcess, SandboxSpec
 from runner.sandboxes.root import write_etc
@@ -28,11 +31,22 @@ _OWNERS: Final = range(100_000_000, 1_100_000_000)
 # On every Linux, and every uid can walk to it.
 _STAGE: Final = Path("/run/pointsman/stage")
 
-# Arguments: file with bubblewrap's arguments, file with the seccomp filter, owner, pairs of source and target
-# to bind, `--`, the command. All of it runs in a mount namespace of its own; root ends at setpriv.
+# The launcher joins the sandbox's control groups itself, so that nothing it starts is ever outside of them.
+# `joins` has one file on each line.
+_LIMITS: Final = r"""
+set -f; IFS='
+'
+for file in $joins; do echo $$ > "$file"; done
+unset IFS; set +f
+ulimit -c 0
+"""
+# Arguments: control groups, files with bubblewrap's arguments and with the seccomp filter, owner, pairs of
+# source and target to bind, `--`, the command. All of it runs in a mount namespace of its own; root ends at
+# setpriv.
 _ROOT_LAUNCHER: Final = f"""
 set -eu
-arguments=$1 seccomp=$2 owner=$3; shift 3
+joins=$1 arguments=$2 seccomp=$3 owner=$4; shift 4
+{_LIMITS}
 exec 8< "$arguments" 9< "$seccomp"
 mount -t tmpfs -o mode=0755,size=1m,nosuid,nodev tmpfs {_STAGE}
 while [ "$1" != -- ]; do
@@ -44,11 +58,15 @@ shift
 exec setpriv --reuid "$owner" --regid "$owner" --clear-groups --inh-caps=-all --no-new-privs \\
     bwrap --args 8 -- "$@"
 """
-_LAUNCHER: Final = """
+_LAUNCHER: Final = f"""
 set -eu
-exec 8< "$1" 9< "$2"; shift 2
+joins=$1 arguments=$2 seccomp=$3; shift 3
+{_LIMITS}
+exec 8< "$arguments" 9< "$seccomp"
 exec setpriv --no-new-privs bwrap --args 8 -- "$@"
 """
+
+_log = structlog.get_logger("runner.sandboxes")
 
 
 class BubblewrapEngine:
@@ -59,6 +77,7 @@ class BubblewrapEngine:
     def __init__(self, state: Path, cli: Path) -> None:
         self._etc = state / "etc"
         self._seccomp = state / "seccomp.bpf"
+        self._cgroups = Cgroups.detect(state)
         self._cli = cli
         self._root = os.geteuid() == 0
 
@@ -73,6 +92,10 @@ class BubblewrapEngine:
             )
         write_etc(self._etc)
         self._seccomp.write_bytes(bpf_program())
+        if self._cgroups is None:
+            _log.warning("no_memory_and_pids_limits", why="control groups cannot be made on this machine")
+        elif orphans := await asyncio.to_thread(self._cgroups.reap):
+            _log.warning("orphans_removed", sandboxes=orphans)
         if self._root:
             _STAGE.mkdir(parents=True, exist_ok=True)
 
@@ -94,22 +117,29 @@ class BubblewrapEngine:
         arguments = spec.folder / "bwrap.args"
         options = bubblewrap_arguments(places, spec.limits, environment)
         arguments.write_bytes(b"".join(option.encode() + b"\0" for option in options))
-        return await LocalProcess.start([*self._launcher(spec, arguments, bound), *command], spec.limits)
+        group = self._group(spec)
+        joins = "\n".join(str(path) for path in group.joins) if group else ""
+        launcher = self._launcher(spec, [joins, str(arguments), str(self._seccomp)], bound)
+        return await LocalProcess.start([*launcher, *command], group)
 
-    def _launcher(self, spec: SandboxSpec, arguments: Path, bound: Mapping[str, Path]) -> list[str]:
+    async def close(self) -> None:
+        """See SandboxEngine."""
+        if self._cgroups is not None:
+            self._cgroups.close()
+
+    def _launcher(self, spec: SandboxSpec, files: list[str], bound: Mapping[str, Path]) -> list[str]:
         if not self._root:
-            return ["sh", "-c", _LAUNCHER, "sandbox", str(arguments), str(self._seccomp)]
+            return ["sh", "-c", _LAUNCHER, "sandbox", *files]
         owner = str(spec.workspace.stat().st_uid)
         pairs = [part for name, path in bound.items() for part in (str(path), name)]
-        inside = [
-            "sh",
-            "-c",
-            _ROOT_LAUNCHER,
-            "sandbox",
-            str(arguments),
-            str(self._seccomp),
-            owner,
-            *pairs,
-            "--",
-        ]
+        inside = ["sh", "-c", _ROOT_LAUNCHER, "sandbox", *files, owner, *pairs, "--"]
         return ["unshare", "--mount", "--propagation", "private", *inside]
+
+    def _group(self, spec: SandboxSpec) -> Cgroup | None:
+        try:
+            return self._cgroups.create(spec.sandbox_id, spec.limits) if self._cgroups else None
+        except OSError as error:
+            raise Failure(
+                errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
+                f"The sandbox's control group could not be made: {error.strerror} at {error.filename}.",
+            ) from error

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
-from runner.sandboxes.protocol import Limits
+from runner.sandboxes.cgroups import Cgroup
 
 # bubblewrap's `--die-with-parent` needs no time of its own; this is for a machine under load.
 _KILL_SECONDS: Final = 10.0
@@ -23,17 +25,23 @@ _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 class LocalProcess:
     """A launcher that became bubblewrap. Killing it kills all that is inside: bubblewrap sees to that."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, group: Cgroup | None) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("the process has no pipes")
         self._process = process
+        self._group = group
+        self._oom_kills = 0
+        self._killing: asyncio.Task[None] | None = None
         self.stdin: asyncio.StreamWriter = process.stdin
         self.stdout: asyncio.StreamReader = process.stdout
         self.stderr: asyncio.StreamReader = process.stderr
 
     @classmethod
-    async def start(cls, argv: Sequence[str], limits: Limits) -> LocalProcess:
-        """Start the launcher; raises Failure SANDBOX_START_FAILED."""
+    async def start(cls, argv: Sequence[str], group: Cgroup | None) -> LocalProcess:
+        """Start the launcher, which joins the group; raises Failure SANDBOX_START_FAILED.
+
+        The group is the process's from then on, also when it does not start.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -46,12 +54,16 @@ class LocalProcess:
                 cwd="/",
                 start_new_session=True,
             )
-        except OSError as error:
+        except BaseException as error:
+            if group is not None:
+                group.remove()
+            if not isinstance(error, OSError):
+                raise
             raise Failure(
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
                 f"The sandbox's launcher {argv[0]} did not start: {error.strerror}.",
             ) from error
-        return cls(process)
+        return cls(process, group)
 
     async def wait(self) -> int:
         """See SandboxProcess."""
@@ -59,28 +71,56 @@ class LocalProcess:
 
     async def kill(self) -> None:
         """See SandboxProcess."""
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill(), name="sandbox's end")
+        await asyncio.shield(self._killing)
+
+    async def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+        if self._group is not None:
+            self._oom_kills = self._group.oom_kills()
+            await asyncio.to_thread(self._group.remove)
         async with asyncio.timeout(_KILL_SECONDS):
             await self._process.wait()
         self.stdin.close()
 
     async def pause(self) -> None:
-        """See SandboxProcess."""
-        self._signal(signal.SIGSTOP)
+        """See SandboxProcess. Without a group, only the processes that are there now stop."""
+        if self._killing is None and not (self._group and self._group.freeze(frozen=True)):
+            self._signal(signal.SIGSTOP)
 
     async def resume(self) -> None:
         """See SandboxProcess."""
-        self._signal(signal.SIGCONT)
+        if self._killing is None and not (self._group and self._group.freeze(frozen=False)):
+            self._signal(signal.SIGCONT)
 
     def memory_bytes(self) -> int:
         """See SandboxProcess."""
-        return 0
+        return self._group.memory_bytes() if self._group and self._killing is None else 0
+
+    def refused_forks(self) -> int:
+        """See SandboxProcess."""
+        return self._group.refused_forks() if self._group and self._killing is None else 0
 
     def out_of_memory(self) -> bool:
         """See SandboxProcess."""
-        return False
+        if self._group is not None and self._killing is None:
+            self._oom_kills = self._group.oom_kills()
+        return self._oom_kills > 0
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        """Send a signal to the launcher and all its descendants."""
+        for pid in reversed(_tree(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+
+def _tree(root: int) -> list[int]:
+    """Return a process's id and those of its descendants, parents first."""
+    found = [root]
+    for pid in found:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in children.read_text().split()]
+    return found

@@ -101,6 +101,10 @@ class SandboxProcess(Protocol):
         """Return the memory it uses; 0 when unknown."""
         ...
 
+    def refused_forks(self) -> int:
+        """Return how often a process could not be started because there were too many; 0 when unknown."""
+        ...
+
     def out_of_memory(self) -> bool:
         """Return whether its memory limit has had something killed in it. Still answers after the end."""
         ...
@@ -126,6 +130,10 @@ class SandboxEngine(Protocol):
 
         Raises Failure SANDBOX_START_FAILED. When the call is cancelled nothing is left behind.
         """
+        ...
+
+    async def close(self) -> None:
+        """Give back what `prepare` took. No sandbox may be left."""
         ...
 
     def new_owner(self) -> int:

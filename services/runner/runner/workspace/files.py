@@ -140,13 +140,3 @@ def delete_file(root: Path, path: str) -> None:
             raise not_found(path) from None
         except OSError as error:
             raise disk_failure(error, path) from error
-
-
-def size_of(root: Path) -> tuple[int, int]:
-    """Return the bytes on disk and the number of entries of a workspace."""
-    total = count = 0
-    with Door(root) as door:
-        for entry in walk(door, (), recursive=True):
-            total += entry.size
-            count += 1
-    return total, count

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
-from servicekit.errors import Failure
 
 from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
+from runner.watch import disk_usage, workspace_full
 from runner.workspace import files
 from runner.workspace.history import History
 from runner.workspace.place import Workspaces
@@ -29,13 +28,9 @@ class WorkspaceStore:
     async def write(self, session: SessionRef, path: str, data: bytes) -> files.Entry:
         """Write a file whole. WORKSPACE_FULL when it does not fit."""
         root = await self.places.ensure(session)
-        used, _ = await asyncio.to_thread(files.size_of, root)
+        used = await disk_usage(root)
         if used + len(data) > self._limit:
-            raise Failure(
-                errors_pb2.ERROR_REASON_WORKSPACE_FULL,
-                f"The workspace has {used} bytes and may have {self._limit}; delete something first.",
-                limit=str(self._limit),
-            )
+            raise workspace_full(used, self._limit)
         try:
             return await asyncio.to_thread(files.write_file, root, path, data)
         finally:

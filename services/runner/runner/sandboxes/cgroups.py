@@ -1,0 +1,187 @@
+"""A control group for each sandbox, where this machine lets us have one: cgroup v2, or v1's controllers.
+
+Groups lie at the top, as those of other engines do, below one folder per installation; that folder is the
+label by which a runner finds what an earlier one left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from runner.sandboxes.protocol import Limits
+
+_CONTROLLERS: Final = ("memory", "pids", "cpu", "freezer")
+_PERIOD_US: Final = 100_000
+# Processes that were killed leave their group within milliseconds; on a machine under load, seconds.
+_LEAVE_SECONDS: Final = 5.0
+_MOUNT: Final = Path("/sys/fs/cgroup")
+
+_log = structlog.get_logger("runner.cgroups")
+
+
+class Cgroups:
+    """Makes groups. `folders` are those of this installation: one on v2, one per controller on v1."""
+
+    def __init__(self, folders: dict[str, Path], *, unified: bool) -> None:
+        self._folders = folders
+        self._unified = unified
+
+    @classmethod
+    def detect(cls, state: Path, mount: Path = _MOUNT) -> Cgroups | None:
+        """Return what this machine has, None when groups cannot be made here."""
+        name = f"pointsman-{hashlib.sha256(os.fsencode(state)).hexdigest()[:12]}"
+        try:
+            if (mount / "cgroup.controllers").exists():
+                return cls._unified_at(mount / name)
+            folders = {part: mount / part / name for part in _CONTROLLERS if (mount / part).is_dir()}
+            for folder in folders.values():
+                folder.mkdir(exist_ok=True)
+            return cls(folders, unified=False) if "memory" in folders else None
+        except OSError as error:
+            _log.warning("no_cgroups", error=error.strerror, path=error.filename)
+            return None
+
+    @classmethod
+    def _unified_at(cls, folder: Path) -> Cgroups:
+        folder.mkdir(exist_ok=True)
+        # Allowed here, because no process is in this very group.
+        (folder / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+        return cls({"": folder}, unified=True)
+
+    def reap(self) -> int:
+        """Kill and remove what an earlier runner left behind; return how many sandboxes that were."""
+        names = {path.name for folder in self._folders.values() for path in folder.iterdir() if path.is_dir()}
+        for name in names:
+            Cgroup(self._of(name), unified=self._unified).remove()
+        return len(names)
+
+    def create(self, sandbox_id: str, limits: Limits) -> Cgroup:
+        """Make a group with these limits. OSError when the kernel refuses."""
+        folders = self._of(sandbox_id)
+        for folder in folders.values():
+            folder.mkdir()
+        group = Cgroup(folders, unified=self._unified)
+        group.limit(limits)
+        return group
+
+    def close(self) -> None:
+        """Remove the installation's own folders, when they are empty."""
+        for folder in self._folders.values():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _of(self, name: str) -> dict[str, Path]:
+        return {part: folder / name for part, folder in self._folders.items()}
+
+
+class Cgroup:
+    """One sandbox's group."""
+
+    def __init__(self, folders: dict[str, Path], *, unified: bool) -> None:
+        self._folders = folders
+        self._unified = unified
+
+    @property
+    def joins(self) -> list[Path]:
+        """Files that a process writes its id to, to be in the group with all that it starts."""
+        return [folder / "cgroup.procs" for folder in self._folders.values()]
+
+    def limit(self, limits: Limits) -> None:
+        """Set the limits."""
+        quota = int(limits.cpus * _PERIOD_US)
+        if self._unified:
+            folder = self._folders[""]
+            (folder / "memory.max").write_text(str(limits.memory_bytes))
+            self._optional(folder / "memory.swap.max", "0")
+            (folder / "pids.max").write_text(str(limits.pids))
+            (folder / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+            return
+        memory = self._folders["memory"]
+        (memory / "memory.limit_in_bytes").write_text(str(limits.memory_bytes))
+        self._optional(memory / "memory.memsw.limit_in_bytes", str(limits.memory_bytes))
+        if "pids" in self._folders:
+            (self._folders["pids"] / "pids.max").write_text(str(limits.pids))
+        if "cpu" in self._folders:
+            (self._folders["cpu"] / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+            (self._folders["cpu"] / "cpu.cfs_quota_us").write_text(str(quota))
+
+    def freeze(self, *, frozen: bool) -> bool:
+        """Stop or continue all processes; return whether the group can."""
+        if self._unified:
+            (self._folders[""] / "cgroup.freeze").write_text("1" if frozen else "0")
+            return True
+        if "freezer" not in self._folders:
+            return False
+        state = "FROZEN" if frozen else "THAWED"
+        (self._folders["freezer"] / "freezer.state").write_text(state)
+        return True
+
+    def memory_bytes(self) -> int:
+        """Return the memory in use, without what is only cached."""
+        name = "memory.current" if self._unified else "memory.usage_in_bytes"
+        folder = self._folders["" if self._unified else "memory"]
+        cached = "inactive_file" if self._unified else "total_inactive_file"
+        with contextlib.suppress(OSError):
+            used = int((folder / name).read_text())
+            return max(0, used - _value(folder / "memory.stat", cached))
+        return 0
+
+    def oom_kills(self) -> int:
+        """Return how many processes were killed because memory was at its limit."""
+        folder = self._folders["" if self._unified else "memory"]
+        with contextlib.suppress(OSError):
+            return _value(folder / ("memory.events" if self._unified else "memory.oom_control"), "oom_kill")
+        return 0
+
+    def refused_forks(self) -> int:
+        """Return how many processes could not be started because of the limit."""
+        folder = self._folders.get("" if self._unified else "pids")
+        with contextlib.suppress(OSError):
+            return _value(folder / "pids.events", "max") if folder else 0
+        return 0
+
+    def remove(self) -> None:
+        """Kill what is in it and remove it. Blocks until it is gone."""
+        with contextlib.suppress(OSError):
+            self.freeze(frozen=False)
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for folder in self._folders.values():
+            while folder.is_dir() and time.monotonic() < deadline:
+                for line in _lines(folder / "cgroup.procs"):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(line), signal.SIGKILL)
+                try:
+                    folder.rmdir()
+                except OSError:
+                    time.sleep(0.005)
+
+    @staticmethod
+    def _optional(path: Path, value: str) -> None:
+        """Write where kernels differ in whether there is such a file."""
+        with contextlib.suppress(OSError):
+            if path.exists():
+                path.write_text(value)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def _value(path: Path, name: str) -> int:
+    """Return a number from a file with a name and a number on each line; 0 when it is not there."""
+    for line in path.read_text().splitlines():
+        key, _, number = line.partition(" ")
+        if key == name:
+            return int(number)
+    return 0

@@ -1,0 +1,103 @@
+"""Sandboxes that take more than they have: each ends typed, and the neighbour hardly notices."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import turn_pb2
+from runner.config import RunnerConfig
+from runner.sandboxes.cgroups import Cgroups
+from runner.sandboxes.protocol import INSTANCE_TYPES, MIB
+from support.runner_house import RunnerHouse, new_id
+from support.scripted_anthropic import Reply
+
+OpenRunner = Callable[..., Any]
+SMALL = replace(INSTANCE_TYPES["standard-1"], memory_bytes=512 * MIB, workspace_bytes=64 * MIB, pids=128)
+
+
+@pytest.fixture(autouse=True)
+def limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    groups = Cgroups.detect(tmp_path)
+    if groups is None:
+        pytest.skip("control groups cannot be made on this machine")
+    groups.close()
+    monkeypatch.setattr(RunnerConfig, "limits", property(lambda self: SMALL))
+
+
+def bash(command: str) -> Reply:
+    return Reply.tool("Bash", {"command": command, "description": "Do it", "timeout": 60000})
+
+
+def by_prompt(scripts: Mapping[str, list[Reply]]) -> Callable[[Mapping[str, Any]], Reply]:
+    """Play a script of its own to each conversation, known by a word in its prompts."""
+
+    def next_reply(body: Mapping[str, Any]) -> Reply:
+        messages = body["messages"]
+        said = str([message for message in messages if message["role"] == "user"])
+        script = next(replies for word, replies in scripts.items() if word in said)
+        step = sum(1 for message in messages if message["role"] == "assistant")
+        return script[min(step, len(script) - 1)]
+
+    return next_reply
+
+
+async def neighbour_seconds(house: RunnerHouse, session: str) -> float:
+    """Return how long the neighbour's turn takes, at best of three."""
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        result = await house.run(session, "neighbour")
+        assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
+        took.append(time.monotonic() - began)
+    return min(took)
+
+
+MEMORY_HOG = "python3 -c 'x = [bytearray(1 << 20) for _ in range(4000)]; print(len(x))'"
+FORK_BOMB = "bomb() { bomb | bomb & }; bomb; sleep 30"
+DISK_FILLER = "head -c 300M /dev/zero > filler; sleep 30"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (MEMORY_HOG, errors_pb2.ERROR_REASON_SANDBOX_OUT_OF_MEMORY),
+        (FORK_BOMB, errors_pb2.ERROR_REASON_SANDBOX_CRASHED),
+        (DISK_FILLER, errors_pb2.ERROR_REASON_WORKSPACE_FULL),
+    ],
+    ids=["memory hog", "fork bomb", "disk filler"],
+)
+async def test_what_breaks_a_limit_ends_typed_and_the_next_turn_works(
+    open_runner: OpenRunner, command: str, reason: int
+) -> None:
+    script = by_prompt(
+        {
+            "neighbour": [Reply.text("Hello.")],
+            "and now": [Reply.text("Back.")],
+            "break": [bash(command), Reply.text("Survived.")],
+        }
+    )
+    async with open_runner(script) as house:
+        session, neighbour = new_id(), new_id()
+        quiet = await neighbour_seconds(house, neighbour)
+        breaking = asyncio.create_task(house.run(session, "break it"))
+        loud = await neighbour_seconds(house, neighbour)
+        result = await breaking
+        assert result.finished.error.reason == reason, result.finished
+        # A warm turn takes some 30 ms here; what the machine itself varies by is not the neighbour's doing.
+        assert loud <= max(2 * quiet, 0.25)
+        after = await house.run(session, "and now?")
+        assert after.finished.result == "Back.", after.finished
+
+
+async def test_endless_output_of_a_command_is_cut_and_the_turn_goes_on(open_runner: OpenRunner) -> None:
+    async with open_runner([bash("timeout 5 yes"), Reply.text("Enough.")]) as house:
+        result = await house.run(new_id(), "Shout")
+        assert result.finished.result == "Enough."
+        (said,) = result.of("tool_result")
+        assert len(said.content.encode()) <= 64 * 1024
