@@ -137,7 +137,16 @@ def start(data_dir: Path, environ: Mapping[str, str], port: int | None = None) -
     chosen = port or free_port()
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     process = subprocess.Popen(
-        [sys.executable, "-m", "supervisor"],
+        # A test run that is killed takes its suite with it.
+        [
+            shutil.which("setpriv") or "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "--",
+            sys.executable,
+            "-m",
+            "supervisor",
+        ],
         # A directory without a `.env`: a developer's own must not change what is tested.
         cwd=data_dir,
         env={**kept, "PORT": str(chosen), "POINTSMAN_DATA_DIR": str(data_dir / "data"), **environ},
