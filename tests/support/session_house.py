@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,11 @@ from pointsman.session.v1 import (
     turn_service_pb2_grpc,
     workspace_service_pb2_grpc,
 )
+from servicekit.channels import service_channel
+from servicekit.drain import Drain
 from servicekit.errors import Failure
-from servicekit.testing import Keys, Started, passport_metadata, serve, started, test_keys
+from servicekit.serving import serving
+from servicekit.testing import Keys, passport_metadata, serve, test_keys
 from session.app import app
 from session.config import SessionConfig
 from support.session_peers import ScriptedModels, ScriptedRunner
@@ -38,7 +40,6 @@ class Client:
         self.transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(channel)
         self._signer = keys.signer("router")
         self._tenant, self._account = tenant, account
-        self.public: Any = None
 
     @property
     def metadata(self) -> Any:
@@ -101,19 +102,76 @@ class Client:
         return (await self.turn(turn.name)).result
 
 
-@dataclass
 class SessionHouse:
-    """A session service and its peers."""
+    """Session services on one database, and their peers."""
 
-    keys: Keys
-    runner: ScriptedRunner
-    models: ScriptedModels
-    config: SessionConfig
-    replicas: list[Started]
+    def __init__(
+        self, keys: Keys, config: SessionConfig, runner: ScriptedRunner, models: ScriptedModels
+    ) -> None:
+        self.keys = keys
+        self.config = config
+        self.runner = runner
+        self.models = models
+        self.replicas: list[grpc.aio.Channel] = []
+        """A channel to each; it outlives the replica, as a caller's does."""
+        self._channels: list[grpc.aio.Channel] = []
+        self._stacks: list[AsyncExitStack] = []
+        self._runner_stack = AsyncExitStack()
 
     def client(self, tenant: str = "acme", account: str | None = None, replica: int = 0) -> Client:
         """Return a caller; replica -1 is the last one, which is another than the first if there is one."""
-        return Client(self.replicas[replica].channel, self.keys, tenant, account)
+        return Client(self.replicas[replica], self.keys, tenant, account)
+
+    async def start(self) -> None:
+        """Start one more replica."""
+        stack = AsyncExitStack()
+        server = await stack.enter_async_context(app(self.config, Drain()))
+        channel = service_channel(server.address, signer=None)
+        self.replicas.append(channel)
+        self._channels.append(channel)
+        self._stacks.append(stack)
+
+    async def stop(self) -> None:
+        """Stop all replicas in order, as SIGTERM does."""
+        stacks, self._stacks, self.replicas = self._stacks, [], []
+        for stack in stacks:
+            await stack.aclose()
+
+    @asynccontextmanager
+    async def restarted(self) -> AsyncIterator[None]:
+        """Stop all replicas and start one again."""
+        await self.stop()
+        await self.start()
+        yield
+
+    async def close(self) -> None:
+        """Close what callers opened."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def start_runner(self, address: str = "127.0.0.1:0") -> str:
+        """Serve the runner, and return its address."""
+        self._runner_stack = AsyncExitStack()
+        server = await self._runner_stack.enter_async_context(
+            serving(
+                service="runner",
+                address=address,
+                servicers=[self.runner.as_servicer()],
+                verifier=self.keys.verifier,
+                drain=Drain(),
+                grace=0.0,
+            )
+        )
+        return server.address
+
+    async def stop_runner(self) -> None:
+        """Cut all connections to the runner; its turns go on."""
+        await self._runner_stack.aclose()
+
+    async def restart_runner(self) -> None:
+        """Cut all connections to the runner, and serve it again where it was."""
+        await self.stop_runner()
+        await self.start_runner(self.config.runner_address)
 
 
 @asynccontextmanager
@@ -122,37 +180,29 @@ async def session_house(
 ) -> AsyncIterator[SessionHouse]:
     """Run session services on one database, with scripted peers."""
     keys = test_keys(tmp_path)
-    runner, models = ScriptedRunner(), ScriptedModels()
-    async with (
-        serve(runner.as_servicer(), keys=keys, service="runner", grace=0.2) as runner_server,
-        serve(models.as_servicer(), keys=keys, service="llm-proxy", grace=0.2) as models_server,
-    ):
-        settings = SessionConfig(
-            **{
-                "address": "127.0.0.1:0",
-                "passport_keys": keys.jwks,
-                "passport_key": keys.directory,
-                "data_dir": tmp_path / "data",
-                "runner_address": runner_server.server.address,
-                "llm_proxy_address": models_server.server.address,
-                "database_url": database_url,
-                **config,
-            }
-        )
-        running = SessionHouse(keys, runner, models, settings, [])
-        async with _replicas(running, replicas):
-            yield running
-
-
-@asynccontextmanager
-async def _replicas(running: SessionHouse, count: int) -> AsyncIterator[None]:
-    if count == 0:
-        yield
-        return
-    async with started(app, running.config) as replica:
-        running.replicas.append(replica)
-        async with _replicas(running, count - 1):
-            yield
+    settings: dict[str, Any] = {
+        "address": "127.0.0.1:0",
+        "passport_keys": keys.jwks,
+        "passport_key": keys.directory,
+        "data_dir": tmp_path / "data",
+        "database_url": database_url,
+        **config,
+    }
+    house = SessionHouse(keys, SessionConfig(**settings), ScriptedRunner(), ScriptedModels())
+    async with serve(house.models.as_servicer(), keys=keys, service="llm-proxy", grace=0.0) as models:
+        peers: dict[str, Any] = {
+            "runner_address": await house.start_runner(),
+            "llm_proxy_address": models.server.address,
+        }
+        house.config = SessionConfig(**settings, **peers)
+        for _ in range(replicas):
+            await house.start()
+        try:
+            yield house
+        finally:
+            await house.stop()
+            await house.stop_runner()
+            await house.close()
 
 
 def failure_of(error: grpc.aio.AioRpcError) -> Failure:

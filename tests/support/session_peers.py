@@ -1,4 +1,4 @@
-"""The session service's peers, scripted, on real sockets: a runner and an llm-proxy that do as prompts say."""
+"""The session service's peers, scripted, on real sockets: a runner and an llm-proxy that do as told."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from servicekit.errors import Failure
 from servicekit.serving import Servicer
 
 Event = event_pb2.Event
+DELTAS = ("text_delta", "thinking_delta")
 
 
 @dataclass
@@ -37,14 +38,17 @@ class ScriptedTurn:
     live: list[Event] = field(default_factory=list)
     over: bool = False
 
+    async def more_than(self, live: int, items: int) -> None:
+        """Wait for something new, or the end."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: len(self.live) > live or len(self.items) > items or self.over)
+
     async def emit(self, event: Event) -> None:
         """Send one item. Deltas are not kept."""
         async with self.changed:
-            if event.WhichOneof("kind") in ("text_delta", "thinking_delta"):
-                self.live.append(event)
-            else:
+            self.live.append(event)
+            if event.WhichOneof("kind") not in DELTAS:
                 self.items.append(event)
-                self.live.append(event)
             self.changed.notify_all()
 
 
@@ -53,6 +57,16 @@ def finished(
 ) -> Event:
     """Return a `turn_finished`."""
     return Event(turn_finished=turn_pb2.TurnFinished(outcome=outcome, result=result, **more))
+
+
+def text_delta(text: str, offset: int, message_id: str = "m1") -> Event:
+    """Return a piece of a block."""
+    return Event(text_delta=event_pb2.TextDelta(text=text, message_id=message_id, block=0, offset=offset))
+
+
+def message(message_id: str, text: str) -> Event:
+    """Return a whole block."""
+    return Event(assistant_message=event_pb2.AssistantMessage(text=text, message_id=message_id, block=0))
 
 
 def tool(name: str, tool_id: str, **arguments: str) -> Event:
@@ -144,7 +158,37 @@ async def fail(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
     await turn.emit(finished(turn_pb2.TURN_STATE_FAILED, error=error))
 
 
-SCRIPTS: dict[str, Script] = {"say": say, "work": work, "wait": wait, "ask": ask, "fail": fail}
+async def spell(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`spell <text>`: a letter at a time, waiting for `released` in the middle."""
+    text = turn.prompt.removeprefix("spell ")
+    for offset, letter in enumerate(text):
+        if offset == len(text) // 2:
+            await turn.released.wait()
+        await turn.emit(text_delta(letter, offset))
+    await turn.emit(message("m1", text))
+    await turn.emit(finished(result=text))
+
+
+async def chatter(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`chatter <n> <size>`: n blocks of 5 pieces of text of a size."""
+    count, size = (int(word) for word in turn.prompt.split(" ")[1:])
+    for number in range(count):
+        for piece in range(5):
+            await turn.emit(text_delta("x" * size, piece * size, f"m{number}"))
+            await asyncio.sleep(0)
+        await turn.emit(message(f"m{number}", "x" * size * 5))
+    await turn.emit(finished(result="done"))
+
+
+SCRIPTS: dict[str, Script] = {
+    "say": say,
+    "work": work,
+    "wait": wait,
+    "ask": ask,
+    "fail": fail,
+    "spell": spell,
+    "chatter": chatter,
+}
 
 
 class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
@@ -187,18 +231,16 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         turn.epoch = request.epoch
         index, live = request.after_index, len(turn.live)
         while True:
-            for number in range(index, len(turn.items)):
-                live = max(live, turn.live.index(turn.items[number]) + 1)
-                yield runner.RunTurnResponse(index=number + 1, event=turn.items[number])
-                index = number + 1
-            if turn.over and index == len(turn.items):
+            while index < len(turn.items):
+                event = turn.items[index]
+                index += 1
+                live = max(live, turn.live.index(event) + 1)
+                yield runner.RunTurnResponse(index=index, event=event)
+            if turn.over:
                 return
-            async with turn.changed:
-                await turn.changed.wait_for(
-                    lambda: len(turn.live) > live or len(turn.items) > index or turn.over
-                )
+            await turn.more_than(live, index)
             for event in turn.live[live:]:
-                if event.WhichOneof("kind") not in ("text_delta", "thinking_delta"):
+                if event.WhichOneof("kind") not in DELTAS:
                     break
                 live += 1
                 yield runner.RunTurnResponse(event=event)

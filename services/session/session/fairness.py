@@ -23,8 +23,8 @@ def rotation(loads: Sequence[Load], places: int, default_limit: int) -> list[tup
     tenant_served: dict[str, int] = {}
     for load in loads:
         of_tenant[load.tenant] += load.running
-        tenant_served[load.tenant] = max(tenant_served.get(load.tenant, 0), load.last_claim_time)
-    turn = max(served.values(), default=0)
+        tenant_served[load.tenant] = load.tenant_claim_time
+    turn = max(tenant_served.values(), default=0)
     chosen: list[tuple[str, str]] = []
     while len(chosen) < places:
         ready = [key for key in waiting if waiting[key] > 0 and running[key] < limits[key]]

@@ -120,7 +120,7 @@ class Forks:
             return row, await turns.newest(tx, session_id, _TURNS_SHOWN)
 
         row, newest = await self._database.run(work)
-        return session_view(row, messages=messages_view(newest[::-1]))
+        return session_view(row, messages=messages_view(newest))
 
 
 def _turn_id(session_id: str, turn_name: str) -> str:

@@ -6,12 +6,18 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
+from google.protobuf.message import Message
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 _DIGEST_BYTES: Final = 9
+# Below the 4 MiB of a message, with room for its frame; one that is larger came in a message itself.
+_PAGE_BYTES: Final = 3 * 1024 * 1024
+
+View = TypeVar("View", bound=Message)
 
 
 class Listing:
@@ -40,8 +46,20 @@ class Listing:
 
 
 def size(asked: int, default: int) -> int:
-    """Return how many a page has: what was asked for, or the default."""
+    """Return how many a page has at most: what was asked for, or the default."""
     return asked or default
+
+
+def fitting(views: Sequence[View], limit: int) -> list[View]:
+    """Return as many of the first views as a page takes: `limit`, and what fits into one message."""
+    page: list[View] = []
+    room = _PAGE_BYTES
+    for view in views[:limit]:
+        room -= view.ByteSize()
+        if room < 0 and page:
+            break
+        page.append(view)
+    return page
 
 
 def _invalid() -> Failure:

@@ -13,7 +13,7 @@ from session import clock
 from session.caller import Caller
 from session.database import Database
 from session.models import ModelNames
-from session.paging import Listing, size
+from session.paging import Listing, fitting, size
 from session.peers import Party
 from session.refusals import invalid_field
 from session.rows import SessionRow, TurnRow
@@ -71,7 +71,7 @@ class Sessions:
             return row, activity, await turns.newest(tx, session_id, _TURNS_SHOWN)
 
         row, (running, queued), newest = await self._database.run(work)
-        return session_view(row, running, queued, messages_view(newest[::-1]))
+        return session_view(row, running, queued, messages_view(newest))
 
     async def page(
         self, caller: Caller, account: str, page_size: int, page_token: str
@@ -85,9 +85,8 @@ class Sessions:
             return rows, await sessions.activity(tx, [row.id for row in rows])
 
         rows, activity = await self._database.run(work)
-        views = [session_view(row, *activity.get(row.id, ("", 0))) for row in rows[:limit]]
-        more = len(rows) > limit
-        last = rows[limit - 1] if more else None
+        views = fitting([session_view(row, *activity.get(row.id, ("", 0))) for row in rows], limit)
+        last = rows[len(views) - 1] if len(rows) > len(views) else None
         return views, listing.token(last.last_activity_time, last.id) if last is not None else ""
 
     async def update(

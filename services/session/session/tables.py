@@ -49,6 +49,7 @@ accounts: Final = sa.Table(
     _number("next_key", 1),
     # When a turn of it was last claimed: who waited longest is served first.
     _number("last_claim_time"),
+    sa.Index("accounts_by_claim", "tenant", "last_claim_time"),
 )
 
 sessions: Final = sa.Table(

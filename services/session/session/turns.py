@@ -14,7 +14,7 @@ from session.bus import Bus, Topic
 from session.caller import Caller
 from session.database import Database
 from session.hub import Hub
-from session.paging import Listing, size
+from session.paging import Listing, fitting, size
 from session.positions import Positions
 from session.rows import TurnRow
 from session.store import accounts, events, sessions, turns
@@ -55,8 +55,8 @@ class Turns:
             return rows, await turns.positions(tx, rows)
 
         rows, places = await self._database.run(work)
-        views = [turn_view(row, places.get(row.id, 0)) for row in rows[:limit]]
-        last = rows[limit - 1] if len(rows) > limit else None
+        views = fitting([turn_view(row, places.get(row.id, 0)) for row in rows], limit)
+        last = rows[len(views) - 1] if len(rows) > len(views) else None
         return views, listing.token(last.create_time, last.id) if last is not None else ""
 
     async def events(
@@ -75,7 +75,8 @@ class Turns:
             return await events.read(tx, session_id, cursor, limit + 1)
 
         read = await self._database.run(work)
-        return read[:limit], listing.token(read[limit - 1].sequence) if len(read) > limit else ""
+        page = fitting(read, limit)
+        return page, listing.token(page[-1].sequence) if len(read) > len(page) else ""
 
     async def cancel(self, caller: Caller, session_id: str, turn_id: str) -> turn_pb2.Turn:
         """End a turn that waits, or ask one that runs to stop. One that is over stays as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pointsman.session.v1 import event_pb2, session_service_pb2, turn_pb2
 
@@ -12,7 +13,9 @@ from session.rows import SessionRow, TurnRow
 from session.state import AgentState
 from session.tables import QUEUED
 
-WORKSPACE = "/workspace"
+WORKSPACE: Final = "/workspace"
+# Of a message's 4 MiB: the longest prompt with its answer, or many short ones.
+_MESSAGES_BYTES: Final = 2 * 1024 * 1024
 
 
 def turn_view(turn: TurnRow, position: int = 0) -> turn_pb2.Turn:
@@ -75,18 +78,31 @@ def session_view(
     )
 
 
-def messages_view(turns: Sequence[TurnRow]) -> list[session_service_pb2.Message]:
-    """Return what was said in turns, oldest first: each prompt, and the answer or why there is none."""
-    messages = []
-    for turn in turns:
-        messages.append(_message(turn, session_service_pb2.ROLE_USER, turn.prompt.decode(), turn.create_time))
-        if turn.over:
-            finished = turn_pb2.TurnFinished.FromString(turn.result)
-            failed = finished.HasField("error") and not finished.result
-            said = finished.error.message if failed else finished.result
-            answer = _message(turn, session_service_pb2.ROLE_ASSISTANT, said, turn.end_time)
-            answer.type = "error" if failed else "result"
-            messages.append(answer)
+def messages_view(newest: Sequence[TurnRow]) -> list[session_service_pb2.Message]:
+    """Return what was said in turns, which come newest first and go oldest first.
+
+    Each has its prompt, and its answer or why there is none. The oldest are left out when it is too much.
+    """
+    exchanges: list[list[session_service_pb2.Message]] = []
+    room = _MESSAGES_BYTES
+    for turn in newest:
+        exchange = _exchange(turn)
+        room -= sum(message.ByteSize() for message in exchange)
+        if room < 0 and exchanges:
+            break
+        exchanges.append(exchange)
+    return [message for exchange in reversed(exchanges) for message in exchange]
+
+
+def _exchange(turn: TurnRow) -> list[session_service_pb2.Message]:
+    messages = [_message(turn, session_service_pb2.ROLE_USER, turn.prompt.decode(), turn.create_time)]
+    if turn.over:
+        finished = turn_pb2.TurnFinished.FromString(turn.result)
+        failed = finished.HasField("error") and not finished.result
+        said = finished.error.message if failed else finished.result
+        answer = _message(turn, session_service_pb2.ROLE_ASSISTANT, said, turn.end_time)
+        answer.type = "error" if failed else "result"
+        messages.append(answer)
     return messages
 
 

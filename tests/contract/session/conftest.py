@@ -29,3 +29,10 @@ async def house(tmp_path: Path, database_url: str) -> AsyncIterator[SessionHouse
     replicas = 2 if database_url else 1
     async with session_house(tmp_path, database_url, replicas, keep_alive_seconds=0.3) as running:
         yield running
+
+
+@pytest.fixture
+async def one(tmp_path: Path, database_url: str) -> AsyncIterator[SessionHouse]:
+    """A single replica."""
+    async with session_house(tmp_path, database_url, keep_alive_seconds=0.3) as running:
+        yield running

@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.testing import wait_until
 from support.session_house import SessionHouse, failure_of
 
 
@@ -106,8 +107,7 @@ async def test_a_second_turn_waits_for_the_first_and_is_told_its_position(house:
     second = await client.enqueue("say second", first.session)
     third = await client.enqueue("say third", first.session)
     assert (second.position, third.position) in {(1, 2), (2, 3)}
-    while first.name not in house.runner.turns:
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: first.name in house.runner.turns)
     house.runner.turns[first.name].released.set()
     assert (await client.finish(third)).result == "third"
     starts = [name for _, step, name in house.runner.journal if step == "start"]
@@ -127,9 +127,7 @@ async def test_turns_of_one_account_run_one_at_a_time_and_accounts_in_parallel(h
 
     async def account(number: int) -> None:
         name = f"account-{number}"
-        turns[name] = [
-            await clients[(number + n) % 2].enqueue(f"say {n}", account=name) for n in range(3)
-        ]
+        turns[name] = [await clients[(number + n) % 2].enqueue(f"say {n}", account=name) for n in range(3)]
 
     await asyncio.gather(*(account(number) for number in range(20)))
     for mine in turns.values():

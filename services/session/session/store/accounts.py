@@ -34,6 +34,8 @@ class Load:
     limit: int
     """Turns that may run at once; 0 for the installation's default."""
     last_claim_time: int
+    tenant_claim_time: int
+    """The newest of the tenant's accounts, also of those that have nothing to do."""
 
 
 async def lock(tx: AsyncConnection, tenant: str, account: str) -> AccountRow:
@@ -78,17 +80,16 @@ async def loads(tx: AsyncConnection) -> Sequence[Load]:
         .group_by(turns.c.tenant, turns.c.account)
         .subquery()
     )
-    query = sa.select(busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time).join(
+    all_accounts = accounts.alias()
+    tenant_claim = (
+        sa.select(sa.func.max(all_accounts.c.last_claim_time))
+        .where(all_accounts.c.tenant == busy.c.tenant)
+        .scalar_subquery()
+    )
+    query = sa.select(busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time, tenant_claim).join(
         accounts, (accounts.c.tenant == busy.c.tenant) & (accounts.c.account == busy.c.account)
     )
     return [
-        Load(
-            row.tenant,
-            row.account,
-            int(row.queued),
-            int(row.running),
-            row.max_concurrent_turns,
-            row.last_claim_time,
-        )
-        for row in await tx.execute(query)
+        Load(tenant, account, int(queued), int(running), limit, served, tenant_served)
+        for tenant, account, queued, running, limit, served, tenant_served in await tx.execute(query)
     ]

@@ -1,4 +1,4 @@
-"""What forks and retention need: changes by hand, the end of a transcript, turns by their end."""
+"""What forks, retention and fairness look things up by."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,5 +15,6 @@ def upgrade() -> None:
         "sessions",
         sa.Column("workspace_changed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
     )
+    op.create_index("accounts_by_claim", "accounts", ["tenant", "last_claim_time"], unique=False)
     op.create_index("transcripts_by_session", "transcripts", ["session_id", "position"], unique=False)
     op.create_index("turns_by_end", "turns", ["end_time"], unique=False)

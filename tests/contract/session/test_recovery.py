@@ -1,0 +1,113 @@
+"""Restarts and losses: what is acknowledged is there, what runs is found again, what is cut off says so."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import turn_pb2
+from servicekit.testing import wait_until
+from support.session_house import SessionHouse, failure_of, session_house
+
+
+async def running_turn(house: SessionHouse) -> turn_pb2.Turn:
+    client = house.client()
+    turn = await client.enqueue("wait")
+    async for event in client.watch(turn.session, turn=turn.name):
+        if event.HasField("tool_use"):
+            break
+    return turn
+
+
+async def test_a_turn_goes_on_through_a_restart_and_is_logged_once(tmp_path: Path, database_url: str) -> None:
+    async with session_house(tmp_path, database_url) as house:
+        turn = await running_turn(house)
+        queued = await house.client().enqueue("say later", turn.session)
+        async with house.restarted():
+            client = house.client()
+            house.runner.turns[turn.name].released.set()
+            assert (await client.finish(turn)).result == "waited"
+            assert (await client.finish(queued)).result == "later"
+            events = await client.events(turn.session)
+            assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+            kinds = [event.WhichOneof("kind") for event in events if event.turn == turn.name]
+            assert kinds == ["turn_queued", "turn_started", "tool_use", "tool_result", "turn_finished"]
+        assert [step for _, step, name in house.runner.journal if name == turn.name] == ["start", "end"]
+        attached = [request for request in house.runner.requests if request.turn == turn.name][-1]
+        assert attached.attach_only
+        assert (attached.after_index, attached.epoch) == (1, 2)
+
+
+async def test_events_of_the_time_between_are_not_lost(tmp_path: Path, database_url: str) -> None:
+    async with session_house(tmp_path, database_url) as house:
+        turn = await running_turn(house)
+        await house.stop()
+        house.runner.turns[turn.name].released.set()
+        await wait_until(lambda: house.runner.turns[turn.name].over)
+        async with house.restarted():
+            assert (await house.client().finish(turn)).result == "waited"
+
+
+async def test_a_turn_whose_runner_is_gone_is_interrupted_and_says_that_a_tool_ran(
+    house: SessionHouse,
+) -> None:
+    turn = await running_turn(house)
+    house.runner.forget()
+    await house.restart_runner()
+    client = house.client()
+    finished = await client.finish(turn)
+    assert finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+    assert finished.tool_ran
+    assert finished.error.reason == errors_pb2.ERROR_REASON_TURN_INTERRUPTED
+    assert finished.error.metadata["tool_ran"] == "true"
+    # It is not run again by itself, and the session goes on.
+    assert (await client.finish(await client.enqueue("say on", turn.session))).result == "on"
+    assert [step for _, step, name in house.runner.journal if name == turn.name] == ["start"]
+
+
+async def test_a_turn_outlives_a_broken_connection_to_its_runner(house: SessionHouse) -> None:
+    turn = await running_turn(house)
+    await house.restart_runner()
+    house.runner.turns[turn.name].released.set()
+    assert (await house.client().finish(turn)).result == "waited"
+    assert [step for _, step, name in house.runner.journal if name == turn.name] == ["start", "end"]
+
+
+async def test_a_runner_out_of_reach_fails_turns_that_it_never_got(tmp_path: Path, database_url: str) -> None:
+    async with session_house(tmp_path, database_url, runner_patience_seconds=0.5) as house:
+        await house.stop_runner()
+        client = house.client()
+        turn = await client.enqueue("say hi")
+        finished = await client.finish(turn)
+        assert finished.outcome == turn_pb2.TURN_STATE_FAILED
+        assert finished.error.reason == errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE
+        assert finished.error.metadata["service"] == "runner"
+
+
+async def test_a_drain_ends_streams_typed_and_fails_no_turn(tmp_path: Path, database_url: str) -> None:
+    async with session_house(tmp_path, database_url) as house:
+        turn = await running_turn(house)
+        streams = [asyncio.create_task(_read_to_end(house, turn.session)) for _ in range(5)]
+        await wait_until(lambda: all(not stream.done() for stream in streams))
+        direct = await house.client().enqueue("wait", route=turn_pb2.TURN_ROUTE_DIRECT, account="other")
+        await wait_until(lambda: bool(house.models.requests))
+        stopping = asyncio.create_task(house.stop())
+        for stream in streams:
+            assert failure_of(await stream).reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING
+        house.models.release.set()
+        await stopping
+        house.runner.turns[turn.name].released.set()
+        async with house.restarted():
+            client = house.client()
+            assert (await client.turn(direct.name)).state == turn_pb2.TURN_STATE_SUCCEEDED
+            assert (await client.finish(turn)).outcome == turn_pb2.TURN_STATE_SUCCEEDED
+
+
+async def _read_to_end(house: SessionHouse, session: str) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in house.client().watch(session):
+            pass
+    return caught.value
