@@ -115,6 +115,12 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
         mine = [session for session in self.created.values() if session.account == request.account]
         return session_service_pb2.ListSessionsResponse(sessions=mine[::-1][: request.page_size])
 
+    async def GetSession(self, request: Any, context: Any) -> session_service_pb2.GetSessionResponse:
+        found = next((one for one in self.created.values() if one.name == request.name), None)
+        if found is None:
+            raise Failure(errors_pb2.ERROR_REASON_SESSION_NOT_FOUND, "No such session.")
+        return session_service_pb2.GetSessionResponse(session=found)
+
     async def CreateSession(self, request: Any, context: Any) -> session_service_pb2.CreateSessionResponse:
         known = self.created.setdefault(
             request.request_id,

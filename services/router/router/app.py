@@ -27,12 +27,15 @@ from servicekit.serving import RunningServer, Servicer, serving
 
 from router.admission.admission import Admission
 from router.config import RouterConfig
+from router.context import gather
 from router.conversations import Conversations
 from router.identity.identity import Identity
 from router.identity.oidc import Tokens
 from router.identity.shared_key import SharedKey
 from router.identity.stored_keys import StoredKeys
 from router.keys import KeyRing
+from router.models import Models
+from router.plan import Planner
 from router.servicers.audit import AuditServicer, AuditTrailServicer
 from router.servicers.authorization import AuthorizationServicer
 from router.servicers.keys import KeyServicer
@@ -43,6 +46,8 @@ from router.store.audit import AuditStore
 from router.store.database import database_url, opened
 from router.store.keys import KeyStore
 from router.store.migrations.upgrade import upgrade
+from router.triage.classifier import Classifier
+from router.triage.triage import Triage
 from router.turns import Turns
 
 NAME: Final = "router"
@@ -78,6 +83,10 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         turns = Turns(channels["session"])
         database = await stack.enter_async_context(opened(database_url(config.database_url, config.data_dir)))
         await upgrade(database)
+        context = await stack.enter_async_context(gather.opened(settings.context))
+        small_model = settings.triage.model
+        classifier = Classifier(small_model, Models(channels["llm-proxy"])) if small_model else None
+        planner = Planner(context, Triage(settings.triage, classifier), turns)
         admission = Admission(settings.limits)
         audit_store = AuditStore(database)
         audit = await stack.enter_async_context(audit_trail(audit_store.append, prompts=config.audit_prompts))
@@ -88,7 +97,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         servicers = [
             Servicer(
                 router_service_pb2_grpc.add_RouterServiceServicer_to_server,
-                RouterServicer(turns, Conversations(turns), admission, drain),
+                RouterServicer(turns, Conversations(turns), planner, admission, drain),
                 router_service_pb2.DESCRIPTOR.services_by_name["RouterService"],
             ),
             Servicer(

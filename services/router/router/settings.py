@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from servicekit.config import ConfigError
 
 from router.admission.limits import LimitSettings
+from router.context.gather import AnySettings
 from router.identity.issuers import IssuerSettings
+from router.triage.triage import TriageSettings
 
 DEFAULT: Final = Path(__file__).with_name("default.yaml")
 _VARIABLE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
@@ -28,6 +30,10 @@ class Settings(BaseModel):
     """Who may sign JWTs for this installation."""
     limits: LimitSettings = LimitSettings()
     """How much a tenant may ask for at once."""
+    context: tuple[AnySettings, ...] = ()
+    """What is gathered for prompts before they run."""
+    triage: TriageSettings = TriageSettings()
+    """Whether a prompt needs an agent."""
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:

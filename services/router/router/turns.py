@@ -15,6 +15,8 @@ from pointsman.session.v1 import (
     turn_pb2,
     turn_service_pb2,
     turn_service_pb2_grpc,
+    workspace_service_pb2,
+    workspace_service_pb2_grpc,
 )
 from servicekit.context import log_fields
 from servicekit.errors import Failure
@@ -40,6 +42,7 @@ class Turns:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._turns = turn_service_pb2_grpc.TurnServiceStub(channel)
         self._sessions = session_service_pb2_grpc.SessionServiceStub(channel)
+        self._workspaces = workspace_service_pb2_grpc.WorkspaceServiceStub(channel)
 
     async def enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
         """Make a turn durable. `request_id` must be set: only that makes it safe to try again."""
@@ -57,6 +60,18 @@ class Turns:
         """Decide a permission request; the same decision again is harmless."""
         answer = await _patiently(lambda: self._turns.DecidePermission(request, timeout=_CALL_SECONDS))
         return answer.decided
+
+    async def account_of_session(self, name: str) -> str:
+        """Return the account that a session belongs to; raises Failure SESSION_NOT_FOUND."""
+        request = session_service_pb2.GetSessionRequest(name=name)
+        answer = await _patiently(lambda: self._sessions.GetSession(request, timeout=_CALL_SECONDS))
+        return answer.session.account
+
+    async def has_files(self, session: str) -> bool:
+        """Whether the session's workspace has a file."""
+        request = workspace_service_pb2.ListFilesRequest(session=session, page_size=1)
+        answer = await _patiently(lambda: self._workspaces.ListFiles(request, timeout=_CALL_SECONDS))
+        return bool(answer.files)
 
     async def newest_session(self, account: str) -> str | None:
         """Return the name of the account's session with the newest activity, None when it has none."""

@@ -128,6 +128,9 @@ async def test_the_same_message_again_is_said_once(house):
     first = await house.router.SendMessage(request, metadata=house.caller())
     again = await house.router.SendMessage(request, metadata=house.caller())
     assert first.turn == again.turn
+    # What is measured along the way is not what is said.
+    for enqueued in house.peer.enqueued:
+        del enqueued.preface[:]
     assert house.peer.enqueued[0] == house.peer.enqueued[1]
 
 

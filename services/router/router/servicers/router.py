@@ -19,6 +19,7 @@ from router import agent_run, requests
 from router.admission.admission import Admission, Quota
 from router.answers import check_succeeded, finish_of
 from router.conversations import Conversations
+from router.plan import Planner
 from router.turns import Turns
 
 
@@ -26,9 +27,15 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """Takes prompts to the session service and brings back what comes of them."""
 
     def __init__(
-        self, turns: Turns, conversations: Conversations, admission: Admission, drain: Drain
+        self,
+        turns: Turns,
+        conversations: Conversations,
+        planner: Planner,
+        admission: Admission,
+        drain: Drain,
     ) -> None:
         self._turns = turns
+        self._planner = planner
         self._conversations = conversations
         self._admission = admission
         self._drain = drain
@@ -38,7 +45,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     ) -> router_service_pb2.QueryResponse:
         """Enqueue, wait for the end, answer."""
         async with self._admitted(request.account_id, request.session):
-            turn = await self._turns.enqueue(requests.from_query(request))
+            turn = await self._enqueue(requests.from_query(request))
             finished = await self._outcome(turn)
         return router_service_pb2.QueryResponse(
             success=True,
@@ -55,7 +62,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     ) -> router_service_pb2.StartTurnResponse:
         """Enqueue and answer."""
         async with self._admitted(request.account, request.session):
-            turn = await self._turns.enqueue(requests.from_turn_request(request))
+            turn = await self._enqueue(requests.from_turn_request(request))
         return router_service_pb2.StartTurnResponse(turn=turn)
 
     async def RunTurn(
@@ -63,7 +70,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     ) -> AsyncIterator[router_service_pb2.RunTurnResponse]:
         """Enqueue and relay the events. They can be taken up again, so a drain ends the stream at once."""
         async with self._admitted(request.account, request.session):
-            turn = await self._turns.enqueue(requests.from_turn_request(request))
+            turn = await self._enqueue(requests.from_turn_request(request))
             try:
                 async with aclosing(self._events(turn)) as events:
                     async for event in events:
@@ -100,7 +107,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         async with self._admitted(request.account_id, request.session_id or request.resume_session_id):
             session = await self._conversations.for_agent_run(request)
             temporary = not session and not request.keep
-            turn = await self._turns.enqueue(requests.from_agent_run(request, session, temporary=temporary))
+            turn = await self._enqueue(requests.from_agent_run(request, session, temporary=temporary))
             call_id = current_request_id()
             if not requests.wants_stream(request):
                 yield agent_run.result_item(await self._outcome(turn), turn, call_id)
@@ -119,7 +126,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         """Say it in the account's conversation and wait for the end."""
         async with self._admitted(request.account_id, request.session):
             session = await self._conversations.for_message(request)
-            turn = await self._turns.enqueue(requests.from_message(request, session))
+            turn = await self._enqueue(requests.from_message(request, session))
             await self._outcome(turn)
         return router_service_pb2.SendMessageResponse(
             status="Message processed",
@@ -138,6 +145,10 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     def _admitted(self, account: str, session: str) -> AbstractAsyncContextManager[None]:
         """Hold a place for a turn; raises a Failure when there is none, or when the account is not theirs."""
         return self._admission.turn(current_passport().tenant, requests.turn_account(account, session))
+
+    async def _enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
+        await self._planner.complete(request)
+        return await self._turns.enqueue(request)
 
     def _events(self, turn: turn_pb2.Turn) -> AsyncGenerator[event_pb2.Event, None]:
         return self._drain.race(self._turns.follow(turn))
