@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -25,10 +26,13 @@ _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 class LocalProcess:
     """A launcher that became bubblewrap. Killing it kills all that is inside: bubblewrap sees to that."""
 
-    def __init__(self, process: asyncio.subprocess.Process, group: Cgroup | None) -> None:
+    def __init__(
+        self, process: Process, transport: asyncio.SubprocessTransport, group: Cgroup | None
+    ) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("the process has no pipes")
         self._process = process
+        self._transport = transport
         self._group = group
         self._oom_kills = 0
         self._killing: asyncio.Task[None] | None = None
@@ -42,13 +46,14 @@ class LocalProcess:
 
         The group is the process's from then on, also when it does not start.
         """
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, protocol = await loop.subprocess_exec(
+                lambda: SubprocessStreamProtocol(limit=_STREAM_LIMIT, loop=loop),
                 *argv,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                limit=_STREAM_LIMIT,
                 # Nothing of ours: /proc/1/environ inside shows what bubblewrap was started with.
                 env={"PATH": _SYSTEM_PATH},
                 cwd="/",
@@ -63,7 +68,7 @@ class LocalProcess:
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
                 f"The sandbox's launcher {argv[0]} did not start: {error.strerror}.",
             ) from error
-        return cls(process, group)
+        return cls(Process(transport, protocol, loop), transport, group)
 
     async def wait(self) -> int:
         """See SandboxProcess."""
@@ -83,7 +88,8 @@ class LocalProcess:
             await asyncio.to_thread(self._group.remove)
         async with asyncio.timeout(_KILL_SECONDS):
             await self._process.wait()
-        self.stdin.close()
+        # What it said and nobody took would keep the pipes open.
+        self._transport.close()
 
     async def pause(self) -> None:
         """See SandboxProcess. Without a group, only the processes that are there now stop."""
