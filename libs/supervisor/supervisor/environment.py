@@ -20,7 +20,7 @@ _PROVIDERS: Final = (
     *("AWS_*", "AZURE_*", "GOOGLE_*", "VERTEXAI_*", "HUGGINGFACE_*", "WATSONX_*", "DATABRICKS_*"),
 )
 ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
-    "router": (*_COMMON, "API_KEY"),
+    "router": (*_COMMON, *_NETWORK, "API_KEY", "DATABASE_URL"),
     "session": (*_COMMON, "DATABASE_URL"),
     "runner": (*_COMMON, "SANDBOX", "DOCKER_HOST", "MAX_INSTANCES", "SLEEP_AFTER", "INSTANCE_TYPE"),
     "llm-proxy": (*_COMMON, *_NETWORK, *_PROVIDERS, "MODEL", "DATABASE_URL"),
@@ -29,6 +29,7 @@ ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 """Names of variables by process; `*` stands for any text."""
 
 _REFERENCE: Final = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
+_ROUTER_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
 def environment(service: str, environ: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
@@ -44,3 +45,9 @@ def environment(service: str, environ: Mapping[str, str], also: Iterable[str] = 
 def referenced_variables(llm_config: Path) -> set[str]:
     """Return the names that a LiteLLM configuration reads as `os.environ/NAME`. None for a missing file."""
     return set(_REFERENCE.findall(llm_config.read_text())) if llm_config.is_file() else set()
+
+
+def router_variables(router_config: str) -> set[str]:
+    """Return the names that a router configuration reads as `${NAME}`. None for the packaged one."""
+    path = Path(router_config)
+    return set(_ROUTER_REFERENCE.findall(path.read_text())) if router_config and path.is_file() else set()

@@ -11,7 +11,7 @@ from typing import Final
 
 from supervisor.data_dir import DataDir
 from supervisor.edge import Edge, envoy_binary, envoy_command, render
-from supervisor.environment import environment, referenced_variables
+from supervisor.environment import environment, referenced_variables, router_variables
 from supervisor.health import healthy
 from supervisor.keeper import Service
 from supervisor.ports import free_ports
@@ -63,7 +63,9 @@ def plan(
     values = {**environ, **_wiring(data, ports), "API_KEY": key}
     llm_config = Path(environ.get("POINTSMAN_LLM_CONFIG", ROOT / "deploy" / "litellm.yaml"))
     services = [
-        _service("router", ports.router, values),
+        _service(
+            "router", ports.router, values, also=router_variables(values.get("POINTSMAN_ROUTER_CONFIG", ""))
+        ),
         _service("session", ports.session, values),
         _service("runner", ports.runner, values),
         _service("llm-proxy", ports.llm_proxy, values, also=referenced_variables(llm_config)),

@@ -92,6 +92,8 @@ class KeyRing:
 
 def _checked(caller: Passport, wanted: WantedKey, now: int) -> WantedKey:
     """Return the wish with its defaults, within what the caller may give away."""
+    if "\0" in wanted.title:
+        raise _field("key.title", "must not contain the character NUL")
     unknown = [scope for scope in wanted.scopes if scope not in SCOPES]
     if unknown:
         raise _field("key.scopes", f"{unknown[0]!r} is none; there are {', '.join(sorted(SCOPES))}")

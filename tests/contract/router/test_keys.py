@@ -160,7 +160,11 @@ async def test_keys_are_listed_newest_first_page_by_page(house):
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"scopes": ["internal"]}, "key.scopes"), ({"expire_time": {"seconds": 5}}, "key.expire_time")],
+    [
+        ({"scopes": ["internal"]}, "key.scopes"),
+        ({"title": "a\0b"}, "key.title"),
+        ({"expire_time": {"seconds": 5}}, "key.expire_time"),
+    ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(house, fields, field):
     failure = await refusal(make(house, **fields))

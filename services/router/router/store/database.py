@@ -43,13 +43,19 @@ class Database:
         try:
             async with self.engine.begin() as connection:
                 return await work(connection)
-        except IntegrityError:
-            raise
         except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
+            if isinstance(error, IntegrityError) or _is_ours(error):
+                raise
             raise Failure(
                 errors_pb2.ERROR_REASON_DATABASE_UNAVAILABLE,
                 "The router's database cannot be used just now; try again.",
             ) from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether the database is well and the statement is not: wrong data, or wrong SQL."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return state[:2] in ("22", "42")
 
 
 def database_url(configured: str, data_dir: Path) -> str:
