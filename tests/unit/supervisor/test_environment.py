@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from supervisor.environment import ALLOWED, environment, referenced_variables
+from supervisor.environment import ALLOWED, environment, referenced_variables, router_variables
 
 SECRETS = {
     "ANTHROPIC_API_KEY": "llm-proxy",
@@ -22,7 +22,7 @@ def test_a_secret_reaches_the_one_service_that_uses_it(name, service):
 
 def test_the_database_is_for_those_who_store():
     url = {"DATABASE_URL": "postgresql://u:p@db/x"}
-    assert {name for name in ALLOWED if environment(name, url)} == {"session", "llm-proxy"}
+    assert {name for name in ALLOWED if environment(name, url)} == {"router", "session", "llm-proxy"}
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,10 @@ def test_a_model_configuration_may_name_further_variables(tmp_path):
     assert names == {"MY_COMPANY_TOKEN", "MY_HOST"}
     assert environment("llm-proxy", {"MY_HOST": "h", "OTHER": "o"}, names) == {"MY_HOST": "h"}
     assert referenced_variables(tmp_path / "none.yaml") == set()
+
+
+def test_a_router_configuration_may_name_further_variables(tmp_path):
+    config = tmp_path / "router.yaml"
+    config.write_text("context: [{url: '${ORDERS_URL}', headers: {x: 'Bearer ${ORDERS_TOKEN}'}}]\n")
+    assert router_variables(str(config)) == {"ORDERS_URL", "ORDERS_TOKEN"}
+    assert router_variables("") == set()
