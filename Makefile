@@ -21,6 +21,9 @@ lint: python ## ruff, mypy, buf, and whether generated files are fresh
 proto: python ## generate stubs and descriptors from protos/
 	@.venv/bin/python libs/stubs/generate.py
 
+images: python ## build the container images that deploy/compose.yaml runs
+	@deploy/images/build.sh
+
 web: ## build the web client into web/dist; needs npm
 	@deploy/setup/web.sh
 
@@ -38,4 +41,4 @@ clean: ## remove what can be made again; keeps data/ and .env
 	@rm -rf .venv build web/dist web/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint proto web setup python lock clean
+.PHONY: help run test lint proto images web setup python lock clean

@@ -14,11 +14,12 @@ if ! command -v npm >/dev/null; then
     exit 0
 fi
 echo "setup: building the web client" >&2
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+mkdir -p build
+log=$PWD/build/web.log
 if (cd web && timeout 600 npm ci --no-audit --no-fund && timeout 600 npm run build) >"$log" 2>&1 </dev/null; then
     echo "$wanted" > "$stamp"
 else
-    tail -n 20 "$log" >&2
-    echo "setup: the web client is left out: its build failed, see above. Everything else works; try again with: make web" >&2
+    # npm explains its own usage at length; its first lines say why.
+    { grep '^npm error' "$log" || tail -n 5 "$log"; } | head -n 5 >&2
+    echo "setup: the web client is left out: its build failed ($log). Everything else works; try again with: make web" >&2
 fi

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Five programs start beside each other, one of them a slow importer, on a machine that may be busy.
 READY_SECONDS = 120
 STOP_SECONDS = 90
+# By its path: tests leave PATH empty.
+_SETPRIV = shutil.which("setpriv") or "setpriv"
 # What a process must have to run at all; nothing of a developer's own keys reaches the suite.
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
 
