@@ -1,9 +1,12 @@
 """`python -m llm_proxy`: serve until SIGTERM."""
 
+import os
+from functools import partial
+
 from servicekit.serving import run_service
 
 from llm_proxy.app import app
 from llm_proxy.config import Config
 
 if __name__ == "__main__":
-    run_service("llm-proxy", Config, app)
+    run_service("llm-proxy", Config, partial(app, environ=dict(os.environ)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 from pointsman.llm.v1 import llm_service_pb2, llm_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
+from servicekit.diagnostics import diagnostics
 from servicekit.passport import PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
@@ -50,9 +51,13 @@ class RunningProxy(RunningServer):
 
 
 @asynccontextmanager
-async def app(config: Config, drain: Drain) -> AsyncIterator[RunningProxy]:
-    """Serve both faces while inside. Raises ConfigError for a models' file or a variable that is wrong."""
-    secrets = Secrets(config.environ)
+async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> AsyncIterator[RunningProxy]:
+    """Serve both faces while inside. Raises ConfigError for a models' file or a variable that is wrong.
+
+    `environ` is where providers' keys and `os.environ/NAME` in the models' file are looked up. It is no part
+    of the configuration, which others may see.
+    """
+    secrets = Secrets(environ)
     models = read_models(config.models_file, secrets)
     catalogue = Catalogue(models, await asyncio.to_thread(Prices.from_litellm), config.default_model)
     verifier = PassportVerifier.from_file(config.passport_keys)
@@ -98,6 +103,7 @@ async def app(config: Config, drain: Drain) -> AsyncIterator[RunningProxy]:
                         ModelServicer(catalogue, database),
                         model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
                     ),
+                    diagnostics("llm-proxy", config),
                 ],
                 verifier=verifier,
                 drain=drain,

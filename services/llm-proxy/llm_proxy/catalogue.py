@@ -58,6 +58,7 @@ class Catalogue:
             table = self._wildcards if "*" in deployment.group else self._named
             table.setdefault(deployment.group, []).append(deployment)
         self._cached_prices: dict[str, ModelPrice] = {}
+        self.default = ""
         self.default = self._choose_default(default)
 
     def _choose_default(self, wanted: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -40,11 +38,6 @@ class Config(ServiceConfig):
         default="",
         validation_alias="DATABASE_URL",
         description="postgresql+asyncpg://… for a ledger that replicas share; empty for a file",
-    )
-    environ: Mapping[str, str] = Field(
-        default_factory=lambda: dict(os.environ),
-        repr=False,
-        description="where `os.environ/NAME` in the models' configuration and providers' keys are looked up",
     )
 
     @property

@@ -11,8 +11,8 @@ WHAT_I_CAN_DO: Final = (
     "I am Pointsman's offline demo model: rules, not a language model. I can do arithmetic (`What is "
     "17*23?`), create, read, edit, append to and delete files (`Create hello.py that prints hello world, "
     "then run it`), run commands (``run `ls -la` ``), list files, and tell what was said before in this "
-    "conversation. For anything else, start Pointsman with a provider's key, such as GROQ_API_KEY, OPENROUTER_API_KEY or "
-    "ANTHROPIC_API_KEY."
+    "conversation. For anything else, start Pointsman with a provider's key, such as GROQ_API_KEY, "
+    "OPENROUTER_API_KEY or ANTHROPIC_API_KEY."
 )
 
 _SAY: Final = re.compile(

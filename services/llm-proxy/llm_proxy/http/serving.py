@@ -42,17 +42,18 @@ def routes(messages: MessagesRoutes, models: ModelsRoutes, drain: Drain, metrics
 
 def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
     @web.middleware
-    async def surrounded(http: web.Request, handler: Handler) -> web.StreamResponse:
+    async def surrounded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Give a request its id and its log line, and errors their shape."""
         call = Call(
-            f"{http.method} {_path(http)}", http.headers.get(REQUEST_ID_HEADER, "")[:128] or uuid.uuid4().hex
+            f"{request.method} {_path(request)}",
+            request.headers.get(REQUEST_ID_HEADER, "")[:128] or uuid.uuid4().hex,
         )
         begin(call)
         started = time.monotonic()
         reason = "OK"
         try:
             drain.check()
-            return await handler(http)
+            return await handler(request)
         except Failure as failure:
             reason = failure.reason_name
             metrics.refused(reason)

@@ -209,7 +209,7 @@ def _exceeded(key: BalanceKey, limit: Pico) -> Failure:
     return Failure(
         errors_pb2.ERROR_REASON_BUDGET_EXCEEDED,
         f"The budget of this {key.scope}, ${dollars(limit):.6g} {when}, is spent or set aside for "
-        "calls under way. Files and conversation are kept; go on when the budget is raised or its period over.",
+        "calls under way. Files and conversation are kept. Go on when it is raised or its period is over.",
         scope=key.scope,
         limit_usd=f"{dollars(limit):.6g}",
     )

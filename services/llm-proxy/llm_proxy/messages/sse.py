@@ -30,6 +30,8 @@ class StreamReader:
         """Whether the message came to its end."""
         self.error: dict[str, Any] | None = None
         """The error that the provider put into the stream."""
+        self.pinged = False
+        """Whether the provider has said, after the beginning, that it is still there."""
         self.broken = False
         """Whether what came is not a stream of events."""
         self.text_bytes = 0
@@ -51,7 +53,9 @@ class StreamReader:
         if b"content_block_delta" in raw[:40]:
             self.has_content = True
             self.text_bytes += len(raw)
-        elif raw.startswith((b":", b"event: ping")) or not raw.strip():
+        elif raw.startswith(b"event: ping"):
+            self.pinged = self.started
+        elif raw.startswith(b":") or not raw.strip():
             return
         else:
             self._read_rare(raw)

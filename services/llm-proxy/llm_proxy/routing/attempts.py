@@ -20,6 +20,8 @@ from llm_proxy.upstreams.provider_failure import LONGEST_PAUSE_SECONDS, Provider
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_BACKOFF: Final = 8.0
+# Bytes before the answer itself; mostly there are a few hundred.
+_LONGEST_BEGINNING: Final = 64 * 1024
 _DEMO_PLACE: Final = Deployment(DEMO, DEMO, DEMO, {}, {})
 
 
@@ -136,9 +138,7 @@ class Attempts:
             chunks = await stack.enter_async_context(
                 self.upstream(deployment).open(deployment, model, request)
             )
-            first = await anext(chunks, b"")
-            if request.stream:
-                _check_first(first)
+            first = await _beginning(chunks) if request.stream else await anext(chunks, b"")
         except BaseException as error:
             # Also cancellation: the connection must not outlive its call.
             await stack.__aexit__(type(error), error, error.__traceback__)
@@ -183,16 +183,24 @@ class Attempts:
         return model == DEMO or any(not place.missing for place in self._catalogue.deployments(model))
 
 
-def _check_first(chunk: bytes) -> None:
-    """Raise ProviderFailure when a stream begins with an error, or is none."""
-    if not chunk:
-        raise ProviderFailure("invalid", message="the stream was empty")
+async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return a stream's bytes up to the first of the answer itself, which until then can be asked for anew.
+
+    Raises ProviderFailure when there is an error instead, or the stream is none. A provider that says `ping`
+    takes its time: what it has sent by then is not held back.
+    """
     reader = StreamReader()
-    reader.feed(chunk)
-    if reader.error is not None and not reader.has_content:
-        raise from_event(reader.error)
-    if reader.broken or not chunk.lstrip().startswith((b"event:", b"data:", b":", b"id:", b"retry:")):
-        raise ProviderFailure("invalid", message="it is not a stream of events")
+    held = b""
+    async for chunk in chunks:
+        held += chunk
+        reader.feed(chunk)
+        if reader.error is not None:
+            raise from_event(reader.error)
+        if reader.broken or (len(held) > _LONGEST_BEGINNING and not reader.started):
+            raise ProviderFailure("invalid", message="it is not a stream of events")
+        if reader.has_content or reader.stop_reason or reader.pinged or len(held) > _LONGEST_BEGINNING:
+            return held
+    raise ProviderFailure("invalid", message="the stream ended before the answer began")
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

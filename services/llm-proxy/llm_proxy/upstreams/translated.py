@@ -110,8 +110,8 @@ class _Failures:
         if isinstance(error, errors.ContentPolicyViolationError):
             return ProviderFailure("policy", 400, message)
         status = getattr(error, "status_code", None)
-        response = getattr(error, "response", None)
-        headers = {str(k).lower(): str(v) for k, v in dict(getattr(response, "headers", None) or {}).items()}
+        sent = getattr(error, "litellm_response_headers", None) or getattr(error, "headers", None) or {}
+        headers = {str(name).lower(): str(value) for name, value in dict(sent).items()}
         if isinstance(error, errors.APIConnectionError):
             return ProviderFailure("unavailable", message=message)
         if not isinstance(status, int):
