@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,18 +28,21 @@ class LogFile:
     def __init__(self, path: Path, max_bytes: int = _MAX_BYTES) -> None:
         self.path = path
         self._max_bytes = max_bytes
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         path.chmod(0o600)
         self.last_lines: deque[str] = deque(maxlen=20)
         """For the message when the process is given up on."""
 
     def write(self, line: bytes) -> None:
-        """Append a line, which is flushed at once."""
-        if self._file.tell() + len(line) > self._max_bytes:
-            self._rotate()
-        self._file.write(line + b"\n")
-        self._file.flush()
+        """Append a line. One that cannot be written, because the disk is full, is lost.
+
+        Raising would stop the reading, and with it the process that prints.
+        """
         self.last_lines.append(line.decode(errors="replace"))
+        with suppress(OSError):
+            if self._file.closed or self._file.tell() + len(line) > self._max_bytes:
+                self._rotate()
+            self._file.write(line + b"\n")
 
     def _rotate(self) -> None:
         self._file.close()
@@ -47,7 +51,7 @@ class LogFile:
             newer = self.path if age == 1 else self.path.with_name(f"{self.path.name}.{age - 1}")
             if newer.exists():
                 newer.replace(older)
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)
         self.path.chmod(0o600)
 
     def close(self) -> None:
@@ -63,12 +67,12 @@ class Console:
         service: str,
         log: Path,
         *,
-        show: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+        show: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
         self._log = log
-        self._show = show
+        self._show = show or _to_stderr
         self._clock = clock
         self._since = 0.0
         self._count = 0
@@ -95,6 +99,12 @@ class Console:
         self._count += 1
         if self._count <= _SHOWN:
             self._show(f"{self._service:<10} {trouble}")
+
+
+def _to_stderr(text: str) -> None:
+    # Nobody reads any more; the log has it.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _trouble(line: bytes) -> str | None:

@@ -60,6 +60,7 @@ async def _run(settings: Settings, data: DataDir, environ: Mapping[str, str]) ->
     ports = Ports.choose()
     services, edge = plan(settings, data, key, environ, ports)
     suite = Suite(services, edge, ports.admin, data.logs)
+    _say(f"Starting Pointsman; its logs are in {data.logs}")
     stopping = _on_signals(suite)
     keeping = asyncio.create_task(suite.keep())
     kept_in = None if own_key else data.path / "api-key"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 from pathlib import Path
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from pointsman.llm.v1 import llm_service_pb2
@@ -122,6 +124,22 @@ class TestBadInput:
         assert answer.status_code == 400
         assert answer.headers["content-type"] == "application/json"
         assert answer.json()["details"][0]["reason"] == "MALFORMED_REQUEST"
+
+    async def test_a_body_of_any_size(self, edge):
+        async def endless():
+            yield b'{"query": "'
+            for _ in range(64):
+                yield b"x" * (1 << 20)
+
+        headers = {**edge.key, "content-type": "application/json"}
+        with contextlib.suppress(httpx.TransportError):
+            # Refused in the middle: the client may see the answer, or only that the connection closed.
+            answer = await edge.http.post("/query", content=endless(), headers=headers)
+            assert answer.status_code == 413
+            assert answer.json()["details"][0]["reason"] == "MESSAGE_TOO_LARGE"
+        assert edge.peers.seen.metadata == []
+        fits = await edge.http.post("/query", json={"query": "x" * (1 << 20)}, headers=edge.key)
+        assert fits.status_code == 200
 
     async def test_a_wrong_type_in_json(self, edge):
         answer = await edge.http.post("/query", json={"query": {"nested": 1}}, headers=edge.key)

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 from supervisor.backoff import Backoff
@@ -85,6 +86,16 @@ class TestLogs:
         assert files == ["x.log", "x.log.1", "x.log.2"]
         assert all(path.stat().st_size <= 1100 for path in tmp_path.iterdir())
         assert log.last_lines[-1] == "line 499"
+
+    def test_a_full_disk_loses_lines_and_nothing_else(self, tmp_path):
+        log = LogFile(tmp_path / "x.log")
+        log._file.close()
+        with Path("/dev/full").open("ab", buffering=0) as full:
+            log._file = full
+            log.write(b"lost")
+        log.write(b"kept")
+        log.close()
+        assert (tmp_path / "x.log").read_bytes() == b"kept\n"
 
     async def test_lines_are_kept_whole_and_troubles_shown(self, tmp_path):
         shown = []
