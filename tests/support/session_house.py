@@ -147,7 +147,7 @@ class SessionHouse:
     async def close(self) -> None:
         """Close what callers opened."""
         for channel in self._channels:
-            await channel.close()
+            await channel.close(None)
 
     async def start_runner(self, address: str = "127.0.0.1:0") -> str:
         """Serve the runner, and return its address."""

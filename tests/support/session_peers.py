@@ -207,6 +207,7 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         self.snapshots: dict[str, str] = {}
         self.restored: list[tuple[str, str]] = []
         self.files: dict[tuple[str, str], bytes] = {}
+        self.sandboxes: dict[str, event_pb2.SandboxState.ValueType] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def as_servicer(self) -> Servicer:
@@ -345,6 +346,30 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         ]
         return runner.ListFilesResponse(response=workspace_service_pb2.ListFilesResponse(files=found))
 
+    async def DeleteFile(self, request: runner.DeleteFileRequest, _context: Any) -> runner.DeleteFileResponse:
+        self.files.pop((request.request.session, request.request.path), None)
+        return runner.DeleteFileResponse()
+
+    async def DiffWorkspace(
+        self, request: runner.DiffWorkspaceRequest, _context: Any
+    ) -> runner.DiffWorkspaceResponse:
+        paths = [path for session, path in sorted(self.files) if session == request.request.session]
+        changes = [event_pb2.FileChange(path=path) for path in paths]
+        return runner.DiffWorkspaceResponse(
+            response=workspace_service_pb2.DiffWorkspaceResponse(changes=changes)
+        )
+
+    async def HibernateSandbox(
+        self, request: runner.HibernateSandboxRequest, _context: Any
+    ) -> runner.HibernateSandboxResponse:
+        return runner.HibernateSandboxResponse()
+
+    async def ListSandboxes(
+        self, request: runner.ListSandboxesRequest, _context: Any
+    ) -> runner.ListSandboxesResponse:
+        found = [runner.Sandbox(session=name, state=state) for name, state in self.sandboxes.items()]
+        return runner.ListSandboxesResponse(sandboxes=found)
+
 
 class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
     """An llm-proxy that knows two models and answers with the prompt's words."""
@@ -392,3 +417,16 @@ class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
         spent = turn_pb2.Usage(input_tokens=3, output_tokens=4, model_calls=1)
         done = llm.MessageFinished(stop_reason="end_turn", usage=spent, model=request.model)
         yield llm.CreateMessageResponse(finished=done)
+
+    async def CountTokens(self, request: llm.CountTokensRequest, _context: Any) -> llm.CountTokensResponse:
+        return llm.CountTokensResponse(input_tokens=1)
+
+    async def IssueSessionToken(
+        self, request: llm.IssueSessionTokenRequest, _context: Any
+    ) -> llm.IssueSessionTokenResponse:
+        return llm.IssueSessionTokenResponse(token="token")
+
+    async def RevokeSessionToken(
+        self, request: llm.RevokeSessionTokenRequest, _context: Any
+    ) -> llm.RevokeSessionTokenResponse:
+        return llm.RevokeSessionTokenResponse()

@@ -49,6 +49,7 @@ from session.positions import Positions
 from session.prepare import Preparer
 from session.retention import Retention
 from session.runs.run import Runs
+from session.sandboxes import Sandboxes
 from session.servicers.session import SessionServicer
 from session.servicers.transcript import TranscriptServicer
 from session.servicers.turn import TurnServicer
@@ -87,6 +88,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         preparer = Preparer(runner)
         queue = Queue(database, bus, hub, models=names, preparer=preparer, limit=config.max_queued_turns)
         turns = Turns(database, bus, hub, positions)
+        sessions = Sessions(database, names, Sandboxes(runner))
         snapshots = Snapshots(database, bus, runner, config.forkable_turns)
         deletion = Deletion(database, bus, hub, runner)
         runs = Runs(
@@ -117,12 +119,12 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             Servicer(
                 session_service_pb2_grpc.add_SessionServiceServicer_to_server,
                 SessionServicer(
-                    sessions=Sessions(database, names),
+                    sessions=sessions,
                     turns=turns,
                     watch=Watch(database, hub, timedelta(seconds=config.keep_alive_seconds)),
                     preparer=preparer,
                     editor=Editor(database, bus, hub, models=names, positions=positions),
-                    forks=Forks(database, runner),
+                    forks=Forks(database, runner, sessions),
                     deletion=deletion,
                 ),
                 session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +21,9 @@ from session.fork_copy import copy_history
 from session.peers import Party, Runner
 from session.refusals import session_not_found, turn_not_found
 from session.rows import SessionRow, TurnRow
-from session.sessions import NewSession, new_session
+from session.sessions import NewSession, Sessions, new_session
 from session.store import requests, sessions, turns
 from session.tables import SessionPhase
-from session.views import messages_view, session_view
 
 # A fork that was begun and never finished is removed after this time.
 _UNFINISHED: Final = timedelta(minutes=10)
@@ -47,8 +45,9 @@ class _Fork:
 class Forks:
     """Makes forks: both halves or neither, once per request."""
 
-    def __init__(self, database: Database, runner: Runner) -> None:
+    def __init__(self, database: Database, runner: Runner, sessions_: Sessions) -> None:
         self._database = database
+        self._sessions = sessions_
         self._runner = runner
 
     async def fork(
@@ -77,7 +76,7 @@ class Forks:
         fork = await self._database.run(begin)
         if fork.target.phase == SessionPhase.FORKING:
             await self._fill(caller, fork, request_id)
-        return await self._show(caller, fork.target.id)
+        return await self._sessions.get(caller, fork.target.id)
 
     async def _files_kept(self, caller: Caller, session_id: str) -> None:
         """Wait while the workspace is being copied, as it is after a turn that changed it."""
@@ -113,14 +112,6 @@ class Forks:
             )
 
         await self._database.run(finish)
-
-    async def _show(self, caller: Caller, session_id: str) -> session_service_pb2.Session:
-        async def work(tx: AsyncConnection) -> tuple[SessionRow, Sequence[TurnRow]]:
-            row = await sessions.get(tx, caller, session_id)
-            return row, await turns.newest(tx, session_id, _TURNS_SHOWN)
-
-        row, newest = await self._database.run(work)
-        return session_view(row, messages=messages_view(newest))
 
 
 def _turn_id(session_id: str, turn_name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 import grpc.aio
 from pointsman.llm.v1 import llm_service_pb2, llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
-from pointsman.session.v1 import event_pb2
+from pointsman.session.v1 import event_pb2, session_service_pb2
 from servicekit.channels import CallMetadata, internal_metadata
 from servicekit.errors import Failure
 from servicekit.passport import PassportSigner
@@ -19,6 +19,9 @@ from servicekit.passport import PassportSigner
 _QUICK_SECONDS: Final = 5.0
 WORKSPACE_SECONDS: Final = 30.0
 """Copying or removing a whole workspace."""
+
+# More than a machine runs.
+_SANDBOXES: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,21 @@ class Runner:
         """Begin to boot a session's sandbox."""
         with failures_of("runner"):
             await self.stub.PrepareSandbox(request, metadata=self.metadata(party), timeout=_QUICK_SECONDS)
+
+    async def sandboxes(self, party: Party) -> dict[str, session_service_pb2.SandboxStatus]:
+        """Return the tenant's sandboxes by the name of their session."""
+        found: dict[str, session_service_pb2.SandboxStatus] = {}
+        request = runner_service_pb2.ListSandboxesRequest(page_size=_SANDBOXES)
+        with failures_of("runner"):
+            answer = await self.stub.ListSandboxes(
+                request, metadata=self.metadata(party), timeout=_QUICK_SECONDS
+            )
+        for sandbox in answer.sandboxes:
+            if sandbox.session:
+                found[sandbox.session] = session_service_pb2.SandboxStatus(
+                    state=sandbox.state, last_heartbeat_time=sandbox.last_heartbeat_time
+                )
+        return found
 
     async def delete_sandbox(self, party: Party, session: str) -> None:
         """Remove a session's sandbox and workspace."""

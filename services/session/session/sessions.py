@@ -17,6 +17,7 @@ from session.paging import Listing, fitting, size
 from session.peers import Party
 from session.refusals import invalid_field
 from session.rows import SessionRow, TurnRow
+from session.sandboxes import Sandboxes, sandbox_view
 from session.store import requests, sessions, turns
 from session.tables import SessionPhase
 from session.views import messages_view, session_view
@@ -38,9 +39,10 @@ class NewSession:
 class Sessions:
     """Makes, shows, lists and changes sessions."""
 
-    def __init__(self, database: Database, models: ModelNames) -> None:
+    def __init__(self, database: Database, models: ModelNames, sandboxes: Sandboxes) -> None:
         self._database = database
         self._models = models
+        self._sandboxes = sandboxes
 
     async def create(
         self, caller: Caller, request_id: str, wanted: NewSession, session_id: str
@@ -60,7 +62,7 @@ class Sessions:
             return await sessions.get(tx, caller, made), made == session_id
 
         row, created = await self._database.run(work)
-        return session_view(row), created
+        return session_view(row, sandbox_view(row, None)), created
 
     async def get(self, caller: Caller, session_id: str) -> session_service_pb2.Session:
         """Return a session with all of its state."""
@@ -71,7 +73,8 @@ class Sessions:
             return row, activity, await turns.newest(tx, session_id, _TURNS_SHOWN)
 
         row, (running, queued), newest = await self._database.run(work)
-        return session_view(row, running, queued, messages_view(newest))
+        sandbox = sandbox_view(row, await self._sandboxes.of(caller))
+        return session_view(row, sandbox, running, queued, messages_view(newest))
 
     async def page(
         self, caller: Caller, account: str, page_size: int, page_token: str
@@ -85,7 +88,11 @@ class Sessions:
             return rows, await sessions.activity(tx, [row.id for row in rows])
 
         rows, activity = await self._database.run(work)
-        views = fitting([session_view(row, *activity.get(row.id, ("", 0))) for row in rows], limit)
+        states = await self._sandboxes.of(caller)
+        views = fitting(
+            [session_view(row, sandbox_view(row, states), *activity.get(row.id, ("", 0))) for row in rows],
+            limit,
+        )
         last = rows[len(views) - 1] if len(rows) > len(views) else None
         return views, listing.token(last.last_activity_time, last.id) if last is not None else ""
 

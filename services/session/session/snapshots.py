@@ -108,31 +108,25 @@ class Snapshots:
         await self._database.run(work)
         self._bus.here(Topic.QUEUE)
 
-    async def left_by(self, turn: TurnRow, changed: bool) -> None:
+    async def left_by(self, turn: TurnRow) -> None:
         """Keep the workspace as a turn left it, under the hold that its end put on the session.
 
-        A turn that changed nothing shares the snapshot before it. One that cannot be kept cannot be forked.
+        A turn whose workspace cannot be kept cannot be forked; nothing else is wrong with it.
         """
         party = Party(turn.tenant, turn.account, turn.principal, turn.request_id)
         try:
-            if changed:
-                await self._runner.create_snapshot(party, names.session_name(turn.session_id), turn.id)
-            await self._database.run(lambda tx: self._note(tx, turn, changed))
-            if changed:
-                await self._prune(turn.session_id, party)
+            await self._runner.create_snapshot(party, names.session_name(turn.session_id), turn.id)
+            await self._database.run(lambda tx: self._note(tx, turn))
+            await self._prune(turn.session_id, party)
         except Failure as failure:
             _log.warning("turn_not_kept", turn=turn.name, reason=failure.reason_name)
         finally:
-            if changed:
-                await self._release(turn.session_id)
+            await self._release(turn.session_id)
 
     @staticmethod
-    async def _note(tx: AsyncConnection, turn: TurnRow, changed: bool) -> None:
-        if changed:
-            await sessions.update(tx, turn.session_id, workspace_changed=0)
-            await snapshots.leave(tx, turn.id, turn.id)
-        else:
-            await snapshots.share(tx, turn.session_id, turn.id)
+    async def _note(tx: AsyncConnection, turn: TurnRow) -> None:
+        await sessions.update(tx, turn.session_id, workspace_changed=0)
+        await snapshots.leave(tx, turn.id, turn.id)
 
     async def _prune(self, session_id: str, party: Party) -> None:
         """Remove the oldest of what turns left."""

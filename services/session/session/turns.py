@@ -17,7 +17,7 @@ from session.hub import Hub
 from session.paging import Listing, fitting, size
 from session.positions import Positions
 from session.rows import TurnRow
-from session.store import accounts, events, sessions, turns
+from session.store import accounts, events, sessions, snapshots, turns
 from session.tables import QUEUED
 from session.views import turn_view
 from session.watch import check_cursor
@@ -129,5 +129,6 @@ async def cancel_queued(tx: AsyncConnection, turn: TurnRow) -> list[event_pb2.Ev
         end_time=time,
         result=finished.SerializeToString(),
         last_sequence=logged[-1].sequence,
+        snapshot_id=snapshots.newest_left(turn.session_id),
     )
     return logged

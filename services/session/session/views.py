@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pointsman.session.v1 import event_pb2, session_service_pb2, turn_pb2
+from pointsman.session.v1 import session_service_pb2, turn_pb2
 
 from session import names
 from session.clock import timestamp
@@ -46,6 +46,7 @@ def turn_view(turn: TurnRow, position: int = 0) -> turn_pb2.Turn:
 
 def session_view(
     session: SessionRow,
+    sandbox: session_service_pb2.SandboxStatus,
     running: str = "",
     queued: int = 0,
     messages: Sequence[session_service_pb2.Message] = (),
@@ -67,10 +68,7 @@ def session_view(
         last_command=state.last_command,
         session_files=state.files,
         active_tools=state.tools.values(),
-        sandbox=session_service_pb2.SandboxStatus(
-            state=event_pb2.SandboxState.ValueType(state.sandbox),
-            last_heartbeat_time=timestamp(state.heartbeat),
-        ),
+        sandbox=sandbox,
         usage=turn_pb2.Usage.FromString(session.usage),
         messages=messages,
         forked_from=session.forked_from,

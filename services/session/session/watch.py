@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -31,25 +32,28 @@ class Watch:
         self._hub = hub
         self._quiet = quiet.total_seconds()
 
-    async def events(
+    @asynccontextmanager
+    async def watching(
         self, caller: Caller, session_id: str, after: int, turn: str = ""
-    ) -> AsyncIterator[event_pb2.Event]:
-        """Yield events after a sequence number, without end; with a turn, only its own, to its end.
+    ) -> AsyncIterator[AsyncIterator[event_pb2.Event]]:
+        """Give a stream of events after a sequence number, without end; with a turn, of its own, to its end.
 
-        Raises Failure SESSION_NOT_FOUND, TURN_NOT_FOUND, CURSOR_AHEAD, CURSOR_EXPIRED, SESSION_DELETED, or
-        SERVICE_DRAINING.
+        Raises Failure SESSION_NOT_FOUND, TURN_NOT_FOUND, CURSOR_AHEAD, CURSOR_EXPIRED at once; the stream
+        raises SESSION_DELETED or SERVICE_DRAINING.
         """
         turn_id = _turn_id(session_id, turn)
         with self._hub.watching(session_id) as watcher:
             cursor = await self._start(caller, session_id, after, turn_id)
-            if cursor is None:
-                return
-            stream = _Stream(self._database, watcher, session_id, cursor, turn_id)
-            while not stream.finished:
-                async for event in stream.advance():
-                    yield event
-                if not stream.finished and not await self._woken(watcher):
-                    yield _keep_alive()
+            stream = _Stream(self._database, watcher, session_id, cursor or 0, turn_id)
+            stream.finished = cursor is None
+            yield self._events(stream, watcher)
+
+    async def _events(self, stream: _Stream, watcher: Watcher) -> AsyncIterator[event_pb2.Event]:
+        while not stream.finished:
+            async for event in stream.advance():
+                yield event
+            if not stream.finished and not await self._woken(watcher):
+                yield _keep_alive()
 
     async def _start(self, caller: Caller, session_id: str, after: int, turn_id: str) -> int | None:
         """Return the cursor to begin at; None when there is nothing to come."""

@@ -76,8 +76,8 @@ class Runs:
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn gets its end
             _log.exception("turn_failed", turn=claim.turn.name)
             await writer.failed(_fault(error))
-        if writer.finished:
-            await self._snapshots.left_by(claim.turn, writer.changed)
+        if writer.finished and writer.changed:
+            await self._snapshots.left_by(claim.turn)
 
     async def _direct(
         self, claim: Claim, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event

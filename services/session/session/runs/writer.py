@@ -17,6 +17,7 @@ from session.log import Append, Log
 from session.refusals import LeaseLost
 from session.snapshots import HOLD
 from session.state import AgentState, add_usage
+from session.store import snapshots
 
 # Pieces that wait for an event before them to be logged: a second of a fast model. More are dropped, and
 # come with the whole block.
@@ -139,6 +140,8 @@ class TurnWriter:
         if self.changed:
             # Until it is kept as the turn left it.
             append.session["hold_until"] = time + HOLD
+        else:
+            append.turn["snapshot_id"] = snapshots.newest_left(self.turn.session_id)
         if self.turn.temporary:
             append.session["expire_time"] = time + clock.micros(_TEMPORARY_LEFT)
 

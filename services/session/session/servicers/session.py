@@ -138,8 +138,10 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         session_id = _named(request.session, "session")
         if request.turn:
             log_fields(turn=request.turn)
-        async for event in self._watch.events(_caller(), session_id, request.after_sequence, request.turn):
-            yield pb.WatchEventsResponse(event=event)
+        watching = self._watch.watching(_caller(), session_id, request.after_sequence, request.turn)
+        async with watching as events:
+            async for event in events:
+                yield pb.WatchEventsResponse(event=event)
 
 
 def _caller() -> Caller:

@@ -96,8 +96,8 @@ async def leave(tx: AsyncConnection, turn_id: str, snapshot_id: str) -> None:
     await tx.execute(sa.update(turns).where(turns.c.id == turn_id).values(snapshot_id=snapshot_id))
 
 
-async def share(tx: AsyncConnection, session_id: str, turn_id: str) -> None:
-    """Note that a turn left the workspace as it was in the newest snapshot that turns left."""
+def newest_left(session_id: str) -> sa.ColumnElement[str]:
+    """Return, as SQL, the newest snapshot that a session's turns left, for a turn that changed nothing."""
     others = turns.alias()
     newest = (
         sa.select(others.c.snapshot_id)
@@ -106,5 +106,4 @@ async def share(tx: AsyncConnection, session_id: str, turn_id: str) -> None:
         .limit(1)
         .scalar_subquery()
     )
-    statement = sa.update(turns).where(turns.c.id == turn_id)
-    await tx.execute(statement.values(snapshot_id=sa.func.coalesce(newest, "")))
+    return sa.func.coalesce(newest, "")

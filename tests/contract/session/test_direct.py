@@ -1,0 +1,95 @@
+"""Direct turns share queue, log and history with agent turns."""
+
+from __future__ import annotations
+
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import turn_pb2
+from servicekit.testing import wait_until
+from support.session_house import SessionHouse
+
+DIRECT = turn_pb2.TURN_ROUTE_DIRECT
+
+
+async def test_a_direct_turn_asks_the_model_and_nobody_else(house: SessionHouse) -> None:
+    client = house.client()
+    options = turn_pb2.TurnOptions(system_prompt="Be brief.", append_system_prompt="Be kind.")
+    turn = await client.enqueue("hello?", route=DIRECT, options=options, context="It is Tuesday.")
+    seen = [event async for event in client.watch(turn.session, turn=turn.name)]
+    kinds = [event.WhichOneof("kind") for event in seen if event.sequence]
+    assert kinds == [
+        "turn_queued",
+        "turn_started",
+        "assistant_message",
+        "assistant_message",
+        "usage",
+        "turn_finished",
+    ]
+    answer = "You said: It is Tuesday.\n\nhello?"
+    assert seen[-1].turn_finished.result == answer
+    assert [e.assistant_message.block for e in seen if e.HasField("assistant_message")] == [0, 1]
+    assert seen[-1].turn_finished.usage.output_tokens == 4
+    (request,) = house.models.requests
+    assert request.system == "Be brief.\n\nBe kind."
+    assert request.scope.turn == turn.name
+    assert not request.tools
+    assert house.runner.requests == []
+    assert house.runner.prepared == []
+
+
+async def test_the_model_is_told_the_whole_conversation(house: SessionHouse) -> None:
+    client = house.client()
+    first = await client.enqueue("say agent's words")
+    await client.finish(first)
+    second = await client.enqueue("and you?", first.session, route=DIRECT)
+    await client.finish(second)
+    third = await client.enqueue("again?", first.session, route=DIRECT)
+    await client.finish(third)
+    said = [message.content[0].text for message in house.models.requests[-1].messages]
+    assert said == ["say agent's words", "agent's words", "and you?", "You said: and you?", "again?"]
+
+
+async def test_an_agent_turn_knows_the_direct_turns_since_its_last(house: SessionHouse) -> None:
+    client = house.client()
+    first = await client.enqueue("say one")
+    await client.finish(first)
+    for prompt in ("two?", "three?"):
+        await client.finish(await client.enqueue(prompt, first.session, route=DIRECT))
+    await client.finish(await client.enqueue("say four", first.session))
+    await client.finish(await client.enqueue("say five", first.session))
+    told = [[turn.prompt for turn in request.direct_turns] for request in house.runner.requests]
+    assert told == [[], ["two?", "three?"], []]
+    answers = [turn.result.result for turn in house.runner.requests[1].direct_turns]
+    assert answers == ["You said: two?", "You said: three?"]
+
+
+async def test_a_direct_turn_that_needs_tools_goes_on_as_an_agent(house: SessionHouse) -> None:
+    house.runner.scripts["escalate"] = house.runner.scripts["work"]
+    client = house.client()
+    turn = await client.enqueue("escalate this", route=DIRECT, may_escalate=True)
+    assert (await client.finish(turn)).result == "done"
+    (decided,) = [e.triage_decided for e in await client.events(turn.session) if e.HasField("triage_decided")]
+    assert decided.escalated
+    assert decided.reason == "needs files"
+    done = await client.turn(turn.name)
+    assert done.route == turn_pb2.TURN_ROUTE_AGENT
+    assert done.usage.input_tokens == 13
+
+
+async def test_a_direct_turn_can_be_cancelled(house: SessionHouse) -> None:
+    client = house.client()
+    turn = await client.enqueue("wait", route=DIRECT)
+    await wait_until(lambda: bool(house.models.requests))
+    await house.client(replica=-1).cancel(turn.name)
+    finished = await client.finish(turn)
+    assert finished.outcome == turn_pb2.TURN_STATE_CANCELLED
+    assert finished.error.reason == errors_pb2.ERROR_REASON_TURN_CANCELLED
+
+
+async def test_a_direct_turn_ends_at_its_timeout(house: SessionHouse) -> None:
+    options = turn_pb2.TurnOptions()
+    options.timeout.FromMilliseconds(200)
+    client = house.client()
+    turn = await client.enqueue("wait", route=DIRECT, options=options)
+    finished = await client.finish(turn)
+    assert finished.outcome == turn_pb2.TURN_STATE_FAILED
+    assert finished.error.reason == errors_pb2.ERROR_REASON_TURN_TIMED_OUT
