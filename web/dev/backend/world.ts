@@ -17,6 +17,7 @@ export class ScriptedSession {
   private readonly watchers = new Set<(event: Event) => void>();
   private readonly decisions = new Map<string, (decided: PermissionDecided) => void>();
   readonly cancelled = new Set<string>();
+  private block: Event | undefined;
 
   constructor(account: string, title: string, model: string) {
     const now = timestampNow();
@@ -48,11 +49,24 @@ export class ScriptedSession {
       this.record.lastSequence = event.sequence;
       this.record.lastActivityTime = event.createTime;
     }
+    this.remember(event);
     for (const watcher of this.watchers) watcher(event);
+  }
+
+  /** Keeps what was written of the block under way, for watchers that join in the middle of it. */
+  private remember(event: Event): void {
+    const { kind } = event;
+    if (kind.case === "textDelta") {
+      const text = this.block?.kind.case === "textDelta" && kind.value.offset > 0n ? this.block.kind.value.text + kind.value.text : kind.value.text;
+      this.block = { ...event, kind: { case: "textDelta", value: { ...kind.value, text, offset: 0n } } };
+    } else if (kind.case === "assistantMessage" || kind.case === "turnFinished") {
+      this.block = undefined;
+    }
   }
 
   async *watch(after: bigint, signal: AbortSignal): AsyncIterable<Event> {
     const queue: Event[] = this.events.slice(Number(after));
+    if (this.block) queue.push(this.block);
     let wake = () => {};
     const watcher = (event: Event) => {
       queue.push(event);

@@ -1,0 +1,113 @@
+import { mkdirSync } from "node:fs";
+import { AxeBuilder } from "@axe-core/playwright";
+import { type Browser, type BrowserContextOptions, expect, type Locator, type Page, test as base } from "@playwright/test";
+
+export { expect };
+
+export const KEY = process.env.POINTSMAN_KEY ?? "";
+const HOUSE = process.env.POINTSMAN_HOUSE ?? "";
+/** Serves without a provider; the default of an installation that has no credential. */
+export const DEMO = "demo/offline";
+/** Git ignores it; the main states, for a person to look at. */
+const SCREENSHOTS = new URL("../screenshots/", import.meta.url).pathname;
+
+/** One page of the client, as a person uses it. */
+export class Client {
+  readonly page: Page;
+  /** An account of its own, so that what one test leaves running does not hold up the next. */
+  readonly account = `test-${crypto.randomUUID().slice(0, 8)}`;
+  /** Faults of the page itself: exceptions, and what its policy refused. */
+  readonly faults: string[] = [];
+
+  constructor(page: Page) {
+    this.page = page;
+    page.on("pageerror", (error) => this.faults.push(error.message));
+    page.on("console", (message) => {
+      if (/Content Security Policy|Trusted/i.test(message.text())) this.faults.push(message.text());
+    });
+  }
+
+  async signIn(key = KEY): Promise<void> {
+    await this.page.goto("/");
+    await this.page.getByLabel("API key or token").fill(key);
+    await this.page.getByRole("button", { name: "Sign in" }).click();
+  }
+
+  get prompt(): Locator {
+    return this.page.getByRole("textbox", { name: "Prompt" });
+  }
+
+  get conversation(): Locator {
+    return this.page.getByRole("log", { name: "Conversation" });
+  }
+
+  /** Types a prompt and sends it. */
+  async say(prompt: string): Promise<void> {
+    await this.prompt.fill(prompt);
+    await this.prompt.press("Enter");
+  }
+
+  /** Starts a session of its own on the scripted model, with this prompt. */
+  async start(prompt: string, { model = "groq/scripted", mode = "Edit freely" } = {}): Promise<void> {
+    await this.page.getByRole("link", { name: "New session" }).click();
+    await expect(this.page.getByRole("heading", { name: "What should the agent do?" })).toBeVisible();
+    if (model === DEMO) await this.page.getByLabel("Model").selectOption(DEMO);
+    else await this.chooseModel(model);
+    await this.page.getByLabel("Permission mode").selectOption({ label: mode });
+    await this.page.getByText("Title, account, template").click();
+    await this.page.getByLabel("Account").fill(this.account);
+    await this.say(prompt);
+    await expect(this.page).toHaveURL(/#\/sessions\//);
+  }
+
+  async chooseModel(model: string): Promise<void> {
+    await this.page.getByLabel("Model").selectOption({ label: "Another model…" });
+    await this.page.getByLabel(/Provider and name/).fill(model);
+    await this.page.getByRole("button", { name: "Use it" }).click();
+  }
+
+  /** The turns' ends so far: the line with model, time and tokens. */
+  get ends(): Locator {
+    return this.page.locator(".turn-foot:not(.running):not(.waiting)");
+  }
+
+  /** Waits until so many turns of the session are over. */
+  async turns(number: number): Promise<void> {
+    await expect(this.ends).toHaveCount(number, { timeout: 45_000 });
+  }
+
+  async shot(name: string): Promise<void> {
+    mkdirSync(SCREENSHOTS, { recursive: true });
+    await this.page.screenshot({ path: `${SCREENSHOTS}${name}.png`, animations: "disabled" });
+  }
+
+  /** Fails on anything that axe calls serious or critical. */
+  async accessible(): Promise<void> {
+    const { violations } = await new AxeBuilder({ page: this.page }).analyze();
+    const serious = violations.filter((each) => each.impact === "serious" || each.impact === "critical");
+    expect(serious.map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" | ")}`)).toEqual([]);
+  }
+
+  /** Does something to the house: `open/<gate>` or `kill/<service>`. */
+  async house(what: string): Promise<void> {
+    await expect.poll(async () => (await fetch(`${HOUSE}/control/${what}`, { method: "POST" })).status).toBe(200);
+  }
+}
+
+/** Another page on its own, such as a second tab or a phone. */
+export async function another(browser: Browser, options: BrowserContextOptions = {}): Promise<Client> {
+  return new Client(await (await browser.newContext(options)).newPage());
+}
+
+export const test = base.extend<{ client: Client; signedIn: Client }>({
+  client: async ({ page }, use) => {
+    const client = new Client(page);
+    await use(client);
+    expect(client.faults).toEqual([]);
+  },
+  signedIn: async ({ client }, use) => {
+    await client.signIn();
+    await expect(client.prompt).toBeVisible();
+    await use(client);
+  },
+});

@@ -1,0 +1,119 @@
+import { another, DEMO, expect, test } from "./client.ts";
+
+const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2, baseURL: process.env.POINTSMAN_URL };
+
+test("phone: sign in, run a turn, look at a file, without ever scrolling sideways", async ({ browser }) => {
+  const client = await another(browser, PHONE);
+  const { page } = client;
+  const fits = async () => expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
+  await client.signIn();
+  await expect(client.prompt).toBeVisible();
+  await fits();
+  await client.shot("phone-new");
+  await page.getByLabel("Model").selectOption(DEMO);
+  await client.prompt.fill("Create hello.py that prints hello world, then run it");
+  await page.getByRole("button", { name: "Send" }).click();
+  await client.turns(1);
+  await fits();
+  await client.shot("phone-turn");
+  await client.accessible();
+  await page.getByRole("button", { name: "Workspace" }).click();
+  await page.getByRole("link", { name: "hello.py" }).click();
+  await expect(page.getByRole("region", { name: "Contents of hello.py" })).toContainText("hello world");
+  await fits();
+  await client.shot("phone-file");
+  await page.getByRole("button", { name: "Close the workspace" }).click();
+  await page.getByRole("button", { name: "Sessions" }).click();
+  await expect(page.getByRole("navigation", { name: "Your sessions" }).getByRole("link").first()).toBeInViewport();
+  await client.shot("phone-sessions");
+  await page.getByRole("link", { name: "Status" }).click();
+  await expect(page.getByText("All healthy")).toBeVisible();
+  await fits();
+  expect(client.faults).toEqual([]);
+});
+
+test("dark: follows the system, can be chosen, is kept", async ({ browser }) => {
+  const client = await another(browser, { colorScheme: "dark", baseURL: process.env.POINTSMAN_URL, viewport: { width: 1360, height: 860 } });
+  const { page } = client;
+  await client.signIn();
+  await expect(client.prompt).toBeVisible();
+  const brightness = () => page.evaluate(() => Number(/\d+/.exec(getComputedStyle(document.body).backgroundColor)?.[0]));
+  expect(await brightness()).toBeLessThan(60);
+  await client.start("play:edit");
+  await client.turns(1);
+  await client.shot("dark-turn");
+  await client.accessible();
+  await page.getByRole("button", { name: /^Colours: system/ }).click();
+  expect(await brightness()).toBeGreaterThan(200);
+  await page.reload();
+  await expect(page.getByRole("button", { name: /^Colours: light/ })).toBeVisible();
+  expect(await brightness()).toBeGreaterThan(200);
+});
+
+test("by keyboard alone: prompt, shortcuts, workspace, sessions", async ({ signedIn }) => {
+  const { page } = signedIn;
+  await signedIn.start("play:markdown");
+  await signedIn.turns(1);
+  await page.keyboard.press("Alt+w");
+  await expect(page.getByRole("complementary", { name: "Workspace" })).toBeVisible();
+  await page.keyboard.press("Alt+w");
+  await expect(page.getByRole("complementary", { name: "Workspace" })).toBeHidden();
+  await page.keyboard.press("Alt+k");
+  await page.keyboard.type("no such session");
+  await expect(page.getByText("None found")).toBeVisible();
+  await page.keyboard.press("Control+a");
+  await page.keyboard.press("Delete");
+  await signedIn.conversation.focus();
+  await page.keyboard.press("?");
+  await expect(page.getByRole("dialog", { name: "Keyboard" })).toBeVisible();
+  await signedIn.shot("keyboard");
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog", { name: "Keyboard" })).toBeHidden();
+  await page.keyboard.press("/");
+  await expect(signedIn.prompt).toBeFocused();
+  await page.keyboard.type("? is typed, not obeyed");
+  await expect(signedIn.prompt).toHaveValue("? is typed, not obeyed");
+});
+
+test("scrolling up while it writes is respected, and the way back is one click", async ({ signedIn }) => {
+  await signedIn.start("play:lines");
+  await signedIn.turns(1);
+  await signedIn.say("play:edit");
+  await signedIn.turns(2);
+  await signedIn.say("play:gate");
+  await expect(signedIn.conversation).toContainText("The first half.");
+  const top = () => signedIn.conversation.evaluate((element) => element.scrollTop);
+  await signedIn.conversation.hover();
+  await signedIn.page.mouse.wheel(0, -400);
+  await expect(signedIn.page.getByRole("button", { name: "Follow" })).toBeVisible();
+  const before = await top();
+  await signedIn.house("open/gate");
+  await expect(signedIn.conversation).toContainText("The second half.");
+  await signedIn.turns(3);
+  expect(Math.abs((await top()) - before)).toBeLessThan(2);
+  await signedIn.page.getByRole("button", { name: "To the end" }).click();
+  await expect(signedIn.conversation.getByText("The second half.")).toBeInViewport();
+});
+
+test("the status page says how it stands, and holds nothing that axe calls serious", async ({ signedIn }) => {
+  const { page } = signedIn;
+  await signedIn.start("play:markdown");
+  await signedIn.turns(1);
+  await page.getByRole("link", { name: "Status" }).click();
+  await expect(page.getByText("All healthy")).toBeVisible();
+  for (const service of ["router", "session", "runner", "llm-proxy"]) await expect(page.getByRole("listitem").filter({ hasText: service }).first()).toBeVisible();
+  await expect(page.getByText("Tokens a day")).toBeVisible();
+  await signedIn.shot("status");
+  await signedIn.accessible();
+});
+
+test("the new-session page and the sign-in page hold nothing that axe calls serious", async ({ client }) => {
+  await client.page.goto("/");
+  await expect(client.page.getByLabel("API key or token")).toBeVisible();
+  await client.shot("sign-in");
+  await client.accessible();
+  await client.signIn();
+  await expect(client.prompt).toBeVisible();
+  await client.shot("new");
+  await client.accessible();
+});

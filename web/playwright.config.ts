@@ -1,0 +1,25 @@
+import { defineConfig } from "@playwright/test";
+
+/**
+ * Run by tests/e2e/web/test_web.py, which starts what the pages talk to and says where it is:
+ * POINTSMAN_URL, POINTSMAN_KEY, and POINTSMAN_HOUSE for the scripted model and the hand on the processes.
+ */
+export default defineConfig({
+  testDir: "e2e",
+  outputDir: "test-results",
+  reporter: [["list"]],
+  // One at a time: an account runs one turn at a time, and services are killed.
+  workers: 1,
+  timeout: 60_000,
+  // A cold sandbox on a busy machine answers within seconds, not within Playwright's five.
+  expect: { timeout: 20_000 },
+  use: {
+    baseURL: process.env.POINTSMAN_URL,
+    viewport: { width: 1360, height: 860 },
+    actionTimeout: 20_000,
+    launchOptions: {
+      executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    },
+  },
+});
