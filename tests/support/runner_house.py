@@ -126,6 +126,7 @@ async def runner_house(
             "llm_proxy_http_address": model.url.removeprefix("http://"),
             "session_address": session.server.address,
             "max_instances": 4,
+            "pool_size": 0,
             **config,
         }
         running = await stack.enter_async_context(started(app, RunnerConfig(**values)))

@@ -24,6 +24,7 @@ class TokenPeer(llm_service_pb2_grpc.LlmServiceServicer):
         self.tokens: list[str] = []
         self.tenants: list[str] = []
         self.failure: Failure | None = None
+        self.default_model = "test/model"
 
     async def IssueSessionToken(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if self.failure is not None:
@@ -36,6 +37,9 @@ class TokenPeer(llm_service_pb2_grpc.LlmServiceServicer):
     async def RevokeSessionToken(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self.revoked.append(request)
         return llm_service_pb2.RevokeSessionTokenResponse()
+
+    async def ResolveModel(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        return llm_service_pb2.ResolveModelResponse(model=request.model or self.default_model)
 
     def servicer(self) -> Servicer:
         return Servicer(

@@ -14,13 +14,14 @@ from pointsman.session.v1 import turn_pb2
 from runner.sandboxes.protocol import CLI, HOME
 
 DEFAULT_MAX_TURNS: Final = 10
-PermissionModeName = Literal["default", "acceptEdits", "plan", "bypassPermissions"]
+PermissionModeName = Literal["default", "acceptEdits", "plan"]
 
 _MODES: Final[Mapping[turn_pb2.PermissionMode.ValueType, PermissionModeName]] = {
     turn_pb2.PERMISSION_MODE_DEFAULT: "default",
     turn_pb2.PERMISSION_MODE_ACCEPT_EDITS: "acceptEdits",
     turn_pb2.PERMISSION_MODE_PLAN: "plan",
-    turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS: "bypassPermissions",
+    # A process takes the CLI's own such mode only at its start. It asks us instead, and is told yes.
+    turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS: "acceptEdits",
 }
 _EFFORTS: Final[Mapping[turn_pb2.Effort.ValueType, Literal["low", "medium", "high", "max"]]] = {
     turn_pb2.EFFORT_LOW: "low",

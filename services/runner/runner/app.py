@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,17 +13,18 @@ import aiohttp
 import claude_agent_sdk
 from pointsman.llm.v1 import llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
-from pointsman.session.v1 import transcript_service_pb2_grpc
-from servicekit.channels import service_channel
+from pointsman.session.v1 import transcript_service_pb2_grpc, turn_pb2
+from servicekit.channels import internal_metadata, service_channel
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
+from runner.agent_options import BootOptions
 from runner.config import RunnerConfig
 from runner.lifecycle import Lifecycle, Policy
-from runner.sandbox import SandboxMaker
+from runner.sandbox import Boot, SandboxMaker
 from runner.sandboxes.choose import choose_engine
 from runner.servicer import RunnerServicer
-from runner.tokens import SessionTokens
+from runner.tokens import SessionTokens, default_model
 from runner.turn_runner import TurnRunner
 from runner.turns import Turns
 from runner.workspace.history import History
@@ -42,6 +44,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
     state = config.data_dir.absolute() / "runner"
     engine = await choose_engine(config.sandbox, state, CLI)
     workspaces = Workspaces(state / "workspaces", engine.new_owner)
+    await _clear_leftovers(state, workspaces)
     async with (
         service_channel(config.llm_proxy_address, signer=None) as llm_proxy,
         service_channel(config.session_address, signer=None) as session,
@@ -59,7 +62,8 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
         turns = Turns()
-        tokens = SessionTokens(llm_service_pb2_grpc.LlmServiceStub(llm_proxy))
+        llm = llm_service_pb2_grpc.LlmServiceStub(llm_proxy)
+        tokens = SessionTokens(llm)
         transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(session)
         runner = TurnRunner(
             lifecycle=lifecycle,
@@ -70,7 +74,10 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             signer=signer,
             limits=config.limits,
         )
-        tending = asyncio.create_task(lifecycle.tend(), name="lifecycle")
+        background = [
+            asyncio.create_task(lifecycle.tend(), name="lifecycle"),
+            asyncio.create_task(lifecycle.keep_pool(lambda: _default_boot(llm, signer)), name="pool"),
+        ]
         servicer = Servicer(
             add=runner_service_pb2_grpc.add_RunnerServiceServicer_to_server,
             instance=RunnerServicer(
@@ -93,10 +100,26 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             ) as server:
                 yield server
         finally:
-            tending.cancel()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             await turns.close()
             await lifecycle.close()
             await engine.close()
+
+
+async def _clear_leftovers(state: Path, workspaces: Workspaces) -> None:
+    """Remove what a runner that was killed had no time to."""
+    await asyncio.to_thread(shutil.rmtree, state / "sandboxes", ignore_errors=True)
+    await workspaces.clear_unclaimed()
+
+
+async def _default_boot(llm: llm_service_pb2_grpc.LlmServiceAsyncStub, signer: PassportSigner) -> Boot:
+    """Return what a session is booted with that says nothing of its own."""
+    metadata = internal_metadata(
+        signer, tenant="pointsman", account=None, principal="runner", request_id="pool"
+    )
+    return Boot(BootOptions.of(turn_pb2.TurnOptions()), await default_model(llm, metadata))
 
 
 def _store(config: RunnerConfig, state: Path, workspaces: Workspaces) -> WorkspaceStore:
@@ -111,4 +134,5 @@ def _policy(config: RunnerConfig) -> Policy:
         pause_after=config.pause_after.total_seconds(),
         sleep_after=config.sleep_after.total_seconds(),
         wait=config.sandbox_wait.total_seconds(),
+        pool_size=config.pool_size,
     )

@@ -71,6 +71,13 @@ class RunnerConfig(ServiceConfig):
         le=1000,
         description="sandboxes that may be alive at once, 1 to 1000",
     )
+    pool_size: int = Field(
+        default=1,
+        validation_alias="POINTSMAN_POOL_SIZE",
+        ge=0,
+        le=100,
+        description="agents kept booted for new sessions, 0 to 100; each takes about 150 MiB",
+    )
     pause_after: Span = Field(
         default=timedelta(seconds=30),
         validation_alias="POINTSMAN_PAUSE_AFTER",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +21,8 @@ from servicekit.errors import Failure
 from runner.agent_options import PermissionModeName
 from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
+from runner.places import Places
+from runner.pool import Pool
 from runner.sandbox import Boot, Sandbox, SandboxMaker
 from runner.transcript import TranscriptStore
 from runner.workspace.place import Workspaces
@@ -39,6 +41,7 @@ class Policy:
     sleep_after: float
     wait: float
     """For a free place, when all are busy."""
+    pool_size: int
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,15 @@ class Lifecycle:
         self._maker = maker
         self._workspaces = workspaces
         self._policy = policy
+        self._places = Places(policy.max_instances)
+        self.pool = Pool(maker, workspaces, self._places, policy.pool_size)
         self._live: dict[SessionRef, Sandbox] = {}
         self._locks: KeyedLocks[SessionRef] = KeyedLocks()
-        self._places = 0
-        self._freed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def sandboxes(self) -> list[Sandbox]:
-        """Return those that are alive."""
-        return list(self._live.values())
+        """Return those that are alive, the pool's too."""
+        return [*self._live.values(), *self.pool.sandboxes()]
 
     async def claim(self, wish: Wish, starting: Callable[[], None]) -> Claim:
         """Return the session's sandbox, ready and RUNNING; `release` gives it back.
@@ -93,15 +96,16 @@ class Lifecycle:
             ):
                 await self._end(sandbox)
                 sandbox = None
+            pooled = False
             state: event_pb2.SandboxState.ValueType = event_pb2.SANDBOX_STATE_IDLE
             if sandbox is None:
                 starting()
-                sandbox, state = await self._make(wish)
+                sandbox, state, pooled = await self._make(wish)
             elif sandbox.state == event_pb2.SANDBOX_STATE_PAUSED:
                 await sandbox.wake()
                 state = event_pb2.SANDBOX_STATE_RESUMED
             sandbox.state = event_pb2.SANDBOX_STATE_RUNNING
-            return Claim(sandbox, state, time.monotonic() - began)
+            return Claim(sandbox, state, time.monotonic() - began, pooled)
 
     async def release(self, sandbox: Sandbox) -> None:
         """Give a claimed sandbox back; one that is gone is cleared away."""
@@ -111,8 +115,7 @@ class Lifecycle:
             await self._end(sandbox)
         else:
             sandbox.state = event_pb2.SANDBOX_STATE_IDLE
-            async with self._freed:
-                self._freed.notify()
+            self._places.tell()
 
     def prepare(self, wish: Wish) -> None:
         """Begin to make the session's sandbox, if it has none. Failing is for the turn to notice."""
@@ -148,6 +151,27 @@ class Lifecycle:
                 await self._end(sandbox)
             yield
 
+    async def keep_pool(self, default: Callable[[], Awaitable[Boot]]) -> None:
+        """Keep the pool full, for ever: with the default boot, until a session shows what is wanted."""
+        if self._policy.pool_size == 0:
+            return
+        asking = asyncio.create_task(self._want(default), name="pool's default")
+        try:
+            await self.pool.keep()
+        finally:
+            asking.cancel()
+
+    async def _want(self, default: Callable[[], Awaitable[Boot]]) -> None:
+        while not self.pool.wants:
+            try:
+                boot = await default()
+            except Failure:
+                # Services start in any order.
+                await asyncio.sleep(_TEND_SECONDS)
+                continue
+            if not self.pool.wants:
+                self.pool.want(boot)
+
     async def tend(self) -> None:
         """Freeze and put to rest what is idle, for ever."""
         while True:
@@ -173,12 +197,41 @@ class Lifecycle:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(self._end(sandbox) for sandbox in self.sandboxes()), return_exceptions=True)
+        ends = [self._end(sandbox) for sandbox in self._live.values()]
+        await asyncio.gather(*ends, self.pool.close(), return_exceptions=True)
 
-    async def _make(self, wish: Wish) -> tuple[Sandbox, event_pb2.SandboxState.ValueType]:
+    async def _make(self, wish: Wish) -> tuple[Sandbox, event_pb2.SandboxState.ValueType, bool]:
+        """Return a new sandbox, in what state it is, and whether it was booted ahead."""
+        transcript = await wish.store.lines()
+        if transcript:
+            sandbox = await self._boot(wish, transcript)
+            return sandbox, event_pb2.SANDBOX_STATE_RESUMED, False
+        sandbox_or_none = await self._adopt(wish)
+        self.pool.want(wish.boot)
+        if sandbox_or_none is not None:
+            return sandbox_or_none, event_pb2.SANDBOX_STATE_READY, True
+        return await self._boot(wish, transcript), event_pb2.SANDBOX_STATE_READY, False
+
+    async def _adopt(self, wish: Wish) -> Sandbox | None:
+        """Make one of the pool the session's."""
+        sandbox = await self.pool.take(wish.boot)
+        if sandbox is None:
+            return None
+        try:
+            # Last of all the workspace: until then the one in the pool can be thrown away whole.
+            await sandbox.transcript.bind(wish.store)
+            sandbox.workspace = await self._workspaces.claim(sandbox.workspace, wish.session)
+        except (Failure, OSError) as error:
+            _log.warning("pooled_not_adopted", session=wish.session.name, error=str(error))
+            await self.pool.discard(sandbox)
+            return None
+        sandbox.session = wish.session
+        self._live[wish.session] = sandbox
+        return sandbox
+
+    async def _boot(self, wish: Wish, transcript: list[bytes]) -> Sandbox:
         await self._take_place()
         try:
-            transcript = await wish.store.lines()
             workspace = await self._workspaces.ensure(wish.session)
             sandbox = await self._maker.boot(
                 session=wish.session,
@@ -189,11 +242,10 @@ class Lifecycle:
                 transcript=transcript,
             )
         except BaseException:
-            await self._give_place()
+            self._places.give()
             raise
         self._live[wish.session] = sandbox
-        resumed = event_pb2.SANDBOX_STATE_RESUMED if transcript else event_pb2.SANDBOX_STATE_READY
-        return sandbox, resumed
+        return sandbox
 
     async def _end(self, sandbox: Sandbox) -> None:
         if sandbox.session is not None and self._live.get(sandbox.session) is sandbox:
@@ -201,31 +253,25 @@ class Lifecycle:
             try:
                 await sandbox.end()
             finally:
-                await self._give_place()
+                self._places.give()
 
     async def _take_place(self) -> None:
-        """Wait until there is room for one more, putting the longest idle one to rest."""
+        """Wait until there is room for one more: the pool gives way, then who has been idle for longest."""
         try:
             async with asyncio.timeout(self._policy.wait):
-                while self._places >= self._policy.max_instances and not await self._evict():
-                    async with self._freed:
-                        await self._freed.wait()
+                while not self._places.try_take():
+                    if not await self.pool.give_up_one() and not await self._evict():
+                        await self._places.change()
         except TimeoutError:
             raise Failure(
                 errors_pb2.ERROR_REASON_SANDBOXES_BUSY,
                 f"All {self._policy.max_instances} sandboxes were busy for {self._policy.wait:g} seconds; "
                 "try again later.",
             ) from None
-        self._places += 1
-
-    async def _give_place(self) -> None:
-        self._places -= 1
-        async with self._freed:
-            self._freed.notify()
 
     async def _evict(self) -> bool:
         """Put the longest idle sandbox to rest; return whether there was one."""
-        idle = sorted((each for each in self.sandboxes() if each.idle), key=lambda each: each.last_used)
+        idle = sorted((each for each in self._live.values() if each.idle), key=lambda each: each.last_used)
         for sandbox in idle:
             if sandbox.session is not None and not self._locks.held(sandbox.session):
                 await self.hibernate(sandbox.session)

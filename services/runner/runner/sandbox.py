@@ -21,7 +21,7 @@ from runner.agent_options import BootOptions, PermissionModeName, command_line, 
 from runner.names import SessionRef
 from runner.relay import Relay
 from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, Limits, SandboxEngine, SandboxSpec
-from runner.transcript import PROJECT, TranscriptStore
+from runner.transcript import PROJECT, TranscriptSlot, TranscriptStore
 
 # Copies the transcript into the home, which is a tmpfs that only the sandbox itself can write.
 _SEEDED: Final = (
@@ -48,6 +48,7 @@ class Sandbox:
     folder: Path
     agent: Agent
     relay: Relay
+    transcript: TranscriptSlot
     state: event_pb2.SandboxState.ValueType
     create_time: datetime
     last_used: float
@@ -106,14 +107,17 @@ class SandboxMaker:
         workspace: Path,
         boot: Boot,
         mode: PermissionModeName,
-        store: TranscriptStore,
+        store: TranscriptStore | None,
         transcript: list[bytes],
     ) -> Sandbox:
         """Boot an agent on a workspace, with a transcript to resume from or none.
 
+        Without a session it is for the pool, and its transcript is bound later.
+
         Raises Failure SANDBOX_START_FAILED. Nothing is left behind when it fails or is cancelled.
         """
         sandbox_id = uuid.uuid4().hex
+        slot = TranscriptSlot(store)
         folder = self._folder / sandbox_id
         spec = SandboxSpec(sandbox_id, workspace, folder, self._limits)
         relay = Relay(spec.agent_dir, os.stat(workspace).st_uid, self._upstream, self._http)  # noqa: PTH116
@@ -121,7 +125,7 @@ class SandboxMaker:
             agent_id = session.session_id if session else str(uuid.uuid4())
             await asyncio.to_thread(_write_seed, spec.agent_dir, agent_id, transcript)
             await relay.open()
-            agent = await self._start_agent(spec, boot, mode, store, agent_id, resume=bool(transcript))
+            agent = await self._start_agent(spec, boot, mode, slot, agent_id, resume=bool(transcript))
         except BaseException:
             await relay.close()
             shutil.rmtree(folder, ignore_errors=True)
@@ -134,6 +138,7 @@ class SandboxMaker:
             folder=folder,
             agent=agent,
             relay=relay,
+            transcript=slot,
             state=event_pb2.SANDBOX_STATE_IDLE,
             create_time=datetime.now(UTC),
             last_used=time.monotonic(),
@@ -144,7 +149,7 @@ class SandboxMaker:
         spec: SandboxSpec,
         boot: Boot,
         mode: PermissionModeName,
-        store: TranscriptStore,
+        slot: TranscriptSlot,
         agent_id: str,
         *,
         resume: bool,
@@ -152,7 +157,7 @@ class SandboxMaker:
         variables = environment(boot.model)
         options = replace(
             sdk_options(boot.options, mode=mode, mcp_servers=self._mcp_servers),
-            session_store=cast(SessionStore, store),
+            session_store=cast(SessionStore, slot),
             # Where the transcript lies inside; the SDK tells by it which line belongs to which.
             env={"CLAUDE_CONFIG_DIR": variables["CLAUDE_CONFIG_DIR"]},
         )

@@ -23,6 +23,15 @@ TOKEN_TTL: Final = timedelta(hours=1)
 _log = structlog.get_logger("runner.tokens")
 
 
+async def default_model(stub: rpc.LlmServiceAsyncStub, metadata: CallMetadata) -> str:
+    """Return the model that turns run on when nobody names one."""
+    try:
+        answer = await stub.ResolveModel(pb.ResolveModelRequest(), timeout=_CALL_SECONDS, metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        raise Failure.from_rpc_error(error, service="llm-proxy") from error
+    return answer.model
+
+
 class SessionTokens:
     """Asks llm-proxy for tokens and takes them back."""
 

@@ -23,6 +23,8 @@ _LOAD_SECONDS: Final = 30.0
 _BATCH_BYTES: Final = 2 * 1024 * 1024
 _BATCH_ENTRIES: Final = 1000
 _ENTRY_BYTES: Final = 3 * 1024 * 1024
+# An agent that nobody has asked anything writes a handful of lines.
+_EARLY: Final = 100
 
 
 class TranscriptStore:
@@ -103,6 +105,31 @@ class TranscriptStore:
             )
         uuid = own.get("uuid")
         return pb.TranscriptEntry(uuid=uuid if isinstance(uuid, str) else "", json=raw)
+
+
+class TranscriptSlot:
+    """Takes a transcript's place until it is known whose it is: what came before is given over then."""
+
+    def __init__(self, store: TranscriptStore | None = None) -> None:
+        self._store = store
+        self._early: list[tuple[SessionKey, list[SessionStoreEntry]]] = []
+
+    async def bind(self, store: TranscriptStore) -> None:
+        """Say whose it is."""
+        early, self._early, self._store = self._early, [], store
+        for key, entries in early:
+            await store.append(key, entries)
+
+    async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
+        """See TranscriptStore."""
+        if self._store is not None:
+            await self._store.append(key, entries)
+        elif len(self._early) < _EARLY:
+            self._early.append((key, entries))
+
+    async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
+        """See TranscriptStore."""
+        return None if self._store is None else await self._store.load(key)
 
 
 def _batches(entries: list[pb.TranscriptEntry]) -> list[list[pb.TranscriptEntry]]:

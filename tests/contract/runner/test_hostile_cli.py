@@ -13,6 +13,7 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import turn_pb2
+from servicekit.testing import wait_until
 from support.runner_house import new_id
 
 OpenRunner = Callable[..., Any]
@@ -109,8 +110,7 @@ async def test_one_that_stalls_is_cancelled_within_a_second_and_a_half(open_runn
             answer = await house.stub().CancelTurn(cancel, metadata=house.metadata(), timeout=5)
             return bool(answer.found)
 
-        while not await cancelled():
-            await asyncio.sleep(0.01)
+        await wait_until(cancelled)
         began = time.monotonic()
         result = await following
         assert time.monotonic() - began < 1.5

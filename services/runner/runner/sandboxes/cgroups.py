@@ -37,7 +37,7 @@ class Cgroups:
     @classmethod
     def detect(cls, state: Path, mount: Path = _MOUNT) -> Cgroups | None:
         """Return what this machine has, None when groups cannot be made here."""
-        name = f"pointsman-{hashlib.sha256(os.fsencode(state)).hexdigest()[:12]}"
+        name = cls.folder_name(state)
         try:
             if (mount / "cgroup.controllers").exists():
                 return cls._unified_at(mount / name)
@@ -48,6 +48,11 @@ class Cgroups:
         except OSError as error:
             _log.warning("no_cgroups", error=error.strerror, path=error.filename)
             return None
+
+    @staticmethod
+    def folder_name(state: Path) -> str:
+        """Return the label of the installation whose state lies there."""
+        return f"pointsman-{hashlib.sha256(os.fsencode(state)).hexdigest()[:12]}"
 
     @classmethod
     def _unified_at(cls, folder: Path) -> Cgroups:

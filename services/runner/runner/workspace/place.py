@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from runner.names import SessionRef
+
+# No tenant's folder has such a name.
+_UNCLAIMED: Final = "unclaimed"
+# Half a second's work; a session with more gets an agent booted on its own folder.
+_MOVED: Final = 20_000
 
 
 class Workspaces:
@@ -41,6 +48,28 @@ class Workspaces:
             await asyncio.to_thread(self._make, path)
         return path
 
+    async def make_unclaimed(self) -> Path:
+        """Make one that no session has yet."""
+        path = self._root / _UNCLAIMED / uuid.uuid4().hex
+        await asyncio.to_thread(self._make, path)
+        return path
+
+    async def claim(self, unclaimed: Path, session: SessionRef) -> Path:
+        """Make an unclaimed one the session's, with all that was written for it before.
+
+        It stays the same folder, so a sandbox that is on it stays on it. Raises Failure WORKSPACE_FULL, with
+        nothing changed, when the session has too many files to be moved at once.
+        """
+        return await asyncio.to_thread(self._claim, unclaimed, self.path(session))
+
+    async def discard(self, unclaimed: Path) -> None:
+        """Remove an unclaimed one."""
+        await asyncio.to_thread(shutil.rmtree, unclaimed, ignore_errors=True)
+
+    async def clear_unclaimed(self) -> None:
+        """Remove what an earlier runner left unclaimed."""
+        await asyncio.to_thread(shutil.rmtree, self._root / _UNCLAIMED, ignore_errors=True)
+
     async def remove(self, session: SessionRef) -> None:
         """Remove it with all in it. Idempotent."""
         await asyncio.to_thread(shutil.rmtree, self.path(session), ignore_errors=True)
@@ -50,3 +79,40 @@ class Workspaces:
         if os.geteuid() == 0:
             owner = self._new_owner()
             os.chown(path, owner, owner)
+
+    def _claim(self, unclaimed: Path, path: Path) -> Path:
+        owner = unclaimed.stat().st_uid
+        if path.is_dir():
+            _hand_over(path, owner)
+            _move_all(path, unclaimed)
+            path.rmdir()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return unclaimed.rename(path)
+
+
+def _move_all(source: Path, target: Path) -> None:
+    """Move what lies in a folder, all of it or nothing."""
+    moved: list[str] = []
+    try:
+        for entry in list(source.iterdir()):
+            entry.rename(target / entry.name)
+            moved.append(entry.name)
+    except OSError:
+        for name in moved:
+            (target / name).rename(source / name)
+        raise
+
+
+def _hand_over(folder: Path, owner: int) -> None:
+    """Give all that lies in a folder to another owner. Links are given, not followed."""
+    count = 0
+    for _, folders, files, descriptor in os.fwalk(folder):
+        count += len(folders) + len(files)
+        if count > _MOVED:
+            raise Failure(
+                errors_pb2.ERROR_REASON_WORKSPACE_FULL,
+                "The workspace has too many files to be moved at once.",
+            )
+        if os.geteuid() == 0:
+            for name in (*folders, *files):
+                os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)

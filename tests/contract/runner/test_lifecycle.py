@@ -1,0 +1,202 @@
+"""Sandboxes come, wait, rest and go: never more than allowed, and nothing of them stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pointsman.errors.v1 import errors_pb2
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.session.v1 import event_pb2, turn_pb2
+from runner.sandboxes.cgroups import Cgroups
+from servicekit.testing import wait_until
+from support.runner_house import MODEL, RunnerHouse, new_id
+from support.scripted_anthropic import Reply
+
+OpenRunner = Callable[..., Any]
+
+
+async def sandboxes(house: RunnerHouse) -> list[pb.Sandbox]:
+    answer = await house.stub().ListSandboxes(
+        pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+    )
+    return list(answer.sandboxes)
+
+
+async def states(house: RunnerHouse) -> dict[str, int]:
+    return {sandbox.session: sandbox.state for sandbox in await sandboxes(house)}
+
+
+def leftovers(data_dir: Path) -> list[str]:
+    """Return what of this installation's sandboxes is on the machine: processes, mounts, groups, folders."""
+    found = []
+    for pid in [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
+        try:
+            if str(data_dir).encode() in Path(f"/proc/{pid}/mountinfo").read_bytes():
+                found.append(f"process {pid}")
+        except OSError:
+            continue
+    found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(data_dir) in line]
+    found += [str(path) for path in (data_dir / "runner" / "sandboxes").glob("*")]
+    found += [str(path) for path in (data_dir / "runner" / "workspaces" / "unclaimed").glob("*")]
+    return found
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not walked
+
+
+def groups(data_dir: Path) -> list[Path]:
+    """Return the control groups of this installation."""
+    name = Cgroups.folder_name(data_dir / "runner" / "bubblewrap")
+    return list(Path("/sys/fs/cgroup").glob(f"*/{name}")) + list(Path("/sys/fs/cgroup").glob(name))
+
+
+async def test_fifty_sessions_in_turn_fit_into_four_places_and_leave_nothing(
+    open_runner: OpenRunner, tmp_path: Path
+) -> None:
+    async with open_runner([Reply.text("Hi.")], max_instances=4) as house:
+        before = open_files()
+        most = 0
+        for _ in range(10):
+            runs = [house.run(new_id(), "Hello") for _ in range(5)]
+            for result in await asyncio.gather(*runs):
+                assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
+            most = max(most, len(await sandboxes(house)))
+        assert most <= 4
+        for sandbox in await sandboxes(house):
+            request = pb.HibernateSandboxRequest(session=sandbox.session)
+            await house.stub().HibernateSandbox(request, metadata=house.metadata(), timeout=20)
+        assert await sandboxes(house) == []
+        assert leftovers(house.data_dir) == []
+        # Connections that are kept for the next call, not sandboxes.
+        await wait_until(lambda: open_files() <= before + 8)
+    assert groups(tmp_path / "data") == []
+
+
+async def test_an_idle_sandbox_is_frozen_then_put_to_rest_and_comes_back(open_runner: OpenRunner) -> None:
+    async with open_runner(
+        [Reply.text("Noted."), Reply.text("42."), Reply.text("Still 42.")],
+        pause_after=timedelta(seconds=0),
+        sleep_after=timedelta(seconds=4),
+    ) as house:
+        session = new_id()
+        name = f"sessions/{session}"
+        await house.run(session, "Remember 42.")
+
+        async def paused() -> bool:
+            return (await states(house)).get(name) == event_pb2.SANDBOX_STATE_PAUSED
+
+        await wait_until(paused, timeout=5)
+        (sandbox,) = await sandboxes(house)
+        assert sandbox.memory_bytes > 10_000_000
+        woken = await house.run(session, "Which number?")
+        assert [changed.state for changed in woken.of("sandbox_changed")] == [event_pb2.SANDBOX_STATE_RESUMED]
+
+        async def gone() -> bool:
+            return name not in await states(house)
+
+        await wait_until(gone, timeout=15)
+        again = await house.run(session, "Which number?")
+        assert again.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
+        assert "Remember 42." in str(house.model.prompts[-1]["messages"])
+
+
+async def test_when_all_are_busy_a_turn_waits_and_then_runs(open_runner: OpenRunner) -> None:
+    slow = Reply.tool("Bash", {"command": "sleep 1", "description": "Wait"})
+    async with open_runner([slow, Reply.text("Done.")], max_instances=1) as house:
+        results = await asyncio.gather(*(house.run(new_id(), "Go") for _ in range(2)))
+        assert all(result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED for result in results)
+
+
+async def test_when_all_stay_busy_the_wait_has_an_end(open_runner: OpenRunner) -> None:
+    async with open_runner(
+        [Reply.text("Hm", stall=True)], max_instances=1, sandbox_wait=timedelta(seconds=1)
+    ) as house:
+        request = house.request(new_id(), "Stay")
+        busy = house.follow(request)
+        async for item in busy:
+            if item.event.WhichOneof("kind") == "text_delta":
+                break
+        result = await house.run(new_id(), "Me too")
+        assert result.finished.error.reason == errors_pb2.ERROR_REASON_SANDBOXES_BUSY
+        await house.stub().CancelTurn(
+            pb.CancelTurnRequest(turn=request.turn, epoch=1), metadata=house.metadata(), timeout=5
+        )
+
+
+async def test_a_new_session_takes_an_agent_from_the_pool_with_the_files_it_has(
+    open_runner: OpenRunner,
+) -> None:
+    look = Reply.tool(
+        "Bash", {"command": "cat given; touch made; id -u; stat -c %u given", "description": "Look"}
+    )
+    async with open_runner([look, Reply.text("Fine."), Reply.text("Again.")], pool_size=1) as house:
+
+        async def pooled() -> bool:
+            return (await states(house)).get("") == event_pb2.SANDBOX_STATE_PAUSED
+
+        await wait_until(pooled, timeout=20)
+        session = new_id()
+        await house.write(session, "given", b"given text\n")
+        result = await house.run(session, "Look")
+        (changed,) = [
+            each for each in result.of("sandbox_changed") if each.state == event_pb2.SANDBOX_STATE_READY
+        ]
+        assert changed.pooled
+        assert result.of("tool_result")[0].content.split() == ["given", "text", "1000", "1000"]
+        assert {info.path for info in await house.list(session)} == {"given", "made"}
+        # The agent was booted under another id; its conversation is the session's all the same.
+        assert {key[1:3] for key in house.transcripts.entries} == {(f"sessions/{session}", session)}
+        request = pb.HibernateSandboxRequest(session=f"sessions/{session}")
+        await house.stub().HibernateSandbox(request, metadata=house.metadata(), timeout=20)
+        after = await house.run(session, "What did you do?")
+        assert after.finished.result == "Again.", after.finished
+        assert "given text" in str(house.model.prompts[-1]["messages"])
+        await wait_until(pooled, timeout=20)
+
+
+async def test_the_pool_gives_way_to_a_session_that_needs_the_place(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Hi.")], pool_size=1, max_instances=1) as house:
+
+        async def pooled() -> bool:
+            return "" in await states(house)
+
+        await wait_until(pooled, timeout=20)
+        options = turn_pb2.TurnOptions(system_prompt="You are another one.")
+        result = await house.run(new_id(), "Hello", options=options)
+        assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
+        assert not result.of("sandbox_changed")[-1].pooled
+
+
+async def test_a_session_that_is_opened_finds_its_sandbox_ready(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Hi.")]) as house:
+        session = new_id()
+        request = pb.PrepareSandboxRequest(session=f"sessions/{session}", account="default", model=MODEL)
+        for _ in range(2):
+            await house.stub().PrepareSandbox(request, metadata=house.metadata(), timeout=10)
+
+        async def ready() -> bool:
+            return (await states(house)).get(f"sessions/{session}") == event_pb2.SANDBOX_STATE_IDLE
+
+        await wait_until(ready, timeout=20)
+        result = await house.run(session, "Hello")
+        assert "sandbox_changed" not in result.kinds
+
+
+async def test_model_and_permission_mode_change_between_turns_without_a_restart(
+    open_runner: OpenRunner,
+) -> None:
+    touch = Reply.tool("Bash", {"command": "touch x", "description": "Touch"})
+    async with open_runner([Reply.text("One."), touch, Reply.text("Two.")]) as house:
+        session = new_id()
+        await house.run(session, "First")
+        options = turn_pb2.TurnOptions(permission_mode=turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS)
+        second = await house.run(session, "Second", model="test/other", options=options)
+        assert second.finished.result == "Two."
+        assert "sandbox_changed" not in second.kinds
+        assert house.model.prompts[-1]["model"] == "test/other"
