@@ -1,0 +1,92 @@
+"""`pointsman run` and `pointsman chat`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from pointsman.router.v1 import router_service_pb2
+from pointsman.session.v1 import turn_pb2
+
+from pointsman_client.cli.outcome import TURN_FAILED, failures_told
+from pointsman_client.cli.settings import State
+from pointsman_client.cli.show import TurnPrinter
+from pointsman_client.sync import Client
+
+Session = Annotated[str, typer.Option(help="Go on in this session: its name or UUID.")]
+Account = Annotated[str, typer.Option(help="The account it is for.")]
+Model = Annotated[str, typer.Option(help="provider/name.")]
+
+_ROUTES = {
+    "auto": turn_pb2.TURN_ROUTE_UNSPECIFIED,
+    "direct": turn_pb2.TURN_ROUTE_DIRECT,
+    "agent": turn_pb2.TURN_ROUTE_AGENT,
+}
+
+
+def run(
+    context: typer.Context,
+    *,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    session: Session = "",
+    account: Account = "",
+    model: Model = "",
+    route: Annotated[str, typer.Option(help="auto, direct or agent.")] = "auto",
+    max_turns: Annotated[int | None, typer.Option(help="Calls to the model at most.", min=1)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer only.")] = False,
+) -> None:
+    """Run one prompt and show what happens. It goes on where it was when the connection breaks."""
+    state: State = context.obj
+    if route not in _ROUTES:
+        raise typer.BadParameter("is auto, direct or agent", param_hint="--route")
+    options = turn_pb2.TurnOptions()
+    if max_turns is not None:
+        options.max_turns = max_turns
+    text = sys.stdin.read() if prompt == "-" else prompt
+    with failures_told(state), Client(state.url, state.key) as client:
+        fields = {"account": account, "model": model, "options": options, "route": _ROUTES[route]}
+        finished, _ = _one_turn(client, TurnPrinter(state, quiet=quiet), text, session, **fields)
+    if finished.outcome != turn_pb2.TURN_STATE_SUCCEEDED:
+        raise typer.Exit(TURN_FAILED)
+
+
+def chat(context: typer.Context, session: Session = "", account: Account = "", model: Model = "") -> None:
+    """Talk with an agent, line by line. Ctrl-C cancels the turn; Ctrl-D leaves."""
+    state: State = context.obj
+    with failures_told(state), Client(state.url, state.key) as client:
+        name = session
+        while True:
+            try:
+                text = state.out.input("[bold]> [/bold]")
+            except EOFError:
+                break
+            if not text.strip():
+                continue
+            _, name = _one_turn(client, TurnPrinter(state), text, name, account=account, model=model)
+        if name:
+            state.err.print(f"Go on with: pointsman chat --session {name}", style="dim", highlight=False)
+
+
+def _one_turn(
+    client: Client, printer: TurnPrinter, prompt: str, session: str, **fields: Any
+) -> tuple[turn_pb2.TurnFinished, str]:
+    """Run a turn to its end; Ctrl-C asks to cancel it and waits on. Returns the end and the session."""
+    request = router_service_pb2.StartTurnRequest(prompt=prompt, session=session_name(session), **fields)
+    turn = client.start_turn(request)
+    cursor = max(turn.first_sequence - 1, 0)
+    while True:
+        try:
+            for event in client.follow_turn(turn, after_sequence=cursor):
+                printer.show(event)
+                cursor = max(cursor, event.sequence)
+                if event.HasField("turn_finished"):
+                    return event.turn_finished, turn.session
+        except KeyboardInterrupt:
+            cancel = router_service_pb2.CancelTurnRequest(name=turn.name)
+            client.run(client.asynchronous.call(client.asynchronous.router.CancelTurn(cancel, timeout=10)))
+
+
+def session_name(given: str) -> str:
+    """Return `sessions/{uuid}` for a session's name or UUID; empty for empty."""
+    return f"sessions/{given}" if given and not given.startswith("sessions/") else given
