@@ -99,7 +99,8 @@ class ProxyHouse:
         """Send any request."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         async with self.session.post(f"{self.url}{path}", data=data, headers=headers) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(response.status, headers, await response.read())
 
     async def ask(self, token: str, model: str, prompt: str = "Hello", **fields: Any) -> Reply:
         """Ask as the relay does."""

@@ -14,7 +14,7 @@ from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.usage import TokenUsage
 from llm_proxy.metrics import Metrics
 from llm_proxy.routing.attempts import Answering, Attempts, Retry
-from llm_proxy.upstreams.provider_failure import ProviderFailure
+from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event
 
 __all__ = ["Chunk", "Done", "Gateway"]
 
@@ -112,13 +112,11 @@ async def _streamed(call: Call, answering: Answering) -> AsyncIterator[Chunk | D
             call.first_token()
         if reader.finished:
             await call.settled()
+        if reader.error is not None:
+            raise from_event(reader.error)
         yield Chunk(data)
         if reader.broken:
             raise ProviderFailure("invalid", message="it is not a stream of events")
-    if reader.error is not None:
-        # The caller has seen the provider's own error as the last event.
-        await call.failed(ProviderFailure("unavailable", message=str(reader.error.get("message", ""))))
-        return
     if not reader.finished:
         raise ProviderFailure("invalid", message="the stream ended before the answer did")
     yield Done(await call.settled())

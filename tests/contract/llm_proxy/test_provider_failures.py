@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,31 +47,45 @@ async def house_before(
             yield house, provider, model
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What a provider's status becomes, after how many attempts."""
+
+    status: int
+    reason: str
+    http: int
+    attempts: int
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    ("status", "reason", "http", "attempts"),
+    "refusal",
     [
-        (400, "PROVIDER_REQUEST_REFUSED", 400, 1),
-        (401, "PROVIDER_CREDENTIAL_REFUSED", 403, 1),
-        (403, "PROVIDER_CREDENTIAL_REFUSED", 403, 1),
-        (404, "PROVIDER_REQUEST_REFUSED", 400, 1),
-        (429, "PROVIDER_RATE_LIMITED", 429, 2),
-        (500, "PROVIDER_UNAVAILABLE", 529, 2),
-        (529, "PROVIDER_UNAVAILABLE", 529, 2),
+        Refusal(400, "PROVIDER_REQUEST_REFUSED", 400, 1),
+        Refusal(401, "PROVIDER_CREDENTIAL_REFUSED", 403, 1),
+        Refusal(403, "PROVIDER_CREDENTIAL_REFUSED", 403, 1),
+        Refusal(404, "PROVIDER_REQUEST_REFUSED", 400, 1),
+        Refusal(429, "PROVIDER_RATE_LIMITED", 429, 2),
+        Refusal(500, "PROVIDER_UNAVAILABLE", 529, 2),
+        Refusal(529, "PROVIDER_UNAVAILABLE", 529, 2),
     ],
+    ids=lambda refusal: str(refusal.status),
 )
-async def test_an_error_status_is_typed(
-    tmp_path: Path, shape: str, status: int, reason: str, http: int, attempts: int
-) -> None:
-    async with house_before(tmp_path, shape, [failing(status, "told so")]) as (house, provider, model):
+async def test_an_error_status_is_typed(tmp_path: Path, shape: str, refusal: Refusal) -> None:
+    async with house_before(tmp_path, shape, [failing(refusal.status, "told so")]) as (
+        house,
+        provider,
+        model,
+    ):
         reply = await house.ask(await house.token(), model)
         [row] = await house.usage()
-    assert (reply.status, reply.headers["x-pointsman-reason"]) == (http, reason), reply.text
+    told = (reply.status, reply.headers["x-pointsman-reason"])
+    assert told == (refusal.http, refusal.reason), reply.text
     assert reply.json["type"] == "error"
     assert model in reply.json["error"]["message"]
     assert "told so" in reply.json["error"]["message"]
-    assert len(provider.asked) == attempts
-    assert (row.failed_calls, row.retries, row.usage.cost_usd) == (1, attempts - 1, 0)
+    assert len(provider.asked) == refusal.attempts
+    assert (row.failed_calls, row.retries, row.usage.cost_usd) == (1, refusal.attempts - 1, 0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -201,7 +215,7 @@ async def test_a_caller_that_leaves_stops_the_provider_and_is_billed_for_what_ca
         await wait_until(lambda: provider.left == 1, timeout=0.9)
 
         async def billed() -> bool:
-            return bool(await house.usage())
+            return (await house.usage())[0].usage.model_calls == 1
 
         await wait_until(billed)
         [row] = await house.usage()

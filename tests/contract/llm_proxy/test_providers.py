@@ -100,7 +100,7 @@ async def test_anthropics_bytes_pass_through_unchanged(tmp_path: Path) -> None:
 
 async def test_anthropic_gets_our_key_the_plain_name_and_the_callers_betas(tmp_path: Path) -> None:
     async with scripted_upstream([anthropic_text("Hi")]) as provider:
-        model, environ = behind("anthropic", provider.url)
+        _, environ = behind("anthropic", provider.url)
         async with proxy_house(tmp_path, environ) as house:
             token = await house.token()
             raw = (

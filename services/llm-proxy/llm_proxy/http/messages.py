@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 from servicekit.errors import Failure
 
@@ -14,9 +15,11 @@ from llm_proxy.call import CallReport
 from llm_proxy.caller import Caller
 from llm_proxy.gateway import Chunk, Done, Gateway
 from llm_proxy.http.identity import Identity
-from llm_proxy.messages.errors import comment, error_event
+from llm_proxy.messages.errors import comment, error_event, internal
 from llm_proxy.messages.request import MessagesRequest, read_request
 from llm_proxy.routing.attempts import Retry
+
+_log = structlog.get_logger("llm_proxy.http")
 
 USAGE_HEADER: Final = "x-pointsman-usage"
 
@@ -65,6 +68,11 @@ class MessagesRoutes:
                 if not response.prepared:
                     raise
                 await response.write(error_event(failure))
+            except Exception:  # too late for a status, and a client that hears nothing waits for ever
+                if not response.prepared or http.transport is None:
+                    raise
+                _log.exception("fault in mid-stream")
+                await response.write(error_event(internal()))
         await response.write_eof()
         return response
 

@@ -20,7 +20,7 @@ from servicekit.passport import REQUEST_ID_HEADER
 
 from llm_proxy.http.messages import MessagesRoutes
 from llm_proxy.http.models import ModelsRoutes
-from llm_proxy.messages.errors import error_data, error_headers, http_status
+from llm_proxy.messages.errors import error_data, error_headers, http_status, internal
 from llm_proxy.metrics import Metrics
 
 _log = structlog.get_logger("llm_proxy.http")
@@ -36,7 +36,7 @@ def routes(messages: MessagesRoutes, models: ModelsRoutes, drain: Drain, metrics
     application.router.add_post("/v1/messages", messages.create)
     application.router.add_post("/v1/messages/count_tokens", messages.count)
     application.router.add_get("/v1/models", models.list_models)
-    application.router.add_route("GET", "/", models.root)
+    application.router.add_get("/", models.root)
     return application
 
 
@@ -68,7 +68,7 @@ def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
         except Exception:  # noqa: BLE001 - the last line of defence: typed for the caller, whole in the log
             reason = "INTERNAL"
             _log.exception("fault")
-            return _error(_internal(call.request_id))
+            return _error(internal())
         finally:
             milliseconds = round((time.monotonic() - started) * 1000, 1)
             _log.info("call", method=call.method, reason=reason, duration_ms=milliseconds, **call.log_fields)
@@ -100,14 +100,6 @@ def _of_http(error: web.HTTPException) -> Failure:
             "GET /v1/models, HEAD /.",
         )
     return Failure(errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "This is not a request that HTTP allows.")
-
-
-def _internal(request_id: str) -> Failure:
-    return Failure(
-        errors_pb2.ERROR_REASON_INTERNAL,
-        f"A fault of Pointsman's. The log has it under {request_id}.",
-        request_id=request_id,
-    )
 
 
 @asynccontextmanager

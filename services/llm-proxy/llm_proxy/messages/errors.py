@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import grpc
 from pointsman.errors.v1 import errors_pb2
+from servicekit.context import current_request_id
 from servicekit.errors import Failure, Reason
 
 REASON_HEADER: Final = "x-pointsman-reason"
@@ -92,3 +93,13 @@ def error_event(failure: Failure) -> bytes:
 def comment(name: str, data: Mapping[str, Any]) -> bytes:
     """Return a line that clients of the Messages API skip, and our relay reads."""
     return f": pointsman-{name} {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+def internal() -> Failure:
+    """Return what a caller is told of a fault of ours."""
+    request_id = current_request_id()
+    return Failure(
+        errors_pb2.ERROR_REASON_INTERNAL,
+        f"A fault of Pointsman's. The log has it under {request_id}.",
+        request_id=request_id,
+    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -56,7 +55,7 @@ class AnthropicUpstream:
         self, deployment: Deployment, model: str, request: MessagesRequest, path: str, silence: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         body = renamed(request, upstream_model(deployment, model).partition("/")[2])
-        try:
+        with self._failures(silence):
             async with self._session.post(
                 f"{_base(deployment)}/v1/{path}",
                 data=body,
@@ -67,6 +66,12 @@ class AnthropicUpstream:
                 if response.status != 200:
                     raise await self._refused(response)
                 yield response
+
+    @contextmanager
+    def _failures(self, silence: float) -> Iterator[None]:
+        """Turn what a connection raises inside into a ProviderFailure."""
+        try:
+            yield
         except TimeoutError:
             raise ProviderFailure("timeout", message=f"not a byte for {silence:g} seconds") from None
         except aiohttp.ClientPayloadError:
@@ -75,8 +80,10 @@ class AnthropicUpstream:
             raise ProviderFailure("unavailable", message=self._secrets.redact(type(error).__name__)) from None
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        async for chunk in response.content.iter_any():
-            yield chunk
+        # These steps run where the answer is read, outside of the block that `_post` watches.
+        with self._failures(self._timeout):
+            async for chunk in response.content.iter_any():
+                yield chunk
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Return a whole answer that is a message."""
@@ -105,8 +112,6 @@ class AnthropicUpstream:
                 return int(json.loads(await response.content.read(_ERROR_BYTES))["input_tokens"])
             except (ValueError, KeyError, TypeError):
                 raise ProviderFailure("invalid", response.status, "it is not a count") from None
-            except asyncio.CancelledError:
-                raise
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:

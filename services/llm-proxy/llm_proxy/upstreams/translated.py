@@ -12,9 +12,10 @@ from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.secrets import Secrets
 from llm_proxy.messages.assemble import Assembler
 from llm_proxy.messages.request import MessagesRequest
+from llm_proxy.messages.sse import StreamReader
 from llm_proxy.routing.litellm_library import LitellmLibrary
 from llm_proxy.upstreams.protocol import upstream_model
-from llm_proxy.upstreams.provider_failure import ProviderFailure, from_status
+from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event, from_status
 
 # What other providers have a counterpart of. The rest is Anthropic's own and is left out for them.
 _FIELDS: Final = (
@@ -60,6 +61,7 @@ class TranslatedUpstream:
             await chunks.aclose()
 
     async def _chunks(self, litellm: Any, source: Any) -> AsyncGenerator[bytes, None]:
+        answered = False
         try:
             while True:
                 with self._failures(litellm):
@@ -67,10 +69,27 @@ class TranslatedUpstream:
                         chunk = await anext(source, None)
                 if chunk is None:
                     return
+                if chunk.startswith(b"event: error"):
+                    raise self._in_stream(chunk)
+                answered = answered or _has_answer(chunk)
+                if not answered and chunk.startswith(b"event: message_delta"):
+                    # LiteLLM makes a well-formed end of nothing, also of what was no answer at all.
+                    raise ProviderFailure("invalid", message="there was nothing in it")
                 yield chunk
         finally:
             if hasattr(source, "aclose"):
                 await source.aclose()
+
+    def _in_stream(self, chunk: bytes) -> ProviderFailure:
+        """Return the failure that LiteLLM put into the stream, as one event, instead of raising it."""
+        reader = StreamReader()
+        reader.feed(chunk)
+        error = dict(reader.error or {})
+        message = self._secrets.redact(_plain(str(error.get("message", ""))))
+        if error.get("type", "api_error") == "api_error":
+            # It says so of everything that ended a stream, most of all of connections that were cut.
+            return ProviderFailure("invalid", message=message)
+        return from_event({**error, "message": message})
 
     def _failures(self, litellm: Any) -> _Failures:
         return _Failures(litellm, self._secrets, self._timeout)
@@ -82,6 +101,13 @@ class TranslatedUpstream:
         texts = [json.dumps(body.get(name)) for name in ("system", "messages", "tools") if body.get(name)]
         name = upstream_model(deployment, model)
         return int(await asyncio.to_thread(litellm.token_counter, model=name, text="\n".join(texts)))
+
+
+def _has_answer(chunk: bytes) -> bool:
+    """Whether an event brings something of the answer; a tool that takes no input has no delta."""
+    if chunk.startswith(b"event: content_block_start"):
+        return b'"tool_use"' in chunk
+    return chunk.startswith(b"event: content_block_delta")
 
 
 class _Failures:
