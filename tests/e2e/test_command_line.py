@@ -1,0 +1,135 @@
+"""The `pointsman` command and the Python client at a real installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pointsman_client import Client
+
+PROGRAM = Path(sys.executable).with_name("pointsman")
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+
+
+def pointsman(
+    suite: Any, *arguments: str, key: str | None = None, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "POINTSMAN_URL": suite.url,
+        "POINTSMAN_API_KEY": suite.key if key is None else key,
+    }
+    return subprocess.run(
+        [str(PROGRAM), *arguments],
+        env=environ,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def lines(answer: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert answer.returncode == 0, answer.stderr
+    return [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def test_everything_is_well(suite):
+    answer = pointsman(suite, "doctor")
+    assert answer.returncode == 0, answer.stdout
+    assert answer.stdout.count("ok") >= 3
+
+
+def test_a_question_is_answered_by_a_model_alone_and_by_no_sandbox(suite):
+    events = lines(pointsman(suite, "--json", "run", "What is 17*23?"))
+    kinds = [kind for event in events for kind in event if kind not in ("sequence", "createTime", "turn")]
+    triage = next(event["triageDecided"] for event in events if "triageDecided" in event)
+    assert (triage["route"], triage["decidedBy"]) == ("TURN_ROUTE_DIRECT", "rule:question")
+    assert "sandboxChanged" not in kinds
+    assert events[-1]["turnFinished"]["result"] == "391"
+
+
+def test_work_is_done_by_an_agent_whose_files_can_be_looked_at(suite):
+    worked = pointsman(suite, "run", "Create hello.py that prints hello world, then run it")
+    assert worked.returncode == 0, worked.stderr
+    assert "created hello.py" in worked.stdout
+    session = lines(pointsman(suite, "--json", "sessions", "--limit", "1"))[0]["name"]
+    assert "hello.py" in pointsman(suite, "files", "list", session).stdout
+    assert "hello world" in pointsman(suite, "files", "get", session, "hello.py").stdout
+    again = pointsman(suite, "run", "-q", "--session", session, "-", text="What did I ask you to do first?")
+    assert "hello.py" in again.stdout
+
+
+def test_a_direct_answer_that_needs_tools_becomes_an_agents(suite):
+    events = lines(pointsman(suite, "--json", "run", "Can you make a file out.txt that says hi?"))
+    assert events[-1]["turnFinished"]["outcome"] == "TURN_STATE_SUCCEEDED"
+
+
+def test_keys_are_made_used_and_taken_back(suite):
+    made = lines(pointsman(suite, "--json", "keys", "create", "CI", "--role", "viewer"))[0]
+    assert pointsman(suite, "sessions", key=made["secret"]).returncode == 0
+    refused = pointsman(suite, "run", "hi", key=made["secret"])
+    assert (refused.returncode, "SCOPE_MISSING" in refused.stderr) == (3, True)
+    assert pointsman(suite, "keys", "revoke", made["key"]["name"]).returncode == 0
+    revoked = pointsman(suite, "sessions", key=made["secret"])
+    assert (revoked.returncode, "CREDENTIAL_REVOKED" in revoked.stderr) == (3, True)
+    assert "revoked" in pointsman(suite, "keys", "list").stdout
+    audited = lines(pointsman(suite, "--json", "audit", "--limit", "200"))
+    creations = [entry for entry in audited if entry.get("resource") == made["key"]["name"]]
+    assert [entry["method"].rpartition("/")[2] for entry in creations] == ["RevokeKey", "CreateKey"]
+
+
+def test_what_goes_wrong_has_an_exit_code_and_a_line(suite):
+    assert pointsman(suite, "sessions", key="wrong").returncode == 3
+    missing = pointsman(suite, "run", "hi", "--session", str(uuid.uuid4()))
+    assert (missing.returncode, "SESSION_NOT_FOUND" in missing.stderr) == (4, True)
+    assert pointsman(suite, "--url", "http://127.0.0.1:9", "models").returncode == 6
+    assert "Traceback" not in missing.stderr
+
+
+def test_usage_models_and_quota_are_shown(suite):
+    assert "demo/offline" in pointsman(suite, "models").stdout
+    assert pointsman(suite, "usage", "--by", "model,day").returncode == 0
+    assert pointsman(suite, "quota").returncode == 0
+
+
+def test_one_run_turn_outlives_the_kill_of_router_session_and_edge(make_suite):
+    suite = make_suite()
+    killed: list[str] = []
+
+    def kill() -> None:
+        for service in ("router", "edge", "session"):
+            os.kill(suite.pid(service), signal.SIGKILL)
+            killed.append(service)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    if suite.pid(service):
+                        break
+                except LookupError:
+                    time.sleep(0.05)
+
+    with Client(suite.url, suite.key) as client:
+        events = []
+        killing = threading.Thread(target=kill)
+        for event in client.run_turn("Run `sleep 8 && echo awake`"):
+            events.append(event)
+            if event.HasField("tool_use"):
+                killing.start()
+        killing.join()
+    assert killed == ["router", "edge", "session"]
+    sequences = [event.sequence for event in events if event.sequence]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert events[-1].HasField("turn_finished")
+    assert "awake" in events[-1].turn_finished.result
