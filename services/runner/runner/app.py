@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 import claude_agent_sdk
@@ -32,6 +33,8 @@ from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import Snapshots
 from runner.workspace.store import WorkspaceStore
 
+# Of running turns, from the request to stop.
+_GRACE_SECONDS: Final = 10.0
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 
 
@@ -75,6 +78,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             limits=config.limits,
         )
         background = [
+            asyncio.create_task(_break_off_in_time(drain, turns), name="break off"),
             asyncio.create_task(lifecycle.tend(), name="lifecycle"),
             asyncio.create_task(lifecycle.keep_pool(lambda: _default_boot(llm, signer)), name="pool"),
         ]
@@ -97,6 +101,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
                 servicers=[servicer],
                 verifier=PassportVerifier.from_file(config.passport_keys),
                 drain=drain,
+                grace=_GRACE_SECONDS,
             ) as server:
                 yield server
         finally:
@@ -106,6 +111,13 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             await turns.close()
             await lifecycle.close()
             await engine.close()
+
+
+async def _break_off_in_time(drain: Drain, turns: Turns) -> None:
+    """End turns that a drain does not wait for while their followers can still be told."""
+    await drain.started.wait()
+    await asyncio.sleep(_GRACE_SECONDS * 0.8)
+    await turns.close()
 
 
 async def _clear_leftovers(state: Path, workspaces: Workspaces) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from runner.sandboxes.protocol import Limits
 
-_CONTROLLERS: Final = ("memory", "pids", "cpu", "freezer")
+_CONTROLLERS: Final = ("memory", "pids", "cpu")
 _PERIOD_US: Final = 100_000
 # Processes that were killed leave their group within milliseconds; on a machine under load, seconds.
 _LEAVE_SECONDS: Final = 5.0
@@ -66,13 +66,25 @@ class Cgroups:
         names = {path.name for folder in self._folders.values() for path in folder.iterdir() if path.is_dir()}
         for name in names:
             Cgroup(self._of(name), unified=self._unified).remove()
+        if not self._unified:
+            self._sweep()
         return len(names)
+
+    def _sweep(self) -> None:
+        """Remove the empty folders of installations that are gone, such as those of tests that were killed."""
+        for own in self._folders.values():
+            for folder in own.parent.glob("pointsman-*"):
+                for path in (*folder.glob("*/"), folder):
+                    # Only what has neither processes nor groups in it can be removed.
+                    if path != own:
+                        with contextlib.suppress(OSError):
+                            path.rmdir()
 
     def create(self, sandbox_id: str, limits: Limits) -> Cgroup:
         """Make a group with these limits. OSError when the kernel refuses."""
         folders = self._of(sandbox_id)
         for folder in folders.values():
-            folder.mkdir()
+            folder.mkdir(parents=True)
         group = Cgroup(folders, unified=self._unified)
         group.limit(limits)
         return group
@@ -118,16 +130,22 @@ class Cgroup:
             (self._folders["cpu"] / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
             (self._folders["cpu"] / "cpu.cfs_quota_us").write_text(str(quota))
 
-    def freeze(self, *, frozen: bool) -> bool:
-        """Stop or continue all processes; return whether the group can."""
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop or continue all processes.
+
+        By signals on v1: what its freezer has frozen does not even die before it is thawed, so it would
+        outlive a runner that is killed.
+        """
         if self._unified:
             (self._folders[""] / "cgroup.freeze").write_text("1" if frozen else "0")
-            return True
-        if "freezer" not in self._folders:
-            return False
-        state = "FROZEN" if frozen else "THAWED"
-        (self._folders["freezer"] / "freezer.state").write_text(state)
-        return True
+            return
+        done: set[str] = set()
+        # What starts a process is stopped in the next round at the latest.
+        while left := set(_lines(self._folders["memory"] / "cgroup.procs")) - done:
+            for line in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(line), signal.SIGSTOP if frozen else signal.SIGCONT)
+            done |= left
 
     def memory_bytes(self) -> int:
         """Return the memory in use, without what is only cached."""

@@ -93,13 +93,11 @@ class LocalProcess:
 
     async def pause(self) -> None:
         """See SandboxProcess. Without a group, only the processes that are there now stop."""
-        if self._killing is None and not (self._group and self._group.freeze(frozen=True)):
-            self._signal(signal.SIGSTOP)
+        self._freeze(frozen=True)
 
     async def resume(self) -> None:
         """See SandboxProcess."""
-        if self._killing is None and not (self._group and self._group.freeze(frozen=False)):
-            self._signal(signal.SIGCONT)
+        self._freeze(frozen=False)
 
     def memory_bytes(self) -> int:
         """See SandboxProcess."""
@@ -115,11 +113,15 @@ class LocalProcess:
             self._oom_kills = self._group.oom_kills()
         return self._oom_kills > 0
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the launcher and all its descendants."""
-        for pid in reversed(_tree(self._process.pid)):
+    def _freeze(self, *, frozen: bool) -> None:
+        if self._killing is not None:
+            return
+        if self._group is not None:
+            self._group.freeze(frozen=frozen)
+            return
+        for pid in _tree(self._process.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
 
 def _tree(root: int) -> list[int]:

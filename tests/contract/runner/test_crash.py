@@ -1,0 +1,178 @@
+"""The runner is killed, or its disk is lost: nothing stays behind, and sessions go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pointsman.errors.v1 import errors_pb2
+from pointsman.runner.v1 import runner_service_pb2 as pb
+from pointsman.runner.v1 import runner_service_pb2_grpc as rpc
+from pointsman.session.v1 import turn_pb2
+from servicekit.channels import service_channel
+from servicekit.errors import Failure
+from servicekit.testing import Keys, free_port, passport_metadata, serve, wait_until
+from support.runner_house import MODEL, new_id, runner_house
+from support.runner_peers import TokenPeer, TranscriptPeer
+from support.scripted_anthropic import Reply, ScriptedAnthropic, scripted_anthropic
+
+OpenRunner = Callable[..., Any]
+
+
+def alive_on(data_dir: Path) -> list[int]:
+    """Return the processes that have this installation's folders mounted."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(data_dir).encode() in (entry / "mountinfo").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+class Machine:
+    """A runner in a process of its own, that can be killed and started again."""
+
+    def __init__(self, environment: dict[str, str], port: int, keys: Keys) -> None:
+        self._environment = environment
+        self._port = port
+        self._keys = keys
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "runner", env={**os.environ, **self._environment}
+        )
+        async with service_channel(f"127.0.0.1:{self._port}", signer=None) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+
+            async def serving() -> bool:
+                try:
+                    answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                except grpc.aio.AioRpcError:
+                    return False
+                return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+            await wait_until(serving, timeout=30)
+
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+            await self.process.wait()
+
+    async def run(self, session: str, prompt: str, **fields: Any) -> list[pb.RunTurnResponse]:
+        metadata = passport_metadata(self._keys.signer("session"), scopes={"internal"})
+        turn = fields.pop("turn", new_id())
+        request = pb.RunTurnRequest(
+            turn=f"sessions/{session}/turns/{turn}",
+            account="a",
+            epoch=1,
+            model=MODEL,
+            prompt=prompt,
+            **fields,
+        )
+        async with service_channel(f"127.0.0.1:{self._port}", signer=None) as channel:
+            call = rpc.RunnerServiceStub(channel).RunTurn(request, metadata=metadata, timeout=60)
+            return [item async for item in call]
+
+
+@asynccontextmanager
+async def machine(keys: Keys, data_dir: Path) -> AsyncIterator[tuple[Machine, ScriptedAnthropic]]:
+    tokens, transcripts, port = TokenPeer(), TranscriptPeer(), free_port()
+    async with (
+        scripted_anthropic([Reply.text("Hi.")]) as model,
+        serve(tokens.servicer(), keys=keys, service="llm-proxy") as llm_proxy,
+        serve(transcripts.servicer(), keys=keys, service="session") as session,
+    ):
+        environment = {
+            "POINTSMAN_RUNNER_ADDRESS": f"127.0.0.1:{port}",
+            "POINTSMAN_PASSPORT_KEYS": str(keys.jwks),
+            "POINTSMAN_PASSPORT_KEY": str(keys.directory),
+            "POINTSMAN_DATA_DIR": str(data_dir),
+            "POINTSMAN_LLM_PROXY_ADDRESS": llm_proxy.server.address,
+            "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": model.url.removeprefix("http://"),
+            "POINTSMAN_SESSION_ADDRESS": session.server.address,
+        }
+        runner = Machine(environment, port, keys)
+        await runner.start()
+        try:
+            yield runner, model
+        finally:
+            await runner.kill(signal.SIGTERM)
+
+
+async def test_after_a_kill_in_mid_turn_no_orphan_is_left_and_the_next_turn_works(
+    open_runner: OpenRunner, keys: Keys, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    async with machine(keys, data_dir) as (runner, model):
+        session, cut = new_id(), new_id()
+        await runner.run(session, "Remember 42.")
+        model.script = [Reply.tool("Bash", {"command": "sleep 300 & sleep 301", "description": "Wait"})]
+        running = asyncio.create_task(runner.run(session, "Wait", turn=cut))
+        await wait_until(lambda: len(model.prompts) == 2, timeout=20)
+        await runner.kill()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running
+        await wait_until(lambda: alive_on(data_dir) == [], timeout=10)
+        await runner.start()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await runner.run(session, "", turn=cut, attach_only=True)
+        failure = Failure.from_rpc_error(caught.value, "runner")
+        assert failure.reason == errors_pb2.ERROR_REASON_TURN_NOT_FOUND
+        model.script = [Reply.text("42.")]
+        items = await runner.run(session, "Which number?")
+        assert items[-1].event.turn_finished.result == "42.", items[-1]
+        assert "Remember 42." in str(model.prompts[-1]["messages"])
+        assert list((data_dir / "runner" / "sandboxes").iterdir()) != []
+    assert alive_on(data_dir) == []
+    assert list((data_dir / "runner" / "sandboxes").iterdir()) == []
+
+
+async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(
+    open_runner: OpenRunner, keys: Keys, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    async with machine(keys, data_dir) as (runner, model):
+        model.script = [Reply.text("Hm", stall=True)]
+        running = asyncio.create_task(runner.run(new_id(), "Wait"))
+        await wait_until(lambda: len(model.prompts) == 1, timeout=20)
+        stopping = asyncio.create_task(runner.kill(signal.SIGTERM))
+        items = await running
+        assert items[-1].event.turn_finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+        await stopping
+    assert alive_on(data_dir) == []
+
+
+async def test_a_session_goes_on_from_transcript_and_snapshot_on_an_empty_disk(
+    open_runner: OpenRunner, keys: Keys, tmp_path: Path
+) -> None:
+    snapshots = tmp_path / "shared"
+    session, kept = new_id(), new_id()
+    write = Reply.tool("Bash", {"command": "echo precious > file", "description": "Write"})
+    script = [write, Reply.text("Written.")]
+    async with runner_house(keys, tmp_path / "one", script, snapshot_dir=snapshots) as house:
+        await house.run(session, "Write precious into file")
+        request = pb.CreateSnapshotRequest(session=f"sessions/{session}", snapshot_id=kept)
+        await house.stub().CreateSnapshot(request, metadata=house.metadata(), timeout=20)
+        entries = house.transcripts.entries
+    look = Reply.tool("Bash", {"command": "cat file", "description": "Look"})
+    script = [look, Reply.text("It is there.")]
+    async with runner_house(keys, tmp_path / "two", script, snapshot_dir=snapshots) as house:
+        house.transcripts.entries = entries
+        restore = pb.RestoreSnapshotRequest(session=f"sessions/{session}", snapshot_id=kept)
+        await house.stub().RestoreSnapshot(restore, metadata=house.metadata(), timeout=20)
+        result = await house.run(session, "What is in it?")
+        assert result.finished.result == "It is there.", result.finished
+        assert result.of("tool_result")[0].content.strip() == "precious"
+        assert "Write precious into file" in str(house.model.prompts[0]["messages"])
