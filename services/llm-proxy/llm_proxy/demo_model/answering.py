@@ -16,6 +16,8 @@ from llm_proxy.demo_model.wishes import steps
 
 # The tool with which Claude Code takes an answer that has to fit a schema.
 _STRUCTURED: Final = "StructuredOutput"
+# The tool with which a direct answer becomes an agent's.
+_HAND_OVER: Final = "start_agent"
 # What Claude Code's tools say about a file that they have not seen.
 _UNREAD: Final = ("has not been read", "read it first", "Read it again")
 
@@ -98,6 +100,8 @@ def _wants_reading(use: ToolUse) -> bool:
 
 
 def _call(conversation: Conversation, step: Step, words: str) -> Answer:
+    if step.tool not in conversation.tools and _HAND_OVER in conversation.tools:
+        return Answer("", _HAND_OVER, {"reason": f"It takes the tool {step.tool}."})
     if step.tool not in conversation.tools:
         offered = ", ".join(sorted(conversation.tools)) or "none"
         return Answer(f"For that I need the tool {step.tool}, which I am not given here (tools: {offered}).")
