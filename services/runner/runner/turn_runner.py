@@ -160,6 +160,7 @@ class TurnRunner:
             await agent.set_mode(permission_mode(work.options))
             await agent.set_model(work.model)
             await self._store.begin_turn(turn.ref.session, turn.ref.turn_id)
+            turn.prompt_goes()
             await agent.query(work.prompt, turn.ref.turn_id)
             await _first(conversation.result, ended)
             if not conversation.result.done():

@@ -35,6 +35,7 @@ class Turn:
         self.approvals = Approvals(options, self.emit)
         self.usage = turn_pb2.Usage()
         self.tool_ran = False
+        self.prompted = False
         self.cancelled = asyncio.Event()
         self.overflowed = asyncio.Event()
         self.began = time.monotonic()
@@ -51,6 +52,11 @@ class Turn:
         """Wait for its end. A turn has a deadline of its own."""
         async for _ in self.log.follow(self.log.last_index):
             pass
+
+    def prompt_goes(self) -> None:
+        """Note that the agent gets the prompt now: from here to `turn_ended` something of the turn may run."""
+        self.prompted = True
+        _log.info("turn_started", turn=self.ref.name, epoch=self.epoch)
 
     def take_over(self, epoch: int) -> None:
         """Follow a newer epoch: whoever followed an older one has lost the turn."""
@@ -144,6 +150,9 @@ class Turns:
         finally:
             if turn.overflowed.is_set():
                 outcome = Outcome(result=outcome.result, failure=output_limit())
+            if turn.prompted:
+                state = turn_pb2.TurnState.Name(outcome.state)
+                _log.info("turn_ended", turn=turn.ref.name, epoch=turn.epoch, outcome=state)
             del self._running[turn.ref.session]
             turn.finish(outcome)
 

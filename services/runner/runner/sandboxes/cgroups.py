@@ -71,7 +71,7 @@ class Cgroups:
         return len(names)
 
     def _sweep(self) -> None:
-        """Remove the empty folders of installations that are gone, such as those of tests that were killed."""
+        """Remove empty folders of installations that are gone, such as those of tests that were killed."""
         for own in self._folders.values():
             for folder in own.parent.glob("pointsman-*"):
                 for path in (*folder.glob("*/"), folder):
