@@ -6,7 +6,7 @@ import { defineConfig } from "@playwright/test";
  */
 export default defineConfig({
   testDir: "e2e",
-  outputDir: "test-results",
+  outputDir: process.env.PLAYWRIGHT_OUTPUT ?? "test-results/by-hand",
   reporter: [["list"]],
   // One at a time: an account runs one turn at a time, and services are killed.
   workers: 1,

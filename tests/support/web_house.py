@@ -2,7 +2,8 @@
 
 A prompt that says `play:<scene>` gets that scene. A scene is a list of steps, each the answer to one call of
 the model: after each tool that ran comes the next one. `POST /control/open/<gate>` lets an answer go on that
-waits at a gate, `POST /control/kill/<service>` kills a service of the suite.
+waits at a gate, `POST /control/kill/<service>` kills a service of the suite, `?seconds=3`
+keeps it from coming back for that long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,8 @@ SCENES: Mapping[str, Sequence[Step]] = {
         Text("After the tool. ", gate="tool-then-gate", after="All done."),
     ],
     "hostile": [Tool("Bash", {"command": _HOSTILE_COMMAND}), Text(HOSTILE)],
-    "line": [Text("x" * 1024 * 1024)],
+    # No piece twice: LiteLLM takes a model that repeats itself for broken.
+    "line": [Text("".join(f"{number:08d}" for number in range(128 * 1024)))],
     "lines": [Text("\n".join(f"line {number}" for number in range(100_000)))],
     "ask": [
         Tool("Bash", {"command": "touch asked.txt", "description": "Make a file"}),
@@ -126,9 +128,16 @@ class WebHouse:
         return web.Response()
 
     async def kill(self, request: web.Request) -> web.Response:
-        """Kill a service of the suite."""
+        """Kill a service of the suite, and again each time it comes back within so many `seconds`."""
         assert self.suite is not None
-        os.kill(self.suite.pid(request.match_info["service"]), signal.SIGKILL)
+        service = request.match_info["service"]
+        os.kill(self.suite.pid(service), signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + float(request.query.get("seconds", "0"))
+        while loop.time() < end:
+            with suppress(LookupError, ProcessLookupError):
+                os.kill(self.suite.pid(service), signal.SIGKILL)
+            await asyncio.sleep(0.05)
         return web.Response()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:

@@ -88,9 +88,10 @@ export class Client {
     expect(serious.map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" | ")}`)).toEqual([]);
   }
 
-  /** Does something to the house: `open/<gate>` or `kill/<service>`. */
+  /** Does something to the house: `open/<gate>`, `kill/<service>`, `kill/<service>?seconds=3`. */
   async house(what: string): Promise<void> {
-    await expect.poll(async () => (await fetch(`${HOUSE}/control/${what}`, { method: "POST" })).status).toBe(200);
+    const status = async () => (await fetch(`${HOUSE}/control/${what}`, { method: "POST" })).status;
+    await expect.poll(status, { message: what }).toBe(200);
   }
 }
 

@@ -67,6 +67,7 @@ function SessionHead({ store }: { store: SessionStore }) {
       <button
         type="button"
         class="button panel-button"
+        aria-label="Workspace"
         aria-pressed={panelOpen}
         onClick={() => go({ page: "session", session: store.name, panel: panelOpen ? undefined : "files" })}
       >

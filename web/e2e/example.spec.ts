@@ -1,0 +1,13 @@
+import { expect, KEY, test } from "./client.ts";
+
+test("docs/web-example signs in, runs a turn and prints its events", async ({ page }) => {
+  await page.goto("/");
+  await page.getByLabel("API key").fill("pm_wrong");
+  await page.getByRole("button", { name: "Run" }).click();
+  await expect(page.locator("pre")).toContainText("unauthenticated");
+  await page.getByLabel("API key").fill(KEY);
+  await page.getByLabel("Prompt").fill("What is 17*23?");
+  await page.getByRole("button", { name: "Run" }).click();
+  await expect(page.locator("pre")).toContainText("turnStarted");
+  await expect(page.locator("pre")).toContainText(/turnFinished.*391/);
+});
