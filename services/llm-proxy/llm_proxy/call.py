@@ -50,7 +50,6 @@ class Call:
         self.model = model
         """The model that answers: a fallback's, once one took over."""
         self.reader = StreamReader()
-        self._asked_model = model
         self._catalogue = catalogue
         self._ledger = ledger
         self._metrics = metrics
@@ -120,12 +119,12 @@ class Call:
             self._reservation,
             Outcome(
                 state=state,
+                model=self.model,
                 usage=usage,
                 cost=cost,
                 deployment=self._deployment,
                 retries=self._retries,
                 first_token_seconds=self._first_token,
                 reason=reason,
-                model=self.model if self.model != self._asked_model else "",
             ),
         )

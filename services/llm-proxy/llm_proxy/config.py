@@ -45,4 +45,4 @@ class Config(ServiceConfig):
         """The SQLAlchemy URL of the ledger."""
         if self.database_url.startswith("postgresql"):
             return self.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
-        return f"sqlite+aiosqlite:///{(self.data_dir / 'llm-proxy' / 'ledger.db').resolve()}"
+        return f"sqlite:///{(self.data_dir / 'llm-proxy' / 'ledger.db').resolve()}"

@@ -13,8 +13,7 @@ from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, insert, select, update
 
 from llm_proxy.ledger.database import Database
 from llm_proxy.ledger.money import Pico
@@ -75,11 +74,11 @@ class SessionTokens:
             "revoked": 0,
         }
 
-        async def job(connection: AsyncConnection) -> None:
-            await connection.execute(
+        def job(connection: Connection) -> None:
+            connection.execute(
                 delete(session_tokens).where(session_tokens.c.expire_time < now - LONGEST_SECONDS)
             )
-            await connection.execute(insert(session_tokens), row)
+            connection.execute(insert(session_tokens), row)
 
         await self._database.run(job)
         return token, known
@@ -90,8 +89,8 @@ class SessionTokens:
         if turn:
             mine &= session_tokens.c.turn == turn
 
-        async def job(connection: AsyncConnection) -> None:
-            await connection.execute(update(session_tokens).where(mine).values(revoked=1))
+        def job(connection: Connection) -> None:
+            connection.execute(update(session_tokens).where(mine).values(revoked=1))
 
         await self._database.run(job)
         for digest, (known, _) in list(self._known.items()):
@@ -114,9 +113,9 @@ class SessionTokens:
         return known
 
     async def _load(self, digest: str) -> SessionToken:
-        async def job(connection: AsyncConnection) -> SessionToken:
+        def job(connection: Connection) -> SessionToken:
             query = select(session_tokens).where(session_tokens.c.digest == digest)
-            row = (await connection.execute(query)).mappings().first()
+            row = (connection.execute(query)).mappings().first()
             if row is None:
                 raise Failure(
                     errors_pb2.ERROR_REASON_CREDENTIAL_INVALID,

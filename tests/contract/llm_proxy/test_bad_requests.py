@@ -34,7 +34,8 @@ async def test_an_unlisted_model_is_a_404_that_names_what_exists(demo: ProxyHous
     "model",
     [
         "groq/*", "*", "groq/../openai/gpt-4o", "openai/../x", "groq/a\nb", "https://evil.example/v1",
-        "groq//x",        "groq/x?y=1", "/etc/passwd", "groq/%2e%2e", "-rf", "groq/" + "x" * 300, "groq/\x00", "groq/а", " ",
+        "groq//x", "groq/x?y=1", "/etc/passwd", "groq/%2e%2e", "-rf", "groq/" + "x" * 300, "groq/\x00",
+        "groq/а", " ",
     ],
 )  # fmt: skip
 async def test_what_is_no_models_name_is_a_400(demo: ProxyHouse, model: str) -> None:

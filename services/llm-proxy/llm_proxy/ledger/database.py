@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy import event, make_url, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from llm_proxy.ledger.tables import metadata
+from llm_proxy.ledger.engines import Engine, open_engine
 
 T = TypeVar("T")
-Job = Callable[[AsyncConnection], Awaitable[T]]
+Job = Callable[[Connection], T]
 
 # Callers in the queue. Each waits for its own job, so this bounds calls that are just beginning or ending.
 _QUEUE_LIMIT: Final = 4096
 # Jobs of one transaction: enough to make the disk's share small, few enough that none waits long.
 _GROUP_LIMIT: Final = 128
 _DEADLINE_SECONDS: Final = 10.0
-# Any number: replicas that start together create the tables one after another.
-_CREATE_LOCK: Final = 7104
 
 
 @dataclass(frozen=True)
@@ -38,16 +34,16 @@ class _Waiting:
 class Database:
     """One connection, and one task that runs jobs on it in groups, each group in one durable transaction."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(_QUEUE_LIMIT)
 
     async def run(self, job: Job[T]) -> T:
         """Run the job in a transaction and return its result once that is durable.
 
-        Jobs run one at a time, in order. A job must be safe to run again: when its group fails, each is tried
-        alone. A Failure that it raises reaches the caller, and what it did before is kept.
-        Raises Failure DATABASE_UNAVAILABLE or DISK_FULL.
+        Jobs run one at a time, in order, maybe in a thread. A job must be safe to run again: when its group
+        fails, each is tried alone. A Failure that it raises reaches the caller, and what it did before is
+        kept. Raises Failure DATABASE_UNAVAILABLE or DISK_FULL.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
@@ -66,8 +62,10 @@ class Database:
             await self._serve(group)
 
     async def _serve(self, group: list[_Waiting]) -> None:
+        jobs = [waiting.job for waiting in group]
         try:
-            results = await self._commit(group)
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                results = await self._engine.transaction(lambda connection: _run_all(jobs, connection))
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if len(group) > 1:
                 for waiting in group:
@@ -78,17 +76,16 @@ class Database:
         for waiting, result in zip(group, results, strict=True):
             _answer(waiting.done, result)
 
-    async def _commit(self, group: list[_Waiting]) -> list[Any]:
-        async with asyncio.timeout(_DEADLINE_SECONDS), self._engine.begin() as connection:
-            return [await _result(waiting.job, connection) for waiting in group]
 
-
-async def _result(job: Job[Any], connection: AsyncConnection) -> Any:
-    """Run a job; what it refuses concerns its caller alone, not the others of its group."""
-    try:
-        return await job(connection)
-    except Failure as failure:
-        return failure
+def _run_all(jobs: Sequence[Job[Any]], connection: Connection) -> list[Any]:
+    """Run the jobs; what one of them refuses concerns its caller alone, not the others of its group."""
+    results: list[Any] = []
+    for job in jobs:
+        try:
+            results.append(job(connection))
+        except Failure as failure:
+            results.append(failure)
+    return results
 
 
 def _answer(done: asyncio.Future[Any], result: Any) -> None:
@@ -119,37 +116,11 @@ def _unavailable() -> Failure:
 @asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
     """Open the database, with its tables made if they are missing, and serve it while inside."""
-    engine = _engine(url)
-    database = Database(engine)
-    try:
-        async with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATE_LOCK})"))
-            await connection.run_sync(metadata.create_all)
+    async with open_engine(url) as engine:
+        database = Database(engine)
         worker = asyncio.create_task(database.work())
         try:
             yield database
         finally:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
-    finally:
-        await engine.dispose()
-
-
-def _engine(url: str) -> AsyncEngine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # One connection per file: this SQLite's library may lose data with several (see the facts on WAL resets).
-    engine = create_async_engine(url, pool_size=1, max_overflow=0)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

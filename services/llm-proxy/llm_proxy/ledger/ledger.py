@@ -11,9 +11,8 @@ from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llm_proxy.configuration.budgets import Budget
 from llm_proxy.ledger.database import Database
@@ -24,6 +23,18 @@ from llm_proxy.messages.usage import TokenUsage
 
 # No call lasts longer; one that is still open then belonged to a process that died.
 LONGEST_CALL_SECONDS: Final = 3600.0
+
+# Made once: building a statement costs more than running it.
+_OPEN: Final = insert(calls)
+_SETTLED: Final = (
+    "state", "end_time", "model", "provider", "deployment", "input_tokens", "output_tokens",
+    "cache_read_tokens", "cache_write_tokens", "cost", "retries", "first_token_seconds", "reason",
+)  # fmt: skip
+_SETTLE: Final = (
+    update(calls)
+    .where((calls.c.id == bindparam("call")) & (calls.c.state == "open"))
+    .values({name: bindparam(name) for name in _SETTLED})
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +52,14 @@ class Outcome:
     """How a call went. `state` is settled, cut or failed; `first_token_seconds` is None when none came."""
 
     state: str
+    model: str
+    """The model that answered: a fallback's, when one took over."""
     usage: TokenUsage
     cost: Pico
     deployment: str = ""
     retries: int = 0
     first_token_seconds: float | None = None
     reason: str = ""
-    model: str = ""
-    """The model that answered in the end, when a fallback took over; empty for the one that was reserved."""
 
 
 class Ledger:
@@ -78,9 +89,11 @@ class Ledger:
         touched = limits(payer, self._budgets, turn_budget, now)
         reservation = Reservation(uuid.uuid4().hex, most, tuple(touched), now)
 
-        async def job(connection: AsyncConnection) -> None:
-            await _take(connection, payer, touched, most)
-            await connection.execute(insert(calls), self._row(reservation, payer, model))
+        row = self._row(reservation, payer, model)
+
+        def job(connection: Connection) -> None:
+            _take(connection, payer, touched, most)
+            connection.execute(_OPEN, row)
 
         await self._database.run(job)
         return reservation
@@ -105,8 +118,11 @@ class Ledger:
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
         """Write down how the call went and give back what it did not need. Settling twice changes nothing."""
         values: dict[str, object] = {
+            "call": reservation.id,
             "state": outcome.state,
             "end_time": self._clock(),
+            "model": outcome.model,
+            "provider": outcome.model.partition("/")[0],
             "deployment": outcome.deployment,
             "input_tokens": outcome.usage.input_tokens,
             "output_tokens": outcome.usage.output_tokens,
@@ -117,15 +133,11 @@ class Ledger:
             "first_token_seconds": outcome.first_token_seconds,
             "reason": outcome.reason,
         }
-        if outcome.model:
-            values |= {"model": outcome.model, "provider": outcome.model.partition("/")[0]}
 
-        async def job(connection: AsyncConnection) -> None:
-            still_open = (calls.c.id == reservation.id) & (calls.c.state == "open")
-            done = await connection.execute(update(calls).where(still_open).values(values))
-            if done.rowcount:
+        def job(connection: Connection) -> None:
+            if connection.execute(_SETTLE, values).rowcount:
                 pairs = [(key.key, key.period) for key in reservation.charged]
-                await _pay(connection, pairs, reservation.amount, outcome.cost)
+                _pay(connection, pairs, reservation.amount, outcome.cost)
 
         await self._database.run(job)
 
@@ -136,9 +148,9 @@ class Ledger:
         """
         mine = calls.c.instance == self._instance if everything else calls.c.end_time < self._clock()
 
-        async def job(connection: AsyncConnection) -> int:
+        def job(connection: Connection) -> int:
             rows = (
-                await connection.execute(
+                connection.execute(
                     select(calls.c.id, calls.c.reserved, calls.c.charged).where(
                         (calls.c.state == "open") & mine
                     )
@@ -146,38 +158,34 @@ class Ledger:
             ).all()
             for row in rows:
                 values = {"state": "lost", "end_time": self._clock(), "reason": "SERVICE_UNAVAILABLE"}
-                await connection.execute(update(calls).where(calls.c.id == row.id).values(values))
-                await _pay(connection, json.loads(row.charged), row.reserved, row.reserved)
+                connection.execute(update(calls).where(calls.c.id == row.id).values(values))
+                _pay(connection, json.loads(row.charged), row.reserved, row.reserved)
             return len(rows)
 
         return await self._database.run(job)
 
 
-async def _take(
-    connection: AsyncConnection, payer: Payer, touched: Mapping[BalanceKey, Pico], amount: Pico
-) -> None:
+def _take(connection: Connection, payer: Payer, touched: Mapping[BalanceKey, Pico], amount: Pico) -> None:
     """Set the amount aside in every balance; or in none, and raise Failure BUDGET_EXCEEDED."""
     taken: list[BalanceKey] = []
     for key, limit in touched.items():
-        await _open_balance(connection, payer, key)
+        _open_balance(connection, payer, key)
         has_room = _is(key.key, key.period) & (balances.c.spent + balances.c.reserved < limit)
-        done = await connection.execute(
+        done = connection.execute(
             update(balances).where(has_room).values(reserved=balances.c.reserved + amount)
         )
         if not done.rowcount:
-            await _pay(connection, [(other.key, other.period) for other in taken], amount, 0)
+            _pay(connection, [(other.key, other.period) for other in taken], amount, 0)
             raise _exceeded(key, limit)
         taken.append(key)
 
 
-async def _open_balance(connection: AsyncConnection, payer: Payer, key: BalanceKey) -> None:
+def _open_balance(connection: Connection, payer: Payer, key: BalanceKey) -> None:
     """Make sure that the balance exists; a new one begins with what was spent before it had a budget."""
-    if (
-        await connection.execute(select(balances.c.spent).where(_is(key.key, key.period)))
-    ).first() is not None:
+    if (connection.execute(select(balances.c.spent).where(_is(key.key, key.period)))).first() is not None:
         return
     whose = (calls.c.tenant == payer.tenant) & (calls.c[key.scope] == payer.value(key.scope))
-    spent = await connection.scalar(
+    spent = connection.scalar(
         select(func.coalesce(func.sum(calls.c.cost), 0)).where(
             whose & (calls.c.start_time >= period_start(key.period))
         )
@@ -185,15 +193,13 @@ async def _open_balance(connection: AsyncConnection, payer: Payer, key: BalanceK
     row = {"key": key.key, "period": key.period, "spent": int(spent or 0), "reserved": 0}
     # Another replica may open it at the same moment; the first one holds.
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    await connection.execute(dialect.insert(balances).on_conflict_do_nothing(), row)
+    connection.execute(dialect.insert(balances).on_conflict_do_nothing(), row)
 
 
-async def _pay(
-    connection: AsyncConnection, pairs: Sequence[tuple[str, str]], reserved: Pico, cost: Pico
-) -> None:
+def _pay(connection: Connection, pairs: Sequence[tuple[str, str]], reserved: Pico, cost: Pico) -> None:
     """Give back what was set aside in these balances and take the cost instead."""
     for key, period in pairs:
-        await connection.execute(
+        connection.execute(
             update(balances)
             .where(_is(key, period))
             .values(reserved=balances.c.reserved - reserved, spent=balances.c.spent + cost)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, case, cast, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, select
 
 from llm_proxy.ledger.database import Database
 from llm_proxy.ledger.tables import calls
@@ -53,8 +52,8 @@ async def report(
         .order_by(*groups)
     )
 
-    async def job(connection: AsyncConnection) -> Sequence[Mapping[str, Any]]:
-        return [dict(row) for row in (await connection.execute(query)).mappings()]
+    def job(connection: Connection) -> Sequence[Mapping[str, Any]]:
+        return [dict(row) for row in (connection.execute(query)).mappings()]
 
     return await database.run(job)
 
