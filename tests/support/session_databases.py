@@ -46,6 +46,12 @@ class Postgres:
             cwd="/",
         ).stdout
 
+    def process_ids(self) -> list[int]:
+        """Return the server's process and its backends."""
+        parent = int((self.data_dir / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [parent, *map(int, children)]
+
     def ctl(self, *arguments: str) -> None:
         """Run pg_ctl on it."""
         command = [*self.run_as, str(self.binaries / "pg_ctl"), "-D", str(self.data_dir), "-w", *arguments]

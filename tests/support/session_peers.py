@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -169,6 +170,20 @@ async def spell(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
     await turn.emit(finished(result=text))
 
 
+async def steps(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`steps <n> <seconds>`: use n tools, each for a while."""
+    count, seconds = turn.prompt.split(" ")[1:3]
+    for number in range(int(count)):
+        await turn.emit(tool("Bash", f"t{number}", command=f"step {number}"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(float(seconds)):
+                await turn.cancelled.wait()
+                await turn.emit(finished(turn_pb2.TURN_STATE_CANCELLED, tool_ran=True))
+                return
+        await turn.emit(answered(f"t{number}"))
+    await turn.emit(finished(result=f"{count} steps", tool_ran=True))
+
+
 async def chatter(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
     """`chatter <n> <size>`: n blocks of 5 pieces of text of a size."""
     count, size = (int(word) for word in turn.prompt.split(" ")[1:])
@@ -188,6 +203,7 @@ SCRIPTS: dict[str, Script] = {
     "fail": fail,
     "spell": spell,
     "chatter": chatter,
+    "steps": steps,
 }
 
 
