@@ -6,7 +6,7 @@ import { rememberModel } from "../state/models.ts";
 import { attempt, notify } from "../state/notices.ts";
 import { go } from "../state/route.ts";
 import { dropSession, putSession, readSessions } from "../state/sessions.ts";
-import { forget, type SessionStore } from "./store.ts";
+import { forget, type SessionStore, storeOf } from "./store.ts";
 import type { Permission } from "./rows.ts";
 
 /** What a prompt is sent with. */
@@ -26,6 +26,20 @@ export async function send(store: SessionStore, prompt: string, choice: Choice, 
   if (answer?.turn) store.putTurn(answer.turn);
   if (answer) void readSessions();
   return answer !== undefined;
+}
+
+/**
+ * Sends a first prompt, which makes its session: only then may triage answer it directly, without a sandbox. Returns
+ * the session, or nothing when it failed.
+ */
+export async function sendFirst(account: string, prompt: string, choice: Choice, requestId: string): Promise<string | undefined> {
+  const answer = await attempt("The prompt was not sent", () =>
+    router.startTurn({ account: account.trim(), prompt, model: choice.model, requestId, options: { permissionMode: choice.mode } }),
+  );
+  if (!answer?.turn) return undefined;
+  storeOf(answer.turn.session).putTurn(answer.turn);
+  void readSessions();
+  return answer.turn.session;
 }
 
 /** Makes a session. */

@@ -22,7 +22,7 @@ export function Conversation({ store }: { store: SessionStore }) {
 
   return (
     <div class="conversation-place">
-      <div class="conversation" ref={scroller} tabIndex={0} role="log" aria-label="Conversation" aria-busy={!loaded}>
+      <div class="conversation" ref={scroller} tabIndex={0} role="log" aria-live="off" aria-label="Conversation" aria-busy={!loaded}>
         <div class="conversation-column">
           {store.firstKept.value > 1n && <p class="kept-note">Events before this point are no longer kept.</p>}
           {!loaded && entries.length === 0 && <Loading />}

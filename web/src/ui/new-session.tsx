@@ -1,8 +1,9 @@
 import { useRef, useState } from "preact/hooks";
-import { createSession, send } from "../conversation/actions.ts";
+import { createSession, send, sendFirst } from "../conversation/actions.ts";
 import { storeOf } from "../conversation/store.ts";
 import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { defaultModel, rememberModel } from "../state/models.ts";
+import { rememberMode } from "../state/modes.ts";
 import { go } from "../state/route.ts";
 import { Composer } from "./composer.tsx";
 import { PageHead } from "./page-head.tsx";
@@ -23,18 +24,23 @@ export function NewSession() {
   /** Makes the session once, also when the prompt that follows fails and is sent again. */
   const make = async (): Promise<string> => {
     made.current ||= (await createSession({ title, account, template, model })) ?? "";
-    if (made.current && chosen) rememberModel(made.current, chosen);
     return made.current;
   };
+  const enter = (session: string, panel?: "files") => {
+    if (chosen) rememberModel(session, chosen);
+    rememberMode(session, mode);
+    go({ page: "session", session, panel });
+  };
   const start = async (text: string, requestId: string): Promise<boolean> => {
-    const session = await make();
-    if (!session || !(await send(storeOf(session), text, { model, mode }, requestId))) return false;
-    go({ page: "session", session });
+    const plain = !title.trim() && !template.trim() && !made.current;
+    const session = plain ? await sendFirst(account, text, { model, mode }, requestId) : await make();
+    if (!session || (!plain && !(await send(storeOf(session), text, { model, mode }, requestId)))) return false;
+    enter(session);
     return true;
   };
   const startEmpty = async () => {
     const session = await make();
-    if (session) go({ page: "session", session, panel: "files" });
+    if (session) enter(session, "files");
   };
 
   return (

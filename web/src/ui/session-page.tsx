@@ -1,8 +1,10 @@
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { useEffect, useState } from "preact/hooks";
 import { cancel, chooseModel, fork, remove, rename, send } from "../conversation/actions.ts";
 import { type SessionStore, storeOf } from "../conversation/store.ts";
-import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
+import { PermissionMode, type Turn } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { defaultModel, rememberedModel } from "../state/models.ts";
+import { rememberedMode, rememberMode } from "../state/modes.ts";
 import { go, route } from "../state/route.ts";
 import { count, dollars } from "../text/format.ts";
 import { visibleLine } from "../text/visible.ts";
@@ -30,7 +32,7 @@ export function SessionPage({ name }: { name: string }) {
   return (
     <>
       <main id="main" class="page session-page" tabIndex={-1}>
-        <SessionHead store={store} />
+        {failure ? <PageHead title={<h1>Session</h1>} /> : <SessionHead store={store} />}
         <ConnectionBar connection={store.connection.value} />
         {failure ? (
           <Broken title="This session cannot be shown" text={`${failure.message} ${failure.advice}`} />
@@ -95,12 +97,14 @@ function SessionHead({ store }: { store: SessionStore }) {
 /** Below the conversation: what waits for the reader, what waits in the queue, and where to say more. */
 function Dock({ store }: { store: SessionStore }) {
   const [prompt, setPrompt] = useState("");
-  const [mode, setMode] = useState(() => Number(localStorage.getItem(`mode_${store.name}`)) || PermissionMode.ACCEPT_EDITS);
+  const [chosen, setChosen] = useState(() => rememberedMode(store.name));
   const { running, queue, pending } = store.frame.value;
   const model = store.session.value?.preferredModel || rememberedModel(store.name) || defaultModel();
+  // Where this browser has never chosen, what the newest turn ran with: so a session that asks first goes on asking.
+  const mode = chosen ?? (newestTurn(store)?.options?.permissionMode || PermissionMode.ACCEPT_EDITS);
   const chooseMode = (value: PermissionMode) => {
-    setMode(value);
-    localStorage.setItem(`mode_${store.name}`, String(value));
+    setChosen(value);
+    rememberMode(store.name, value);
   };
   const stop = () => running && cancel(running.name);
   useEscapeTwice(stop);
@@ -122,6 +126,11 @@ function Dock({ store }: { store: SessionStore }) {
       />
     </div>
   );
+}
+
+function newestTurn(store: SessionStore): Turn | undefined {
+  const at = (turn: Turn) => (turn.createTime ? timestampMs(turn.createTime) : 0);
+  return [...store.turns.value.values()].reduce<Turn | undefined>((newest, turn) => (newest && at(newest) > at(turn) ? newest : turn), undefined);
 }
 
 /** Escape twice within a second stops; once is too easily pressed. */

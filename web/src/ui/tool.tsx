@@ -54,6 +54,7 @@ function firstQuestion(input: JsonObject | undefined): string | undefined {
 export function ToolView({ row }: { row: ToolRow }) {
   const { icon, text } = describeTool(row.use.tool, row.use.input);
   const waits = row.permission && !row.permission.decided && !row.result;
+  const denied = row.permission?.decided?.decision === PermissionDecision.DENY;
   const took = row.endedAt && row.startedAt ? (row.endedAt - row.startedAt) / 1000 : 0;
   return (
     <div class="tool">
@@ -66,7 +67,7 @@ export function ToolView({ row }: { row: ToolRow }) {
             <span class="tool-name">{visibleLine(row.use.tool, 60)}</span>
             <span class="tool-text" dir="ltr">{text}</span>
             <span class="tool-state">
-              {waits ? <span class="waits">waits for you</span> : row.result ? (row.result.isError ? <span class="failed-word">failed</span> : took >= 1 ? span(took) : "") : <Spinner label="Running" />}
+              {waits ? <span class="waits">waits for you</span> : row.result ? (row.result.isError ? <span class="failed-word">{denied ? "denied" : "failed"}</span> : took >= 1 ? span(took) : "") : <Spinner label="Running" />}
             </span>
           </>
         }

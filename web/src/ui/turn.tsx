@@ -29,7 +29,9 @@ export function entriesOf(turns: TurnView[]): Entry[] {
       entriesOfTurn.set(turn, ends);
     }
     entries.push(ends.head);
-    for (const row of turn.rows) {
+    // One that was cancelled while it waited has nothing to show but that.
+    const rows = turn.finished && !turn.started ? [] : turn.rows;
+    for (const row of rows) {
       let entry = entryOfRow.get(row);
       if (!entry) {
         entry = { key: `${turn.name}:${row.key}`, kind: "row", row };
