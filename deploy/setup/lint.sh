@@ -17,11 +17,12 @@ stubs_are_fresh() {
     fresh=$(mktemp -d)
     mkdir -p "$fresh/libs/stubs" "$fresh/deploy/envoy"
     cp -r protos third_party "$fresh/"
-    cp libs/stubs/generate.py "$fresh/libs/stubs/"
+    cp -r libs/stubs/generate.py libs/stubs/openapi "$fresh/libs/stubs/"
     "$bin/python" "$fresh/libs/stubs/generate.py" &&
         diff -rq --exclude=__pycache__ "$fresh/libs/stubs/pointsman" libs/stubs/pointsman &&
         diff -rq --exclude=__pycache__ "$fresh/libs/stubs/buf" libs/stubs/buf &&
-        cmp "$fresh/deploy/envoy/pointsman.binpb" deploy/envoy/pointsman.binpb
+        cmp "$fresh/deploy/envoy/pointsman.binpb" deploy/envoy/pointsman.binpb &&
+        cmp "$fresh/deploy/envoy/openapi.json" deploy/envoy/openapi.json
     status=$?
     rm -rf "$fresh"
     [ $status = 0 ] || echo "What is generated is not what protos/ says; run: make proto" >&2
@@ -42,7 +43,7 @@ nothing_breaks() {
     return $status
 }
 
-packages=(libs/servicekit libs/supervisor services/router services/session services/runner services/llm-proxy)
+packages=(libs/servicekit libs/stubs/openapi libs/supervisor services/router services/session services/runner services/llm-proxy)
 [ -d libs/client ] && packages+=(libs/client)
 
 check "ruff check" "$bin/ruff" check --quiet

@@ -1,4 +1,4 @@
-"""Generate the Python stubs and Envoy's descriptor set from `protos/`.
+"""Generate the Python stubs, Envoy's descriptor set and the OpenAPI document from `protos/`.
 
 Run by `make proto`. The output is committed; `make lint` fails when it differs
 from what this script writes.
@@ -6,9 +6,11 @@ from what this script writes.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +19,7 @@ ROOT = HERE.parents[1]
 PROTOS = ROOT / "protos"
 THIRD_PARTY = ROOT / "third_party" / "protos"
 DESCRIPTORS = ROOT / "deploy" / "envoy" / "pointsman.binpb"
+OPENAPI = ROOT / "deploy" / "envoy" / "openapi.json"
 
 # What the transcoder needs beyond our own files to write typed JSON errors.
 ERROR_DETAILS = ("google/rpc/status.proto", "google/rpc/error_details.proto")
@@ -61,11 +64,24 @@ def generate_descriptors(sources: list[str]) -> None:
     protoc("--include_imports", f"--descriptor_set_out={DESCRIPTORS}", *sources, *ERROR_DETAILS)
 
 
+def generate_openapi(sources: list[str]) -> None:
+    """Write the OpenAPI document that the edge serves."""
+    # It reads rules by the stubs that were just made.
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415
+    from openapi.document import document  # noqa: PLC0415
+
+    with tempfile.NamedTemporaryFile() as file:
+        protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={file.name}", *sources)
+        files = FileDescriptorSet.FromString(Path(file.name).read_bytes())
+    OPENAPI.write_text(json.dumps(document(files), indent=1) + "\n")
+
+
 def main() -> None:
     """Generate everything that is made from the protos."""
     sources = sorted(str(p.relative_to(PROTOS)) for p in PROTOS.rglob("*.proto"))
     generate_python(sources)
     generate_descriptors(sources)
+    generate_openapi(sources)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,15 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Tls:
+    """PEM files. Envoy reads them when it starts: after a renewal, restart the edge."""
+
+    certificate: Path
+    """The certificate with the chain above it."""
+    key: Path
+
+
+@dataclass(frozen=True)
 class Edge:
     """Where the edge listens and what it stands before. Addresses are `host:port`."""
 
@@ -33,6 +42,8 @@ class Edge:
     """Origins of pages served elsewhere that may call; exact, such as `https://app.example.com`."""
     trusted_proxies: int = 0
     """Proxies in front of the edge whose X-Forwarded-For is believed."""
+    tls: Tls | None = None
+    """None for plain text."""
 
 
 def render(template: str, edge: Edge) -> str:
@@ -41,8 +52,11 @@ def render(template: str, edge: Edge) -> str:
         "ADMIN_PORT": edge.admin_port,
         "CORS_ORIGINS": [{"exact": origin} for origin in edge.cors_origins],
         "DESCRIPTORS": str(edge.descriptors.resolve()),
+        # The OpenAPI document lies beside the descriptors: `make proto` writes both.
+        "GENERATED_FILES": f"{edge.descriptors.resolve().parent}/",
         # Envoy joins prefix and rest as they are.
         "STATIC_FILES": f"{edge.static_files.resolve()}/",
+        "TRANSPORT_SOCKET": edge.tls and _transport_socket(edge.tls),
         "TRUSTED_PROXIES": edge.trusted_proxies,
     }
     for name, address in (
@@ -55,6 +69,24 @@ def render(template: str, edge: Edge) -> str:
         host, port = split_address(address)
         values |= {f"{name}_HOST": host, f"{name}_PORT": port}
     return string.Template(template).substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def _transport_socket(tls: Tls) -> dict[str, Any]:
+    certificate = {
+        "certificate_chain": {"filename": str(tls.certificate.resolve())},
+        "private_key": {"filename": str(tls.key.resolve())},
+    }
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "tls_certificates": [certificate],
+            },
+        },
+    }
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -1,0 +1,1 @@
+"""The OpenAPI document, made from the protos: the same contract, as REST clients read it."""
