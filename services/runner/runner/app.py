@@ -45,7 +45,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     signer = PassportSigner.from_directory(config.passport_key, "runner")
     state = config.data_dir.absolute() / "runner"
-    engine = await choose_engine(config.sandbox, state, CLI)
+    engine = await choose_engine(config, state, CLI)
     workspaces = Workspaces(state / "workspaces", engine.new_owner)
     await _clear_leftovers(state, workspaces)
     async with (

@@ -59,6 +59,17 @@ class RunnerConfig(ServiceConfig):
         validation_alias="SANDBOX",
         description="auto, bubblewrap or docker",
     )
+    sandbox_image: str = Field(
+        default="pointsman-sandbox",
+        validation_alias="POINTSMAN_SANDBOX_IMAGE",
+        min_length=1,
+        description="the image of Docker's sandboxes, such as pointsman-sandbox",
+    )
+    docker_runtime: str = Field(
+        default="",
+        validation_alias="POINTSMAN_DOCKER_RUNTIME",
+        description="the runtime of Docker's sandboxes, such as runsc; empty for the engine's own",
+    )
     instance_type: Literal["lite", "basic", "standard-1", "standard-2", "standard-3", "standard-4"] = Field(
         default="standard-1",
         validation_alias="POINTSMAN_INSTANCE_TYPE",

@@ -54,7 +54,7 @@ class Turn:
             pass
 
     def prompt_goes(self) -> None:
-        """Note that the agent gets the prompt now: from here to `turn_ended` something of the turn may run."""
+        """Note that the agent gets the prompt now: until `turn_ended` something of the turn may run."""
         self.prompted = True
         _log.info("turn_started", turn=self.ref.name, epoch=self.epoch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,42 @@ def keys(tmp_path: Path) -> Keys:
     return test_keys(tmp_path)
 
 
-@pytest.fixture
-def open_runner(keys: Keys, tmp_path: Path) -> Callable[..., Any]:
-    """`async with open_runner(script) as house`; keyword arguments are the runner's configuration."""
+def missing(what: str) -> None:
+    if os.environ.get("POINTSMAN_REQUIRE_ALL") == "1":
+        pytest.fail(f"{what}, and POINTSMAN_REQUIRE_ALL=1")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def docker_image() -> str:
+    """An image for sandboxes on a real engine."""
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
+    ):
+        missing("no Docker Engine answers: install docker.io and start dockerd")
+    script = Path(__file__).parents[3] / "deploy" / "images" / "base.sh"
+    made = subprocess.run([script], capture_output=True, text=True, timeout=600, check=False)
+    if made.returncode:
+        missing(f"no base image could be made: {made.stderr[-200:]}")
+    return made.stdout.strip()
+
+
+@pytest.fixture(params=["bubblewrap", "docker"])
+def engine(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The configuration of each implementation of sandboxes."""
+    if request.param == "docker":
+        return {"sandbox": "docker", "sandbox_image": request.getfixturevalue("docker_image")}
     if shutil.which("bwrap") is None:
-        if os.environ.get("POINTSMAN_REQUIRE_ALL") == "1":
-            pytest.fail("bubblewrap is not installed, and POINTSMAN_REQUIRE_ALL=1")
-        pytest.skip("bubblewrap is not installed: apt-get install bubblewrap")
+        missing("bubblewrap is not installed: apt-get install bubblewrap")
+    return {"sandbox": "bubblewrap"}
+
+
+@pytest.fixture
+def open_runner(keys: Keys, tmp_path: Path, engine: dict[str, str]) -> Callable[..., Any]:
+    """`async with open_runner(script) as house`; keyword arguments are the runner's configuration."""
 
     def house(script: Any = (), **config: Any) -> Any:
-        return runner_house(keys, tmp_path / "data", script, **config)
+        return runner_house(keys, tmp_path / "data", script, **engine, **config)
 
     return house

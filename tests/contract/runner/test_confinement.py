@@ -42,7 +42,7 @@ async def test_a_sandbox_has_no_network_no_host_no_power_and_no_key(
     secret.write_text(canary)
     async with open_runner() as house:
         found = await probed(house, [str(secret), str(tmp_path), "/root", "/work", os.environ["HOME"]])
-        assert found["uid"] == 1000
+        assert found["uid"] >= 1000
         assert found["capabilities"] == 0
         assert found["no_new_privileges"] == 1
         assert found["interfaces"] == ["lo"]

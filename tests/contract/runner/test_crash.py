@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from servicekit.testing import Keys, free_port, passport_metadata, serve, wait_u
 from support.runner_house import MODEL, new_id, runner_house
 from support.runner_peers import TokenPeer, TranscriptPeer
 from support.scripted_anthropic import Reply, ScriptedAnthropic, scripted_anthropic
-
-OpenRunner = Callable[..., Any]
 
 
 def alive_on(data_dir: Path) -> list[int]:
@@ -87,7 +85,9 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(keys: Keys, data_dir: Path) -> AsyncIterator[tuple[Machine, ScriptedAnthropic]]:
+async def machine(
+    keys: Keys, data_dir: Path, engine: dict[str, str]
+) -> AsyncIterator[tuple[Machine, ScriptedAnthropic]]:
     tokens, transcripts, port = TokenPeer(), TranscriptPeer(), free_port()
     async with (
         scripted_anthropic([Reply.text("Hi.")]) as model,
@@ -102,6 +102,8 @@ async def machine(keys: Keys, data_dir: Path) -> AsyncIterator[tuple[Machine, Sc
             "POINTSMAN_LLM_PROXY_ADDRESS": llm_proxy.server.address,
             "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": model.url.removeprefix("http://"),
             "POINTSMAN_SESSION_ADDRESS": session.server.address,
+            "SANDBOX": engine["sandbox"],
+            "POINTSMAN_SANDBOX_IMAGE": engine.get("sandbox_image", ""),
         }
         runner = Machine(environment, port, keys)
         await runner.start()
@@ -112,10 +114,10 @@ async def machine(keys: Keys, data_dir: Path) -> AsyncIterator[tuple[Machine, Sc
 
 
 async def test_after_a_kill_in_mid_turn_no_orphan_is_left_and_the_next_turn_works(
-    open_runner: OpenRunner, keys: Keys, tmp_path: Path
+    engine: dict[str, str], keys: Keys, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"
-    async with machine(keys, data_dir) as (runner, model):
+    async with machine(keys, data_dir, engine) as (runner, model):
         session, cut = new_id(), new_id()
         await runner.run(session, "Remember 42.")
         model.script = [Reply.tool("Bash", {"command": "sleep 300 & sleep 301", "description": "Wait"})]
@@ -140,10 +142,10 @@ async def test_after_a_kill_in_mid_turn_no_orphan_is_left_and_the_next_turn_work
 
 
 async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(
-    open_runner: OpenRunner, keys: Keys, tmp_path: Path
+    engine: dict[str, str], keys: Keys, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"
-    async with machine(keys, data_dir) as (runner, model):
+    async with machine(keys, data_dir, engine) as (runner, model):
         model.script = [Reply.text("Hm", stall=True)]
         running = asyncio.create_task(runner.run(new_id(), "Wait"))
         await wait_until(lambda: len(model.prompts) == 1, timeout=20)
@@ -155,20 +157,20 @@ async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(
 
 
 async def test_a_session_goes_on_from_transcript_and_snapshot_on_an_empty_disk(
-    open_runner: OpenRunner, keys: Keys, tmp_path: Path
+    engine: dict[str, str], keys: Keys, tmp_path: Path
 ) -> None:
     snapshots = tmp_path / "shared"
     session, kept = new_id(), new_id()
     write = Reply.tool("Bash", {"command": "echo precious > file", "description": "Write"})
     script = [write, Reply.text("Written.")]
-    async with runner_house(keys, tmp_path / "one", script, snapshot_dir=snapshots) as house:
+    async with runner_house(keys, tmp_path / "one", script, snapshot_dir=snapshots, **engine) as house:
         await house.run(session, "Write precious into file")
         request = pb.CreateSnapshotRequest(session=f"sessions/{session}", snapshot_id=kept)
         await house.stub().CreateSnapshot(request, metadata=house.metadata(), timeout=20)
         entries = house.transcripts.entries
     look = Reply.tool("Bash", {"command": "cat file", "description": "Look"})
     script = [look, Reply.text("It is there.")]
-    async with runner_house(keys, tmp_path / "two", script, snapshot_dir=snapshots) as house:
+    async with runner_house(keys, tmp_path / "two", script, snapshot_dir=snapshots, **engine) as house:
         house.transcripts.entries = entries
         restore = pb.RestoreSnapshotRequest(session=f"sessions/{session}", snapshot_id=kept)
         await house.stub().RestoreSnapshot(restore, metadata=house.metadata(), timeout=20)

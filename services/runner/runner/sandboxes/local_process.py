@@ -36,9 +36,9 @@ class LocalProcess:
         self._group = group
         self._oom_kills = 0
         self._killing: asyncio.Task[None] | None = None
-        self.stdin: asyncio.StreamWriter = process.stdin
-        self.stdout: asyncio.StreamReader = process.stdout
-        self.stderr: asyncio.StreamReader = process.stderr
+        self.stdin = process.stdin
+        self.stdout = process.stdout
+        self.stderr = process.stderr
 
     @classmethod
     async def start(cls, argv: Sequence[str], group: Cgroup | None) -> LocalProcess:

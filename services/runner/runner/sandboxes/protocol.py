@@ -7,7 +7,6 @@ no privilege to gain, a root that cannot be written, and that nothing of the san
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +70,47 @@ class SandboxSpec:
         return self.folder / "agent"
 
 
+class ByteSource(Protocol):
+    """Bytes that come out of a sandbox; they wait there until they are read."""
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return up to `n` bytes as soon as there are some, none at the end."""
+        ...
+
+
+class ByteSink(Protocol):
+    """Bytes that go into a sandbox."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; `drain` says when there is room for more."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until what was written is on its way."""
+        ...
+
+    def write_eof(self) -> None:
+        """Say that no more comes."""
+        ...
+
+
 class SandboxProcess(Protocol):
     """A running sandbox. Its three streams are those of the command."""
 
-    stdin: asyncio.StreamWriter
-    stdout: asyncio.StreamReader
-    stderr: asyncio.StreamReader
+    @property
+    def stdin(self) -> ByteSink:
+        """What the command reads."""
+        ...
+
+    @property
+    def stdout(self) -> ByteSource:
+        """What it says. Its end is known by reading it to the end."""
+        ...
+
+    @property
+    def stderr(self) -> ByteSource:
+        """What it complains about; the newest of it, when nobody reads."""
+        ...
 
     async def wait(self) -> int:
         """Return the command's exit code, or minus the signal that ended it. May be called many times."""

@@ -6,8 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from runner.sandboxes.protocol import HOME
+
+
+def passwd_of(uid: int) -> str:
+    """Return the /etc/passwd of a sandbox whose agent has this uid."""
+    return f"agent:x:{uid}:{uid}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+
+
 _FILES: Final = {
-    "passwd": "agent:x:1000:1000:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "passwd": passwd_of(1000),
     "group": "agent:x:1000:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",

@@ -89,8 +89,17 @@ def docker_profile() -> dict[str, Any]:
     rules += [
         {"names": ["clone"], "action": refuse, "errnoRet": errno.EPERM, "args": [rule]} for rule in namespaces
     ]
-    others = [{"index": 0, "value": family, "op": "SCMP_CMP_NE"} for family in _FAMILIES]
-    rules.append({"names": ["socket"], "action": refuse, "errnoRet": errno.EAFNOSUPPORT, "args": others})
+    # Conditions on one argument are alternatives to Docker: "none of these" is said as all that is refused.
+    others = [{"index": 0, "value": max(_FAMILIES), "op": "SCMP_CMP_GT"}]
+    others += [
+        {"index": 0, "value": family, "op": "SCMP_CMP_EQ"}
+        for family in range(max(_FAMILIES))
+        if family not in _FAMILIES
+    ]
+    rules += [
+        {"names": ["socket"], "action": refuse, "errnoRet": errno.EAFNOSUPPORT, "args": [rule]}
+        for rule in others
+    ]
     rules += [
         {
             "names": ["ioctl"],

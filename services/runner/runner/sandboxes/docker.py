@@ -1,0 +1,208 @@
+"""Sandboxes by Docker: a container for each, on an engine that is there already; gVisor as an option.
+
+The image brings the tools that agents use; Claude Code itself is the runner's own, bound in, so that the two
+ends of its protocol always fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import docker
+import requests.exceptions
+import structlog
+from docker.errors import DockerException
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
+from runner.sandboxes.docker_process import DockerProcess
+from runner.sandboxes.docker_stream import AttachedStreams
+from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME, WORKSPACE, SandboxSpec
+from runner.sandboxes.root import passwd_of
+from runner.sandboxes.seccomp import docker_profile
+
+LABEL: Final = "pointsman.installation"
+_OWNERS: Final = range(100_000_000, 1_100_000_000)
+# The engine answers within a second; under load it queues.
+_CALL_SECONDS: Final = 30
+# Calls to the engine that are under way at once; each has a thread.
+_CALLS: Final = 16
+
+Answer = TypeVar("Answer")
+_log = structlog.get_logger("runner.sandboxes")
+_FAULTS: Final = (DockerException, requests.exceptions.RequestException, OSError)
+
+
+class DockerEngine:
+    """Makes sandboxes on the engine that the environment names (DOCKER_HOST, else the local one).
+
+    `state` must be known to the engine under the same path. `runtime` is '' for the engine's own, or `runsc`.
+    """
+
+    name = "docker"
+
+    def __init__(self, state: Path, cli: Path, image: str, runtime: str = "") -> None:
+        self._state = state
+        self._cli_source = cli
+        self._cli = state / "claude"
+        self._image = image
+        self._runtime = runtime
+        self._installation = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
+        self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="docker")
+        self._client: Any = None
+
+    async def prepare(self) -> None:
+        """See SandboxEngine."""
+        try:
+            self._client = await self._call(lambda: docker.from_env(timeout=_CALL_SECONDS))
+            await self._call(lambda: self._client.images.get(self._image))
+        except docker.errors.ImageNotFound as error:
+            raise _unsupported(
+                f"the engine has no image {self._image}; make it with `make images`"
+            ) from error
+        except _FAULTS as error:
+            raise _unsupported(
+                "no Docker Engine answers; start one, or give its address as DOCKER_HOST"
+            ) from error
+        await self._call(self._place_cli)
+        await self._reap()
+
+    async def close(self) -> None:
+        """See SandboxEngine."""
+        await self._call(self._client.close)
+        self._threads.shutdown(wait=False)
+
+    def new_owner(self) -> int:
+        """See SandboxEngine."""
+        return secrets.choice(_OWNERS) if os.geteuid() == 0 else os.geteuid()
+
+    async def launch(
+        self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]
+    ) -> DockerProcess:
+        """See SandboxEngine."""
+        task = asyncio.ensure_future(self._launch(spec, command, environment))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # The engine goes on with what it was asked for, so its result has to be awaited to be removed.
+            task.add_done_callback(_remove_late)
+            raise
+
+    async def _launch(
+        self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]
+    ) -> DockerProcess:
+        container = None
+        try:
+            container = await self._call(lambda: self._create(spec, command, environment))
+            params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            attached = await self._call(lambda: container.attach_socket(params=params))
+            reader, writer = await asyncio.open_unix_connection(sock=_own_socket(attached))
+            await self._call(container.start)
+        except _FAULTS as error:
+            if container is not None:
+                await self._call(lambda: container.remove(force=True))
+            why = getattr(error, "explanation", None) or error
+            raise Failure(
+                errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
+                f"The Docker Engine did not start the sandbox: {why}",
+            ) from error
+        return DockerProcess(container, AttachedStreams(reader, writer), self._call)
+
+    def _create(self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]) -> Any:
+        owner = spec.workspace.stat().st_uid
+        passwd = spec.folder / "passwd"
+        passwd.write_text(passwd_of(owner))
+        mounts = [
+            _bind(spec.workspace, WORKSPACE, read_only=False),
+            _bind(spec.agent_dir, AGENT_DIR),
+            _bind(self._cli, CLI),
+            _bind(passwd, "/etc/passwd"),
+        ]
+        limits = spec.limits
+        host = self._client.api.create_host_config(
+            mounts=mounts,
+            network_mode="none",
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges", f"seccomp={json.dumps(docker_profile())}"],
+            pids_limit=limits.pids,
+            mem_limit=limits.memory_bytes,
+            memswap_limit=limits.memory_bytes,
+            nano_cpus=int(limits.cpus * 1e9),
+            tmpfs={
+                "/tmp": f"size={limits.tmp_bytes},mode=1777",  # noqa: S108 - the sandbox's own
+                HOME: f"size={limits.tmp_bytes},uid={owner},gid={owner},mode=0700",
+            },
+            shm_size=limits.tmp_bytes,
+            init=True,
+            runtime=self._runtime or None,
+            log_config={"Type": "none"},
+        )
+        made = self._client.api.create_container(
+            self._image,
+            list(command),
+            name=f"pointsman-{spec.sandbox_id}",
+            hostname="sandbox",
+            user=f"{owner}:{owner}",
+            environment=dict(environment),
+            working_dir=WORKSPACE,
+            stdin_open=True,
+            detach=False,
+            labels={LABEL: self._installation},
+            host_config=host,
+            entrypoint=[],
+        )
+        return self._client.containers.get(made["Id"])
+
+    def _place_cli(self) -> None:
+        """Put Claude Code where the engine finds it: below `state`, as all else that is bound."""
+        self._state.mkdir(parents=True, exist_ok=True)
+        self._cli.unlink(missing_ok=True)
+        try:
+            self._cli.hardlink_to(self._cli_source)
+        except OSError:
+            shutil.copy2(self._cli_source, self._cli)
+
+    async def _reap(self) -> None:
+        filters = {"label": f"{LABEL}={self._installation}"}
+        orphans = await self._call(lambda: self._client.containers.list(all=True, filters=filters))
+        for orphan in orphans:
+            await self._call(partial(orphan.remove, force=True))
+        if orphans:
+            _log.warning("orphans_removed", sandboxes=len(orphans))
+
+    async def _call(self, call: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _bind(source: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:
+    return docker.types.Mount(target, str(source), type="bind", read_only=read_only, propagation="rprivate")
+
+
+def _own_socket(attached: Any) -> Any:
+    """Return the connection itself: the SDK wraps it in files, for use with threads."""
+    raw = attached._sock
+    raw.setblocking(False)
+    return raw
+
+
+def _remove_late(task: asyncio.Future[DockerProcess]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().remove_soon()
+
+
+def _unsupported(why: str) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SANDBOX_UNSUPPORTED,
+        f"Docker cannot make sandboxes here: {why}; or install bubblewrap (apt-get install bubblewrap).",
+    )
