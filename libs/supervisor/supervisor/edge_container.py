@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from supervisor.edge import Edge, envoy_binary, envoy_command, render
+from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render
 
 _FILES = Path("/etc/pointsman/envoy")
 
@@ -27,8 +27,14 @@ def edge_of(environ: Mapping[str, str]) -> Edge:
         cors_origins=[
             origin.strip() for origin in environ.get("CORS_ORIGINS", "").split(",") if origin.strip()
         ],
+        tls=_tls(environ),
         trusted_proxies=int(environ.get("POINTSMAN_TRUSTED_PROXIES", "0")),
     )
+
+
+def _tls(environ: Mapping[str, str]) -> Tls | None:
+    certificate, key = environ.get("POINTSMAN_TLS_CERT", ""), environ.get("POINTSMAN_TLS_KEY", "")
+    return Tls(Path(certificate), Path(key)) if certificate and key else None
 
 
 def main() -> None:

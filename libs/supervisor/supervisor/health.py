@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 
 import grpc
 import grpc.aio
@@ -26,3 +27,18 @@ async def healthy(address: str) -> None:
                 # Not there yet, or an answer from something on its way down; ask again.
                 pass
             await asyncio.sleep(_POLL_SECONDS)
+
+
+async def envoy_ready(admin_port: int) -> None:
+    """Ask until Envoy has read its configuration and listens, then return. The caller sets the deadline."""
+    while True:
+        try:
+            await asyncio.to_thread(_get, f"http://127.0.0.1:{admin_port}/ready")
+            return
+        except OSError:
+            # Not there yet, or there and not ready (503).
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _get(url: str) -> None:
+    urllib.request.urlopen(url, timeout=_ANSWER_SECONDS).close()  # noqa: S310 - http, above

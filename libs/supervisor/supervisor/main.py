@@ -64,7 +64,8 @@ async def _run(settings: Settings, data: DataDir, environ: Mapping[str, str]) ->
     stopping = _on_signals(suite)
     keeping = asyncio.create_task(suite.keep())
     kept_in = None if own_key else data.path / "api-key"
-    text = welcome(settings.host, settings.port, key, kept_in, data.logs)
+    tls = settings.tls_cert is not None
+    text = welcome(settings.host, settings.port, key, kept_in, data.logs, tls=tls)
     greeting = asyncio.create_task(_greet(suite, text))
     waiting = asyncio.create_task(stopping.wait())
     try:

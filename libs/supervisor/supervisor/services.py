@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.data_dir import DataDir
-from supervisor.edge import Edge, envoy_binary, envoy_command, render
+from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render
 from supervisor.environment import environment, referenced_variables, router_variables
-from supervisor.health import healthy
+from supervisor.health import envoy_ready, healthy
 from supervisor.keeper import Service
 from supervisor.ports import free_ports
 from supervisor.refusal import Refusal
@@ -112,15 +112,13 @@ def _edge(settings: Settings, data: DataDir, ports: Ports, environ: Mapping[str,
         descriptors=_ENVOY / "pointsman.binpb",
         static_files=web if (web / "index.html").is_file() else _ENVOY / "www",
         cors_origins=settings.cors_origins,
+        tls=Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None,
     )
     configuration = data.edge / "envoy.yaml"
     configuration.write_text(render((_ENVOY / "envoy.yaml").read_text(), edge))
-    # A service that listens on every interface answers on loopback, too.
-    asked = _LOOPBACK if settings.host in ("0.0.0.0", "::") else settings.host
     return Service(
         name="edge",
         command=envoy_command(binary, configuration),
         environ=environment("edge", environ),
-        # Through the edge to the router: what a client's first call needs.
-        healthy=lambda: healthy(f"{asked}:{settings.port}"),
+        healthy=lambda: envoy_ready(ports.admin),
     )

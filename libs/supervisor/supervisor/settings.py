@@ -11,9 +11,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FilePath,
     SecretStr,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from servicekit.config import ConfigError
@@ -24,7 +26,7 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0
 class Settings(BaseModel):
     """The supervisor's variables. What only one service reads goes to that service as it is."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=True)
 
     port: int = Field(default=8080, ge=1, le=65535, alias="PORT", description="a port from 1 to 65535")
     host: str = Field(
@@ -51,6 +53,24 @@ class Settings(BaseModel):
         description="origins with a comma between them, such as https://app.example.com,http://localhost:5173",
     )
 
+    tls_cert: FilePath | None = Field(
+        default=None,
+        alias="POINTSMAN_TLS_CERT",
+        description="a PEM file with the certificate and its chain; POINTSMAN_TLS_KEY goes with it",
+    )
+    tls_key: FilePath | None = Field(
+        default=None,
+        alias="POINTSMAN_TLS_KEY",
+        description="a PEM file with the certificate's private key; POINTSMAN_TLS_CERT goes with it",
+    )
+
+    @field_validator("tls_key")
+    @classmethod
+    def _both_or_none(cls, key: Path | None, others: ValidationInfo) -> Path | None:
+        if (key is None) != (others.data.get("tls_cert") is None):
+            raise ValueError("one without the other")
+        return key
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -71,6 +91,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise ConfigError("\n".join(_line(str(problem["loc"][0])) for problem in error.errors())) from None
 
 
-def _line(variable: str) -> str:
-    described = {field.alias: field.description for field in Settings.model_fields.values()}
-    return f"{variable}: it is not what it should be: {described.get(variable)}"
+def _line(place: str) -> str:
+    """Write the line for a problem at a variable, or at the field of one that is not set."""
+    for name, field in Settings.model_fields.items():
+        if place in (name, field.alias):
+            return f"{field.alias}: it is not what it should be: {field.description}"
+    return f"{place}: it is not what it should be"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import httpx
 import pytest
 from servicekit.testing import free_port, wait_until
-from supervisor.edge import Edge, envoy_binary, envoy_command, render
+from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render
 from support.edge_peers import KEY, Peers, peers
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "envoy"
@@ -64,6 +67,39 @@ async def envoy(edge: Edge, directory: Path) -> AsyncIterator[Path]:
 @pytest.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
     """An edge with all its peers, ready."""
+    async with running_edge(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+async def tls_edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
+    """The same behind a certificate for `localhost`, `server.pem` in `tmp_path`."""
+    async with running_edge(tmp_path, self_signed(tmp_path)) as started:
+        yield started
+
+
+def self_signed(directory: Path) -> Tls:
+    """Make a certificate for localhost."""
+    tls = Tls(directory / "server.pem", directory / "server.key")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "1", "-nodes"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    files = ["-keyout", str(tls.key), "-out", str(tls.certificate)]
+    subprocess.run(["openssl", "req", "-x509", *curve, *subject, *files], check=True, capture_output=True)
+    return tls
+
+
+def grpc_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    """Return a channel of its own connection."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    credentials = grpc.ssl_channel_credentials(tls.certificate.read_bytes())
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+@asynccontextmanager
+async def running_edge(tmp_path: Path, tls: Tls | None = None) -> AsyncIterator[RunningEdge]:
+    """Run an edge before scripted services."""
     async with peers(tmp_path) as behind:
         port = free_port()
         configured = Edge(
@@ -76,14 +112,14 @@ async def edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
             descriptors=DEPLOY / "pointsman.binpb",
             static_files=DEPLOY / "www",
             cors_origins=[ORIGIN],
+            tls=tls,
         )
-        base = f"http://127.0.0.1:{port}"
+        base = f"{'https' if tls else 'http'}://localhost:{port}"
+        trusted = ssl.create_default_context(cafile=tls.certificate) if tls else False
         async with (
             envoy(configured, tmp_path) as log,
-            httpx.AsyncClient(base_url=base, trust_env=False, timeout=10) as http,
-            grpc.aio.insecure_channel(
-                f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
-            ) as channel,
+            httpx.AsyncClient(base_url=base, verify=trusted, trust_env=False, timeout=10) as http,
+            grpc_channel(f"localhost:{port}", tls) as channel,
         ):
 
             async def ready() -> bool:

@@ -8,6 +8,7 @@ import json
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -117,6 +118,16 @@ async def test_the_messages_api_is_behind_llm(edge):
     answer = await edge.http.post("/llm/v1/messages?beta=true", headers={"x-api-key": KEY})
     assert answer.status_code == 200
     assert answer.json()["path"] == "/v1/messages?beta=true"
+
+
+async def test_all_of_it_is_there_behind_tls(tls_edge):
+    stub = router_service_pb2_grpc.RouterServiceStub(tls_edge.channel)
+    answer = await stub.Query(router_service_pb2.QueryRequest(query="hi"), metadata=METADATA, timeout=5)
+    assert answer.response == "acme: hi"
+    as_json = await tls_edge.http.post("/query", json={"query": "hi"}, headers=tls_edge.key)
+    assert as_json.json()["success"] is True
+    with pytest.raises(httpx.TransportError):
+        await httpx.AsyncClient(trust_env=False).get(f"http://localhost:{tls_edge.port}/healthz")
 
 
 async def test_health_and_reflection_need_no_key(edge):

@@ -153,8 +153,11 @@ def test_the_welcome_has_the_key_and_four_commands(tmp_path):
     for command in (
         "grpcurl -plaintext",
         "buf curl",
-        "curl -s -X POST localhost:8080/query",
+        "curl -s -X POST http://localhost:8080/query",
         "http://localhost:8080/",
     ):
         assert command in text
     assert text.count("pm_key") == 4
+    with_tls = welcome("127.0.0.1", 8443, "pm_key", None, tmp_path, tls=True)
+    assert with_tls.startswith("Ready on https://localhost:8443\n")
+    assert "grpcurl -insecure" in with_tls

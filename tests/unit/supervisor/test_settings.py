@@ -40,6 +40,18 @@ def test_a_bad_variable_is_one_line_that_names_it_and_never_shows_it(variable, v
     assert variable != "API_KEY" or value not in line
 
 
+def test_a_certificate_and_its_key_go_together(tmp_path):
+    file = tmp_path / "server.pem"
+    file.touch()
+    both = {"POINTSMAN_TLS_CERT": str(file), "POINTSMAN_TLS_KEY": str(file)}
+    assert load(both).tls_cert == file
+    for missing in both:
+        with pytest.raises(ConfigError, match="POINTSMAN_TLS_KEY: "):
+            load({name: value for name, value in both.items() if name != missing})
+    with pytest.raises(ConfigError, match="POINTSMAN_TLS_CERT: "):
+        load({**both, "POINTSMAN_TLS_CERT": str(tmp_path / "none.pem")})
+
+
 def test_origins_are_a_list_with_commas():
     settings = load({"CORS_ORIGINS": "https://a.example, http://localhost:5173"})
     assert settings.cors_origins == ("https://a.example", "http://localhost:5173")
