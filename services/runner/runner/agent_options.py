@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from claude_agent_sdk import AgentDefinition, ClaudeAgentOptions
 from google.protobuf import json_format
+from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
+from servicekit.errors import Failure
 
-from runner.sandboxes.protocol import CLI, HOME
+from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME
 
 DEFAULT_MAX_TURNS: Final = 10
+PROMPT_FILE: Final = f"{AGENT_DIR}/system-prompt"
+# Bytes of one argument of a program, less its end.
+_ARGUMENT_BYTES: Final = 128 * 1024 - 1
 PermissionModeName = Literal["default", "acceptEdits", "plan"]
 
 _MODES: Final[Mapping[turn_pb2.PermissionMode.ValueType, PermissionModeName]] = {
@@ -63,14 +68,14 @@ class BootOptions:
     def of(cls, options: turn_pb2.TurnOptions) -> BootOptions:
         """Read a turn's options; what is unset gets its default."""
         agents = {name: _agent(agent) for name, agent in sorted(options.agents.items())}
-        schema = json_format.MessageToDict(options.output_schema)
+        schema = _schema(options)
         return cls(
             max_turns=options.max_turns or DEFAULT_MAX_TURNS,
             allowed_tools=tuple(options.allowed_tools),
             disallowed_tools=tuple(options.disallowed_tools),
             system_prompt=options.system_prompt,
             append_system_prompt=options.append_system_prompt,
-            output_schema=json.dumps(schema, sort_keys=True) if schema else "",
+            output_schema=schema,
             partial_messages=not options.HasField("include_partial_messages")
             or options.include_partial_messages,
             effort=options.effort,
@@ -95,7 +100,7 @@ def sdk_options(
         # Nothing that lies in a workspace configures the agent.
         setting_sources=[],
         strict_mcp_config=True,
-        mcp_servers={name: mcp_servers[name] for name in boot.mcp_servers},
+        mcp_servers=allowed_servers(boot.mcp_servers, mcp_servers),
         system_prompt=boot.system_prompt or _preset(boot.append_system_prompt),
         max_turns=boot.max_turns,
         permission_mode=mode,
@@ -167,13 +172,45 @@ def command_line(options: ClaudeAgentOptions, model: str, *, session_id: str, re
     return command
 
 
-def _prompt_flags(options: ClaudeAgentOptions) -> list[str]:
+def prompt_file(options: ClaudeAgentOptions) -> str:
+    """Return what has to be in PROMPT_FILE, '' for nothing. An argument may have 128 KiB, a prompt more."""
     prompt = options.system_prompt
     if isinstance(prompt, str):
-        return ["--system-prompt", prompt]
-    if prompt and prompt["type"] == "preset" and "append" in prompt:
-        return ["--append-system-prompt", prompt["append"]]
-    return []
+        return prompt
+    return str(prompt["append"]) if prompt and prompt["type"] == "preset" and "append" in prompt else ""
+
+
+def _prompt_flags(options: ClaudeAgentOptions) -> list[str]:
+    if not prompt_file(options):
+        return []
+    own = isinstance(options.system_prompt, str)
+    return ["--system-prompt-file" if own else "--append-system-prompt-file", PROMPT_FILE]
+
+
+def _schema(options: turn_pb2.TurnOptions) -> str:
+    schema = json_format.MessageToDict(options.output_schema)
+    text = json.dumps(schema, sort_keys=True) if schema else ""
+    if len(text.encode()) > _ARGUMENT_BYTES:
+        rule = f"must be at most {_ARGUMENT_BYTES} bytes as JSON"
+        raise Failure(
+            errors_pb2.ERROR_REASON_INVALID_FIELD,
+            f"options.output_schema: {rule}",
+            fields=[("options.output_schema", rule)],
+        )
+    return text
+
+
+def allowed_servers(names: Sequence[str], allowed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the MCP servers of these names. INVALID_FIELD when the operator does not allow one."""
+    unknown = sorted(set(names) - allowed.keys())
+    if unknown:
+        rule = f"{', '.join(unknown)} is not allowed; this installation has: {', '.join(allowed) or 'none'}"
+        raise Failure(
+            errors_pb2.ERROR_REASON_INVALID_FIELD,
+            f"options.mcp_servers: {rule}",
+            fields=[("options.mcp_servers", rule)],
+        )
+    return {name: allowed[name] for name in names}
 
 
 def _preset(append: str) -> Any:

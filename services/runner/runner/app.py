@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import claude_agent_sdk
@@ -16,6 +17,7 @@ from pointsman.llm.v1 import llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
 from pointsman.session.v1 import transcript_service_pb2_grpc, turn_pb2
 from servicekit.channels import internal_metadata, service_channel
+from servicekit.config import ConfigError
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
@@ -60,7 +62,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             limits=config.limits,
             upstream=f"http://{config.llm_proxy_http_address}",
             http=http,
-            mcp_servers={},
+            mcp_servers=_mcp_servers(config),
         )
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
@@ -132,6 +134,18 @@ async def _default_boot(llm: llm_service_pb2_grpc.LlmServiceAsyncStub, signer: P
         signer, tenant="pointsman", account=None, principal="runner", request_id="pool"
     )
     return Boot(BootOptions.of(turn_pb2.TurnOptions()), await default_model(llm, metadata))
+
+
+def _mcp_servers(config: RunnerConfig) -> dict[str, Any]:
+    """Read the MCP servers that turns may name. They run inside the sandbox, as all of the agent's."""
+    if config.mcp_config is None:
+        return {}
+    try:
+        return dict(json.loads(config.mcp_config.read_text())["mcpServers"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"POINTSMAN_MCP_CONFIG: {config.mcp_config} is not readable as one: {error!r}"
+        ) from error
 
 
 def _store(config: RunnerConfig, state: Path, workspaces: Workspaces) -> WorkspaceStore:

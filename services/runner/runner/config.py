@@ -82,6 +82,11 @@ class RunnerConfig(ServiceConfig):
         le=1000,
         description="sandboxes that may be alive at once, 1 to 1000",
     )
+    mcp_config: Path | None = Field(
+        default=None,
+        validation_alias="POINTSMAN_MCP_CONFIG",
+        description='path of a JSON file {"mcpServers": {name: …}} with the MCP servers that turns may name',
+    )
     pool_size: int = Field(
         default=1,
         validation_alias="POINTSMAN_POOL_SIZE",

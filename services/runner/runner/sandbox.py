@@ -17,7 +17,15 @@ from claude_agent_sdk import SessionStore
 from pointsman.session.v1 import event_pb2
 
 from runner.agent import Agent
-from runner.agent_options import BootOptions, PermissionModeName, command_line, environment, sdk_options
+from runner.agent_options import (
+    PROMPT_FILE,
+    BootOptions,
+    PermissionModeName,
+    command_line,
+    environment,
+    prompt_file,
+    sdk_options,
+)
 from runner.names import SessionRef
 from runner.relay import Relay
 from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, Limits, SandboxEngine, SandboxSpec
@@ -161,6 +169,8 @@ class SandboxMaker:
             # Where the transcript lies inside; the SDK tells by it which line belongs to which.
             env={"CLAUDE_CONFIG_DIR": variables["CLAUDE_CONFIG_DIR"]},
         )
+        if prompt := prompt_file(options):
+            await asyncio.to_thread((spec.agent_dir / Path(PROMPT_FILE).name).write_text, prompt)
         command = command_line(options, boot.model, session_id=agent_id, resume=resume)
         if resume:
             command = ["sh", "-c", _SEEDED, "sh", *command]
