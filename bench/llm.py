@@ -2,8 +2,9 @@
 
     python bench/llm.py [--calls 200] [--json out.json]
 
-The provider is a stub process that answers at once with a stream in Anthropic's shape. Both arms take
-turns in random order. Prints medians with quartiles and the ratio of medians; exits 1 past the gate. No test:
+The provider is a stub process (aiohttp, as ours) that reads its request and streams 20 tokens without a
+pause, in Anthropic's shape. Both arms take turns in
+random order. Prints medians with quartiles and the ratio of medians; exits 1 past the gate. No test:
 what it prints depends on what else the machine does.
 """
 
@@ -22,10 +23,10 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import aiohttp
 import uvloop
+from aiohttp import web
 from pointsman.llm.v1 import llm_service_pb2 as pb
 from pointsman.llm.v1 import llm_service_pb2_grpc as rpc
 from servicekit.channels import service_channel
@@ -38,27 +39,7 @@ CONCURRENCY = (1, 32)
 _HEADERS = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
 
 
-class _Stub(asyncio.Protocol):
-    """Reads one request after another and answers each with the same stream, without looking at it."""
-
-    answer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._have = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        self._have += data
-        head = self._have.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        length = int(bytes(self._have[:head]).lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(self._have) >= head + 4 + length:
-            del self._have[: head + 4 + length]
-            self._transport.write(self.answer)
-
-
-def _answer() -> bytes:
+def _events() -> list[bytes]:
     def event(kind: str, **data: object) -> bytes:
         return f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n".encode()
 
@@ -70,25 +51,36 @@ def _answer() -> bytes:
         "content": [],
         "stop_reason": None,
     }
-    events = [
+    delta = {"type": "text_delta", "text": "word "}
+    return [
         event("message_start", message={**message, "usage": {"input_tokens": 1000, "output_tokens": 1}}),
         event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-        *(
-            event("content_block_delta", index=0, delta={"type": "text_delta", "text": "word "})
-            for _ in range(20)
-        ),
+        *(event("content_block_delta", index=0, delta=delta) for _ in range(20)),
         event("content_block_stop", index=0),
         event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 20}),
         event("message_stop"),
     ]
-    body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in events) + b"0\r\n\r\n"
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + body
 
 
 async def _serve_stub(port: int) -> None:
-    _Stub.answer = _answer()
-    server = await asyncio.get_running_loop().create_server(_Stub, "127.0.0.1", port)
-    await server.serve_forever()
+    """Be a model that reads its request and writes an answer token by token, without a pause."""
+    events = _events()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.json()
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in events:
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+    application = web.Application(client_max_size=2**26)
+    application.router.add_post("/v1/messages", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await asyncio.Event().wait()
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ class Call:
     def began(self, answering: Answering) -> None:
         """Take note of who answers."""
         self.model = answering.model
+        self.reader = answering.reader
         self._deployment = answering.deployment.id
         self._answering = True
 

@@ -106,24 +106,31 @@ async def _answer(
 
 async def _streamed(call: Call, answering: Answering) -> AsyncIterator[Chunk | Done]:
     reader = call.reader
+    yield await _passed(call, answering.beginning)
     async for data in answering.chunks:
         reader.feed(data)
-        if reader.has_content:
-            call.first_token()
-        if reader.finished:
-            await call.settled()
-        if reader.error is not None:
-            raise from_event(reader.error)
-        yield Chunk(data)
-        if reader.broken:
-            raise ProviderFailure("invalid", message="it is not a stream of events")
+        yield await _passed(call, data)
     if not reader.finished:
         raise ProviderFailure("invalid", message="the stream ended before the answer did")
     yield Done(await call.settled())
 
 
+async def _passed(call: Call, data: bytes) -> Chunk:
+    """Return bytes that were read, after what they say has been acted on."""
+    reader = call.reader
+    if reader.has_content:
+        call.first_token()
+    if reader.error is not None:
+        raise from_event(reader.error)
+    if reader.broken:
+        raise ProviderFailure("invalid", message="it is not a stream of events")
+    if reader.finished:
+        await call.settled()
+    return Chunk(data)
+
+
 async def _whole(call: Call, answering: Answering) -> AsyncIterator[Chunk | Done]:
-    body = b"".join([data async for data in answering.chunks])
+    body = b"".join([answering.beginning, *[data async for data in answering.chunks]])
     call.first_token()
     call.reader.usage = TokenUsage().updated(json.loads(body).get("usage") or {})
     report = await call.settled()

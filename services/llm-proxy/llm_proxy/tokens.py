@@ -134,7 +134,7 @@ class SessionTokens:
             )
 
         self._known.pop(digest, None)
-        return await self._database.run(job)
+        return await self._database.run(job, fsynced=False)
 
 
 def _digest(token: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from pointsman.errors.v1 import errors_pb2
@@ -28,6 +29,7 @@ _DEADLINE_SECONDS: Final = 10.0
 @dataclass(frozen=True)
 class _Waiting:
     job: Job[Any]
+    fsynced: bool
     done: asyncio.Future[Any]
 
 
@@ -38,9 +40,10 @@ class Database:
         self._engine = engine
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(_QUEUE_LIMIT)
 
-    async def run(self, job: Job[T]) -> T:
+    async def run(self, job: Job[T], *, fsynced: bool = True) -> T:
         """Run the job in a transaction and return its result once that is durable.
 
+        With `fsynced` false, durable means that it outlives this process, but maybe not a power cut.
         Jobs run one at a time, in order, maybe in a thread. A job must be safe to run again: when its group
         fails, each is tried alone. A Failure that it raises reaches the caller, and what it did before is
         kept. Raises Failure DATABASE_UNAVAILABLE or DISK_FULL.
@@ -48,7 +51,7 @@ class Database:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
-                await self._queue.put(_Waiting(job, done))
+                await self._queue.put(_Waiting(job, fsynced, done))
                 return await done
         except TimeoutError:
             raise _unavailable() from None
@@ -63,9 +66,10 @@ class Database:
 
     async def _serve(self, group: list[_Waiting]) -> None:
         jobs = [waiting.job for waiting in group]
+        fsynced = any(waiting.fsynced for waiting in group)
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
-                results = await self._engine.transaction(lambda connection: _run_all(jobs, connection))
+                results = await self._engine.transaction(partial(_run_all, jobs), fsynced=fsynced)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if len(group) > 1:
                 for waiting in group:

@@ -24,8 +24,11 @@ _CREATE_LOCK: Final = 7104
 class Engine(Protocol):
     """A database. Transactions are run one at a time by its one user, and are durable on return."""
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction, which is undone when it raises."""
+    async def transaction(self, work: Callable[[Connection], T], *, fsynced: bool) -> T:
+        """Run `work` in a transaction, which is undone when it raises.
+
+        `fsynced`: it has to survive a power cut. If not, it has to survive this process.
+        """
 
 
 class SqliteEngine:
@@ -38,14 +41,21 @@ class SqliteEngine:
     def __init__(self, engine: sqlalchemy.Engine) -> None:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, "ledger")
+        self._fsyncs = True
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
+    async def transaction(self, work: Callable[[Connection], T], *, fsynced: bool) -> T:
         """See `Engine.transaction`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, fsynced)
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.begin() as connection:
-            return work(connection)
+    def _run(self, work: Callable[[Connection], T], fsynced: bool) -> T:
+        with self._engine.connect() as connection:
+            if fsynced != self._fsyncs:
+                # Between transactions only; it costs microseconds, and an fsync hundreds.
+                driver: Any = connection.connection.driver_connection
+                driver.execute(f"PRAGMA synchronous={'FULL' if fsynced else 'NORMAL'}")
+                self._fsyncs = fsynced
+            with connection.begin():
+                return work(connection)
 
     def close(self) -> None:
         """Wait for the last transaction and close the file."""
@@ -59,8 +69,8 @@ class PostgresqlEngine:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def transaction(self, work: Callable[[Connection], T]) -> T:
-        """See `Engine.transaction`."""
+    async def transaction(self, work: Callable[[Connection], T], *, fsynced: bool) -> T:
+        """See `Engine.transaction`. The server decides about fsync, for each commit the same."""
         async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
@@ -72,7 +82,7 @@ async def open_engine(url: str) -> AsyncIterator[Engine]:
     if parsed.get_backend_name() == "postgresql":
         remote = create_async_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
         try:
-            await PostgresqlEngine(remote).transaction(_create_locked)
+            await PostgresqlEngine(remote).transaction(_create_locked, fsynced=True)
             yield PostgresqlEngine(remote)
         finally:
             await remote.dispose()
@@ -84,7 +94,7 @@ async def open_engine(url: str) -> AsyncIterator[Engine]:
     event.listen(engine, "connect", _prepare_sqlite)
     local = SqliteEngine(engine)
     try:
-        await local.transaction(metadata.create_all)
+        await local.transaction(metadata.create_all, fsynced=True)
         yield local
     finally:
         await asyncio.to_thread(local.close)

@@ -49,13 +49,17 @@ class StreamReader:
             self._rest = b""
 
     def _read(self, raw: bytes) -> None:
-        # Most events are deltas, whose data is of no interest here.
-        if b"content_block_delta" in raw[:40]:
-            self.has_content = True
-            self.text_bytes += len(raw)
-        elif raw.startswith(b"event: ping"):
+        # Most events are deltas and the frames of blocks, whose data is of no interest here.
+        name = raw[:32]
+        if name.startswith(b"event: content_block_"):
+            if name.startswith(b"event: content_block_delta"):
+                self.has_content = True
+                self.text_bytes += len(raw)
+        elif name.startswith(b"event: message_stop"):
+            self.finished = True
+        elif name.startswith(b"event: ping"):
             self.pinged = self.started
-        elif raw.startswith(b":") or not raw.strip():
+        elif name.startswith(b":") or not name.strip():
             return
         else:
             self._read_rare(raw)

@@ -45,6 +45,10 @@ class Answering:
     model: str
     deployment: Deployment
     chunks: AsyncIterator[bytes]
+    """The rest of the answer, after `beginning`."""
+    beginning: bytes
+    reader: StreamReader
+    """Has read the beginning of a stream."""
     retries: int
     _stack: AsyncExitStack = field(repr=False)
 
@@ -138,12 +142,13 @@ class Attempts:
             chunks = await stack.enter_async_context(
                 self.upstream(deployment).open(deployment, model, request)
             )
-            first = await _beginning(chunks) if request.stream else await anext(chunks, b"")
+            reader = StreamReader()
+            first = await _beginning(chunks, reader) if request.stream else await anext(chunks, b"")
         except BaseException as error:
             # Also cancellation: the connection must not outlive its call.
             await stack.__aexit__(type(error), error, error.__traceback__)
             raise
-        return Answering(model, deployment, _chained(first, chunks), retries, stack)
+        return Answering(model, deployment, chunks, first, reader, retries, stack)
 
     def upstream(self, deployment: Deployment) -> Upstream:
         """Return the way to ask a deployment."""
@@ -183,13 +188,12 @@ class Attempts:
         return model == DEMO or any(not place.missing for place in self._catalogue.deployments(model))
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+async def _beginning(chunks: AsyncIterator[bytes], reader: StreamReader) -> bytes:
     """Return a stream's bytes up to the first of the answer itself, which until then can be asked for anew.
 
     Raises ProviderFailure when there is an error instead, or the stream is none. A provider that says `ping`
     takes its time: what it has sent by then is not held back.
     """
-    reader = StreamReader()
     held = b""
     async for chunk in chunks:
         held += chunk
@@ -201,9 +205,3 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
         if reader.has_content or reader.stop_reason or reader.pinged or len(held) > _LONGEST_BEGINNING:
             return held
     raise ProviderFailure("invalid", message="the stream ended before the answer began")
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk

@@ -24,6 +24,7 @@ _OAUTH_BETA: Final = "oauth-2025-04-20"
 # A whole answer comes in one piece when it is done, so it may be silent this many times longer than a stream.
 _WHOLE_ANSWER_FACTOR: Final = 10
 _CONNECT_SECONDS: Final = 10.0
+_MODEL_KEY: Final = re.compile(rb'"model"\s*:\s*\Z')
 _ERROR_BYTES: Final = 64 * 1024
 _ANSWER_BYTES: Final = 32 * 1024 * 1024
 
@@ -126,11 +127,11 @@ def renamed(request: MessagesRequest, name: str) -> bytes:
     """
     if request.model == name:
         return request.raw
-    pattern = rb'"model"(\s*):(\s*)' + re.escape(json.dumps(request.model).encode())
-    places = list(re.finditer(pattern, request.raw))
-    if len(places) == 1:
-        start, end = places[0].span()
-        return request.raw[:start] + b'"model":' + json.dumps(name).encode() + request.raw[end:]
+    raw, old = request.raw, json.dumps(request.model).encode()
+    if raw.count(old) == 1:
+        start = raw.index(old)
+        if _MODEL_KEY.search(raw, max(0, start - 64), start):
+            return raw[:start] + json.dumps(name).encode() + raw[start + len(old) :]
     return json.dumps({**request.body, "model": name}).encode()
 
 
