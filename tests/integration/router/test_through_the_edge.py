@@ -143,3 +143,25 @@ async def test_a_key_is_made_used_and_taken_back_over_json_and_the_audit_log_tel
             ("query", "UNAUTHENTICATED"),
         ]
         assert {entry["sourceAddress"] for entry in await entries()} == {"127.0.0.1"}
+
+
+async def test_a_tenant_over_its_rate_is_refused_at_the_edge_with_the_right_code_in_both_worlds(
+    open_front, tmp_path
+):
+    file = tmp_path / "router.yaml"
+    file.write_text("limits: {default: {requests_per_minute: 1}}")
+    async with open_front(settings_file=file) as front:
+        first = await front.http.post("/query", headers=front.key, json={"query": "hi"})
+        second = await front.http.post("/query", headers=front.key, json={"query": "hi"})
+        stub = router_service_pb2_grpc.RouterServiceStub(front.channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Query(
+                router_service_pb2.QueryRequest(query="hi"), metadata=list(front.key.items()), timeout=10
+            )
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert second.json()["details"][0]["reason"] == "RATE_LIMITED"
+    assert int(second.headers["retry-after"]) >= 1
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    failure = Failure.from_rpc_error(refused.value, "edge")
+    assert failure.reason == errors_pb2.ERROR_REASON_RATE_LIMITED
+    assert failure.retry_after is not None
