@@ -45,7 +45,14 @@ class Tool:
     input: Mapping[str, Any]
 
 
-Step = Text | Tool
+@dataclass(frozen=True)
+class Failing:
+    """The provider answers with an error."""
+
+    status: int
+
+
+Step = Text | Tool | Failing
 
 HOSTILE = (
     '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>\n\n'
@@ -101,6 +108,7 @@ SCENES: Mapping[str, Sequence[Step]] = {
         ),
         Text("It says **two** now."),
     ],
+    "overloaded": [Failing(503)],
     "markdown": [
         Text(
             "# What I found\n\nTwo *things*:\n\n1. `greet()` has **no** test\n2. see [the page](https://example.com)\n\n"
@@ -144,6 +152,10 @@ class WebHouse:
         """Answer one call of the model, in OpenAI's shape."""
         body = await request.json()
         step = step_for(body["messages"])
+        if isinstance(step, Failing):
+            return web.json_response(
+                {"error": {"message": "scripted", "code": step.status}}, status=step.status
+            )
         if not body.get("stream"):
             return web.json_response(_whole(step))
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -156,7 +168,7 @@ class WebHouse:
         await response.write_eof()
         return response
 
-    async def _choices(self, step: Step) -> AsyncIterator[dict[str, Any]]:
+    async def _choices(self, step: Text | Tool) -> AsyncIterator[dict[str, Any]]:
         if isinstance(step, Tool):
             call = {"name": step.name, "arguments": json.dumps(step.input)}
             tool_call = {

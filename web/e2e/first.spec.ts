@@ -1,4 +1,4 @@
-import { DEMO, expect, KEY, test } from "./client.ts";
+import { another, DEMO, expect, KEY, test } from "./client.ts";
 
 test.describe("signing in", () => {
   test("a wrong key is refused with what to do, and nothing of it is kept", async ({ client }) => {
@@ -91,6 +91,35 @@ test.describe("a turn", () => {
     await expect(signedIn.conversation.getByText("Stopped")).toBeVisible();
     await signedIn.say("play:markdown");
     await expect(signedIn.conversation.getByRole("heading", { name: "What I found" })).toBeVisible();
+  });
+
+  test("a question that needs no tools is answered directly, and it says so", async ({ signedIn }) => {
+    await signedIn.start("What is 17*23?", { model: DEMO });
+    await expect(signedIn.conversation).toContainText("391");
+    await signedIn.turns(1);
+    await expect(signedIn.conversation).toContainText("Answered directly, without a sandbox");
+    await expect(signedIn.ends.first()).toContainText("direct");
+  });
+
+  test("a provider that fails: retries are shown, and then what to do", async ({ signedIn }) => {
+    await signedIn.start("play:overloaded");
+    await expect(signedIn.conversation).toContainText("Model call failed");
+    await expect(signedIn.conversation.getByText("The turn failed")).toBeVisible({ timeout: 45_000 });
+    await expect(signedIn.conversation).toContainText("choose another model");
+    await signedIn.shot("failed");
+  });
+
+  test("over plain HTTP from another machine, where browsers keep some of their functions back", async ({ browser }) => {
+    const address = new URL(process.env.POINTSMAN_URL ?? "");
+    const client = await another(browser, { baseURL: `http://pointsman.test:${address.port}` });
+    await client.signIn();
+    await expect(client.prompt).toBeVisible();
+    expect(await client.page.evaluate(() => isSecureContext)).toBe(false);
+    await client.start("play:markdown");
+    await client.turns(1);
+    await client.page.getByRole("button", { name: "Copy code" }).click();
+    await expect(client.page.getByRole("button", { name: "Copy code" })).toContainText("Copied");
+    expect(client.faults).toEqual([]);
   });
 
   test("an unknown model is refused in words, and the prompt is not lost", async ({ signedIn }) => {

@@ -16,12 +16,14 @@ test.describe("approvals", () => {
     await expect(signedIn.page.getByRole("link", { name: "asked.txt" })).toBeVisible();
   });
 
-  test("denied with a reason, the tool does not run and the agent is told", async ({ signedIn }) => {
+  test("denied with a reason, by keyboard alone, the tool does not run and the agent is told", async ({ signedIn }) => {
     await signedIn.start("play:ask", { mode: "Ask first" });
     const card = signedIn.page.getByRole("region", { name: "Permission request" });
-    await card.getByRole("button", { name: "Deny…" }).click();
-    await card.getByRole("textbox").fill("Not in this folder");
-    await card.getByRole("button", { name: "Deny", exact: true }).click();
+    await expect(card).toBeVisible();
+    await signedIn.page.keyboard.press("Alt+d");
+    await expect(card.getByRole("textbox")).toBeFocused();
+    await signedIn.page.keyboard.type("Not in this folder");
+    await signedIn.page.keyboard.press("Enter");
     await expect(signedIn.conversation).toContainText("I went on from there.");
     await signedIn.conversation.getByText("Bash", { exact: true }).click();
     await expect(signedIn.conversation).toContainText(/Denied.*Not in this folder/);

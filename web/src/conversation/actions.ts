@@ -1,5 +1,6 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { router, sessions } from "../api/clients.ts";
+import { newId } from "../api/ids.ts";
 import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
 import type { PermissionMode, Turn } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { rememberModel } from "../state/models.ts";
@@ -47,7 +48,7 @@ export async function createSession(init: { title: string; account: string; temp
   const answer = await attempt("The session was not made", () =>
     sessions.createSession({
       account: init.account.trim(),
-      requestId: crypto.randomUUID(),
+      requestId: newId(),
       session: { title: init.title.trim(), preferredModel: init.model, template: init.template.trim() },
     }),
   );
@@ -56,12 +57,12 @@ export async function createSession(init: { title: string; account: string; temp
 }
 
 export async function cancel(turn: string): Promise<void> {
-  await attempt("The turn was not stopped", () => router.cancelTurn({ name: turn, requestId: crypto.randomUUID() }));
+  await attempt("The turn was not stopped", () => router.cancelTurn({ name: turn, requestId: newId() }));
 }
 
 export async function editPrompt(store: SessionStore, turn: Turn, prompt: string): Promise<void> {
   const answer = await attempt("The prompt was not changed", () =>
-    sessions.updateTurn({ turn: { name: turn.name, prompt }, updateMask: { paths: ["prompt"] }, requestId: crypto.randomUUID() }),
+    sessions.updateTurn({ turn: { name: turn.name, prompt }, updateMask: { paths: ["prompt"] }, requestId: newId() }),
   );
   if (answer?.turn) store.putTurn(answer.turn);
 }
@@ -69,7 +70,7 @@ export async function editPrompt(store: SessionStore, turn: Turn, prompt: string
 /** Moves a waiting turn; 1 is next within its session. */
 export async function moveTurn(store: SessionStore, turn: string, position: number): Promise<void> {
   const answer = await attempt("The turn was not moved", () =>
-    sessions.updateTurn({ turn: { name: turn, position }, updateMask: { paths: ["position"] }, requestId: crypto.randomUUID() }),
+    sessions.updateTurn({ turn: { name: turn, position }, updateMask: { paths: ["position"] }, requestId: newId() }),
   );
   if (answer?.turn) store.putTurn(answer.turn);
 }
@@ -83,7 +84,7 @@ export async function decide(permission: Permission, decision: PermissionDecisio
       decision,
       message,
       updatedInput,
-      requestId: crypto.randomUUID(),
+      requestId: newId(),
     }),
   );
   return answer !== undefined;
@@ -93,14 +94,14 @@ export async function decide(permission: Permission, decision: PermissionDecisio
 export async function chooseModel(store: SessionStore, model: string): Promise<void> {
   rememberModel(store.name, model);
   const answer = await attempt("The model was not changed", () =>
-    sessions.updateSession({ session: { name: store.name, preferredModel: model }, updateMask: { paths: ["preferred_model"] }, requestId: crypto.randomUUID() }),
+    sessions.updateSession({ session: { name: store.name, preferredModel: model }, updateMask: { paths: ["preferred_model"] }, requestId: newId() }),
   );
   if (answer?.session) store.session.value = answer.session;
 }
 
 export async function rename(store: SessionStore, title: string): Promise<void> {
   const answer = await attempt("The session was not renamed", () =>
-    sessions.updateSession({ session: { name: store.name, title: title.trim() }, updateMask: { paths: ["title"] }, requestId: crypto.randomUUID() }),
+    sessions.updateSession({ session: { name: store.name, title: title.trim() }, updateMask: { paths: ["title"] }, requestId: newId() }),
   );
   if (!answer?.session) return;
   store.session.value = answer.session;
@@ -109,7 +110,7 @@ export async function rename(store: SessionStore, title: string): Promise<void> 
 
 /** Forks a session after a turn, or after its newest finished one, and goes there. */
 export async function fork(session: string, turn = ""): Promise<void> {
-  const answer = await attempt("The session was not forked", () => sessions.forkSession({ name: session, turn, requestId: crypto.randomUUID() }));
+  const answer = await attempt("The session was not forked", () => sessions.forkSession({ name: session, turn, requestId: newId() }));
   if (!answer?.session) return;
   putSession(answer.session);
   notify("This is the fork: what you do here leaves its origin as it is.");

@@ -130,13 +130,18 @@ export class SessionStore {
   }
 
   private async readTurns(): Promise<void> {
-    let pageToken = "";
     const turns = new Map(this.turns.value);
-    do {
-      const page = await sessionClient.listTurns({ session: this.name, pageSize: TURNS_PAGE, pageToken });
-      for (const turn of page.turns) turns.set(turn.name, turn);
-      pageToken = page.nextPageToken;
-    } while (pageToken);
+    try {
+      let pageToken = "";
+      do {
+        const page = await sessionClient.listTurns({ session: this.name, pageSize: TURNS_PAGE, pageToken });
+        for (const turn of page.turns) turns.set(turn.name, turn);
+        pageToken = page.nextPageToken;
+      } while (pageToken);
+    } catch (thrown) {
+      // A page of very long prompts is more than one message holds: they are then read one by one, as they are met.
+      if (failureOf(thrown).code !== Code.ResourceExhausted) throw thrown;
+    }
     this.turns.value = turns;
   }
 

@@ -13,7 +13,7 @@ export interface Notice {
 
 /** At most this many at once: more would hide the page. The oldest goes first. */
 const LIMIT = 3;
-const SHOWN_MS = 8_000;
+const SHOWN_MS = { error: 9_000, done: 4_000 };
 
 export const notices = signal<Notice[]>([]);
 let lastId = 0;
@@ -21,7 +21,7 @@ let lastId = 0;
 export function notify(text: string, kind: Notice["kind"] = "done", advice = ""): void {
   const notice = { id: ++lastId, text, advice, kind };
   notices.value = [...notices.value, notice].slice(-LIMIT);
-  setTimeout(() => dismiss(notice.id), SHOWN_MS);
+  setTimeout(() => dismiss(notice.id), SHOWN_MS[kind]);
 }
 
 export function dismiss(id: number): void {

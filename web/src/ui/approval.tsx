@@ -1,5 +1,5 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { decide } from "../conversation/actions.ts";
 import type { Permission } from "../conversation/rows.ts";
 import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
@@ -21,6 +21,10 @@ function ApprovalCard({ permission, more }: { permission: Permission; more: stri
   const [busy, setBusy] = useState(false);
   const [denying, setDenying] = useState(false);
   const [reason, setReason] = useState("");
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (denying) field.current?.focus();
+  }, [denying]);
   const { request } = permission;
   const answer = async (decision: PermissionDecision, message = "") => {
     setBusy(true);
@@ -41,7 +45,7 @@ function ApprovalCard({ permission, more }: { permission: Permission; more: stri
         <form class="deny" onSubmit={(event) => { event.preventDefault(); void answer(PermissionDecision.DENY, reason.trim()); }}>
           <label class="field">
             <span>What should it do instead? (may be empty)</span>
-            <input value={reason} autofocus onInput={(event) => setReason(event.currentTarget.value)} />
+            <input ref={field} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />
           </label>
           <div class="card-actions">
             <button type="submit" class="button danger" disabled={busy}>Deny</button>
@@ -50,9 +54,9 @@ function ApprovalCard({ permission, more }: { permission: Permission; more: stri
         </form>
       ) : (
         <div class="card-actions">
-          <button type="button" class="button primary" disabled={busy} onClick={() => answer(PermissionDecision.ALLOW)}>Allow</button>
+          <button type="button" class="button primary" data-shortcut="allow" disabled={busy} onClick={() => answer(PermissionDecision.ALLOW)}>Allow</button>
           <button type="button" class="button" disabled={busy} onClick={() => answer(PermissionDecision.ALLOW_FOR_SESSION)}>Allow for this session</button>
-          <button type="button" class="button" disabled={busy} onClick={() => setDenying(true)}>Deny…</button>
+          <button type="button" class="button" data-shortcut="deny" disabled={busy} onClick={() => setDenying(true)}>Deny…</button>
         </div>
       )}
     </section>

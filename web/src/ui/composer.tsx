@@ -1,4 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { newId } from "../api/ids.ts";
 import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { Spinner } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
@@ -54,7 +55,7 @@ export function Composer(props: ComposerProps) {
   const send = () => {
     if (empty || tooLong) return;
     const prompt = props.value;
-    const requestId = failed.current?.prompt === prompt ? failed.current.requestId : crypto.randomUUID();
+    const requestId = failed.current?.prompt === prompt ? failed.current.requestId : newId();
     props.onValue("");
     setSending((before) => before + 1);
     line.current = line.current.then(async () => {

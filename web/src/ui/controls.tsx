@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { copyText } from "../text/clipboard.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
 /** A button that is only an icon; `label` is what it says to those who cannot see it, and on hover. */
@@ -18,7 +19,7 @@ export function CopyButton({ text, label = "Copy" }: { text: () => string; label
     const timer = setTimeout(() => setCopied(false), 1500);
     return () => clearTimeout(timer);
   }, [copied]);
-  const copy = () => navigator.clipboard.writeText(text()).then(() => setCopied(true), () => setCopied(false));
+  const copy = () => copyText(text()).then(setCopied);
   return (
     <button type="button" class="copy" onClick={copy} aria-label={label}>
       <Icon name={copied ? "check" : "copy"} size={14} /> <span aria-live="polite">{copied ? "Copied" : "Copy"}</span>

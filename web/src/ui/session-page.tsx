@@ -17,6 +17,7 @@ import { Icon } from "./icons.tsx";
 import { Menu } from "./menu.tsx";
 import { PageHead } from "./page-head.tsx";
 import { Queue } from "./queue.tsx";
+import { upload } from "./workspace/transfer.ts";
 import { WorkspacePanel } from "./workspace/panel.tsx";
 
 export function SessionPage({ name }: { name: string }) {
@@ -29,9 +30,23 @@ export function SessionPage({ name }: { name: string }) {
   const at = route.value;
   const panel = at.page === "session" ? at.panel : undefined;
   const failure = store.failure.value;
+  const [dropping, setDropping] = useState(false);
+  const onDrop = async (event: DragEvent) => {
+    event.preventDefault();
+    setDropping(false);
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (files.length > 0 && (await upload(name, "", files)) > 0) go({ page: "session", session: name, panel: "files" });
+  };
   return (
     <>
-      <main id="main" class="page session-page" tabIndex={-1}>
+      <main
+        id="main"
+        class={`page session-page ${dropping ? "dropping" : ""}`}
+        tabIndex={-1}
+        onDragOver={(event) => { event.preventDefault(); setDropping(true); }}
+        onDragLeave={(event) => event.currentTarget === event.target && setDropping(false)}
+        onDrop={onDrop}
+      >
         {failure ? <PageHead title={<h1>Session</h1>} /> : <SessionHead store={store} />}
         <ConnectionBar connection={store.connection.value} />
         {failure ? (

@@ -18,6 +18,8 @@ const LIST: [keys: string[], what: string][] = [
   [["Alt", "N"], "New session"],
   [["Alt", "K"], "Find a session"],
   [["Alt", "↑ ↓"], "Session above or below"],
+  [["Alt", "A"], "Allow what the agent asks for"],
+  [["Alt", "D"], "Deny it"],
   [["Alt", "W"], "Open or close the workspace"],
   [["?"], "This list"],
 ];
@@ -68,6 +70,10 @@ function withAlt(code: string): (() => void) | undefined {
       return () => document.querySelector<HTMLElement>("#find-session")?.focus();
     case "KeyW":
       return toggleWorkspace;
+    case "KeyA":
+      return () => press("allow");
+    case "KeyD":
+      return () => press("deny");
     case "ArrowUp":
       return () => step(-1);
     case "ArrowDown":
@@ -75,6 +81,11 @@ function withAlt(code: string): (() => void) | undefined {
     default:
       return undefined;
   }
+}
+
+/** Presses the button that offers itself under this name, if one does. */
+function press(name: string): void {
+  document.querySelector<HTMLButtonElement>(`[data-shortcut="${name}"]`)?.click();
 }
 
 function toggleWorkspace(): void {

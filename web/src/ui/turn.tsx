@@ -5,6 +5,7 @@ import type { Row, TurnView } from "../conversation/rows.ts";
 import type { SessionStore } from "../conversation/store.ts";
 import { type TurnFinished, TurnRoute, TurnState } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { go, hrefOf } from "../state/route.ts";
+import { copyText } from "../text/clipboard.ts";
 import { count, dollars, exactTime, seconds, span } from "../text/format.ts";
 import { visible, visibleLine } from "../text/visible.ts";
 import { Icon } from "./icons.tsx";
@@ -61,7 +62,7 @@ function TurnHead({ view, store }: { view: TurnView; store: SessionStore }) {
   const id = view.name.split("/").at(-1);
   const link = () => {
     const url = `${location.origin}${location.pathname}${hrefOf({ page: "session", session: store.name, turn: view.name })}`;
-    void navigator.clipboard.writeText(url).then(() => notify("The link to this turn is copied."));
+    void copyText(url).then((copied) => (copied ? notify("The link to this turn is copied.") : notify("The browser does not allow copying.", "error")));
   };
   return (
     <article class="prompt" id={`turn-${id}`} aria-label="Prompt">

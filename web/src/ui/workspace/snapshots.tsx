@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { workspace } from "../../api/clients.ts";
+import { newId } from "../../api/ids.ts";
 import type { SessionStore } from "../../conversation/store.ts";
 import type { Snapshot } from "../../gen/pointsman/session/v1/workspace_service_pb.ts";
 import { attempt, notify } from "../../state/notices.ts";
@@ -16,7 +17,7 @@ export function Snapshots({ store }: { store: SessionStore }) {
   const [restoring, setRestoring] = useState<Snapshot>();
   const running = store.frame.value.running !== undefined;
   const create = async (title: string) => {
-    const done = await attempt("The snapshot was not made", () => workspace.createSnapshot({ session: store.name, title: title.trim(), requestId: crypto.randomUUID() }));
+    const done = await attempt("The snapshot was not made", () => workspace.createSnapshot({ session: store.name, title: title.trim(), requestId: newId() }));
     if (done) again();
   };
   const restore = async (snapshot: Snapshot) => {

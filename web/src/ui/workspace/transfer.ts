@@ -1,4 +1,5 @@
 import { NO_DEADLINE, workspace } from "../../api/clients.ts";
+import { newId } from "../../api/ids.ts";
 import { attempt, notify } from "../../state/notices.ts";
 import { bytes } from "../../text/format.ts";
 
@@ -44,7 +45,7 @@ export async function upload(session: string, folder: string, files: Iterable<Fi
     }
     const path = folder ? `${folder}/${file.name}` : file.name;
     const answer = await attempt(`${file.name} was not uploaded`, async () =>
-      workspace.writeFile({ session, path, data: new Uint8Array(await file.arrayBuffer()), requestId: crypto.randomUUID() }),
+      workspace.writeFile({ session, path, data: new Uint8Array(await file.arrayBuffer()), requestId: newId() }),
     );
     if (answer) done += 1;
   }
