@@ -69,7 +69,7 @@ class Client:
         return (await self.turns.CancelTurn(request, metadata=self.metadata, timeout=10)).turn
 
     async def watch(
-        self, session: str, after: int = 0, turn: str = "", timeout: float = 20
+        self, session: str, after: int = 0, turn: str = "", timeout: float = 60
     ) -> AsyncIterator[event_pb2.Event]:
         """Yield events as they come."""
         request = session_service_pb2.WatchEventsRequest(session=session, after_sequence=after, turn=turn)

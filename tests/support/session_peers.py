@@ -184,6 +184,14 @@ async def steps(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
     await turn.emit(finished(result=f"{count} steps", tool_ran=True))
 
 
+async def hold(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
+    """`hold`: boot, and do nothing until released."""
+    await turn.emit(Event(sandbox_changed=event_pb2.SandboxChanged(state=event_pb2.SANDBOX_STATE_STARTING)))
+    await turn.released.wait()
+    await turn.emit(message("m1", "held"))
+    await turn.emit(finished(result="held"))
+
+
 async def chatter(runner_: ScriptedRunner, turn: ScriptedTurn) -> None:
     """`chatter <n> <size>`: n blocks of 5 pieces of text of a size."""
     count, size = (int(word) for word in turn.prompt.split(" ")[1:])
@@ -204,6 +212,7 @@ SCRIPTS: dict[str, Script] = {
     "spell": spell,
     "chatter": chatter,
     "steps": steps,
+    "hold": hold,
 }
 
 

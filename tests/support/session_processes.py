@@ -74,7 +74,7 @@ class Program:
     async def serves(self) -> None:
         """Return as soon as all of its servers are healthy."""
         for address in self.addresses:
-            async with service_channel(address, signer=None) as channel, asyncio.timeout(30):
+            async with service_channel(address, signer=None) as channel, asyncio.timeout(90):
                 await _healthy(channel)
 
 

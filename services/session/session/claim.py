@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -24,9 +24,16 @@ from session.tables import IS_RUNNING
 _TAKEN_AT_ONCE: Final = 50
 
 
+@dataclass
+class Lease:
+    """The epoch that a turn is owned under; its owner moves it on when it starts the turn again."""
+
+    epoch: int
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A turn that is this replica's, under `turn.epoch`, as it is now in the database."""
+    """A turn that is this replica's, as it was when it became so."""
 
     turn: TurnRow
     session: SessionRow
@@ -34,6 +41,10 @@ class Claim:
     """Whether it ran before, under another owner."""
     events: Sequence[event_pb2.Event] = ()
     """What was logged with the claim."""
+    lease: Lease = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lease", Lease(self.turn.epoch))
 
 
 class Claims:

@@ -130,7 +130,7 @@ class Dispatcher:
         for turn_id, running in self._running.items():
             if renewed.get(turn_id, (0, 0))[1]:
                 running.cancel.set()
-        here = {(turn_id, running.claim.turn.epoch) for turn_id, running in self._running.items()}
+        here = {(turn_id, running.claim.lease.epoch) for turn_id, running in self._running.items()}
         there = {(turn_id, epoch) for turn_id, (epoch, _) in renewed.items()}
         strays = here ^ there
         for turn_id, epoch in strays & self._strays:

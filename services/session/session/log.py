@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from pointsman.errors.v1 import errors_pb2
@@ -17,11 +15,12 @@ from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from session.append import Append, Batch
 from session.bus import Bus, Topic
 from session.database import Database
 from session.refusals import LeaseLost
-from session.store import claims, events, permissions
-from session.tables import RUNNING
+from session.store import appends as statements
+from session.store import permissions
 
 _log = structlog.get_logger("session.log")
 
@@ -32,34 +31,6 @@ _TOGETHER: Final = 256
 _MAX_PAUSE_SECONDS: Final = 2.0
 
 Publish = Callable[[str, Sequence[event_pb2.Event]], None]
-
-
-@dataclass(eq=False)
-class Append:
-    """Events of one turn, and the columns to change with them, all or nothing."""
-
-    session_id: str
-    turn_id: str
-    epoch: int
-    events: list[event_pb2.Event]
-    index: int = 0
-    """Index of the newest of the runner's items in it; 0 when they come from elsewhere."""
-    state: int = RUNNING
-    """The state that the turn must be in."""
-    turn: dict[str, Any] = field(default_factory=dict)
-    session: dict[str, Any] = field(default_factory=dict)
-    permissions: list[dict[str, Any]] = field(default_factory=list)
-    done: asyncio.Future[Sequence[event_pb2.Event]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-
-class _Fenced(Exception):  # noqa: N818 - a signal inside this module
-    """One append of the batch has lost its lease; nothing of the batch is written."""
-
-    def __init__(self, append: Append) -> None:
-        super().__init__()
-        self.append = append
 
 
 class Log:
@@ -96,12 +67,9 @@ class Log:
 
     async def _commit(self, batch: list[Append]) -> None:
         pause = 0.05
-        while batch:
+        while True:
             try:
-                written = await self._database.run(lambda tx: self._write(tx, batch))
-            except _Fenced as fenced:
-                batch.remove(fenced.append)
-                await self._refuse(fenced.append)
+                self._finish(await self._database.run(lambda tx: self._write(tx, batch)))
             except Failure as failure:
                 if failure.reason == errors_pb2.ERROR_REASON_INVALID_FIELD:
                     await self._isolate(batch, failure)
@@ -115,7 +83,6 @@ class Log:
                 await self._isolate(batch, error)
                 return
             else:
-                self._finish(batch, written)
                 return
 
     async def _isolate(self, batch: list[Append], error: Exception) -> None:
@@ -126,65 +93,25 @@ class Log:
         for append in batch:
             await self._commit([append])
 
-    async def _refuse(self, append: Append) -> None:
-        """Answer an append that the fence stopped: it is late, or was written when a connection broke."""
-        try:
-            repeated = append.index > 0 and await self._database.run(
-                lambda tx: claims.taken_in(tx, append.turn_id, append.epoch, append.index)
-            )
-        except Failure as failure:
-            append.done.set_exception(failure)
-            return
-        if repeated:
-            self._publish(append.session_id, ())
-            append.done.set_result(())
-        else:
+    def _finish(self, written: Batch) -> None:
+        for append in written.lost:
             append.done.set_exception(LeaseLost())
+        for append, numbered in written.numbered:
+            self._publish(append.session_id, numbered)
+            append.done.set_result(numbered)
 
-    def _finish(self, batch: list[Append], written: dict[int, list[event_pb2.Event]]) -> None:
-        for append in batch:
-            self._publish(append.session_id, written[id(append)])
-            if not append.done.done():
-                append.done.set_result(written[id(append)])
-
-    async def _write(self, tx: AsyncConnection, batch: list[Append]) -> dict[int, list[event_pb2.Event]]:
-        written: dict[int, list[event_pb2.Event]] = {}
-        # In the order of the locks; sorting is stable, so a turn's appends stay in order.
-        ordered = sorted(batch, key=lambda append: (append.session_id, append.turn_id))
-        for _, group in groupby(
-            ordered, key=lambda append: (append.session_id, append.turn_id, append.epoch)
-        ):
-            await _write_turn(tx, list(group), written)
-        await self._bus.tell(tx, Topic.EVENTS, *{append.session_id for append in batch})
-        if any("state" in append.turn for append in batch):
+    async def _write(self, tx: AsyncConnection, appends: list[Append]) -> Batch:
+        last = await statements.lock_sessions(tx, {append.session_id for append in appends})
+        held = await statements.lock_turns(tx, {append.turn_id for append in appends})
+        batch = Batch(last, held)
+        for append in appends:
+            batch.add(append)
+        await statements.insert_events(tx, batch.rows)
+        await statements.update_sessions(tx, batch.sessions)
+        await statements.update_turns(tx, batch.turns)
+        if batch.permissions:
+            await permissions.insert(tx, batch.permissions)
+        await self._bus.tell(tx, Topic.EVENTS, *batch.sessions)
+        if batch.ends:
             await self._bus.tell(tx, Topic.QUEUE)
-        return written
-
-
-async def _write_turn(
-    tx: AsyncConnection, group: list[Append], written: dict[int, list[event_pb2.Event]]
-) -> None:
-    """Write appends of one turn and one epoch, or raise _Fenced."""
-    session: dict[str, Any] = {}
-    turn: dict[str, Any] = {}
-    for append in group:
-        session |= append.session
-        turn |= append.turn
-    items = [(append.turn_id, event) for append in group for event in append.events]
-    index = max(append.index for append in group)
-    first = group[0]
-    numbered = await events.append(tx, first.session_id, items, **session)
-    if numbered:
-        turn["last_sequence"] = numbered[-1].sequence
-    if index:
-        turn["runner_index"] = index
-    # The fence: it comes after the insert and undoes it, because a session is locked before its turns.
-    if turn and not await claims.write(
-        tx, first.turn_id, first.epoch, state=first.state, index=index, values=turn
-    ):
-        raise _Fenced(first)
-    waiting = [row for append in group for row in append.permissions]
-    if waiting:
-        await permissions.insert(tx, waiting)
-    for append in group:
-        written[id(append)], numbered = numbered[: len(append.events)], numbered[len(append.events) :]
+        return batch

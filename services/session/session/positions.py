@@ -6,8 +6,9 @@ import structlog
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 
+from session.append import Append
 from session.database import Database
-from session.log import Append, Log
+from session.log import Log
 from session.store import turns
 from session.tables import QUEUED
 

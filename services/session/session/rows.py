@@ -72,6 +72,7 @@ class TurnRow:
     lease_expires: int
     runner_index: int
     tool_ran: int
+    restarts: int
     cancel_time: int
     create_time: int
     start_time: int

@@ -124,6 +124,8 @@ turns: Final = sa.Table(
     # Index of the last of the runner's items that is in the log.
     _number("runner_index"),
     _number("tool_ran"),
+    # How often it was started again, because its runner was gone before it had done anything.
+    _number("restarts"),
     # When somebody asked to cancel it.
     _number("cancel_time"),
     _number("create_time"),

@@ -91,7 +91,7 @@ async def test_an_orderly_stop_fails_no_acknowledged_turn(tmp_path: Path) -> Non
         turns = [await client.enqueue("steps 8 0.2", account=f"account-{n}") for n in range(8)]
         turns += [await client.enqueue("steps 1 0", turn.session) for turn in turns]
         streams = [asyncio.create_task(_ends_typed(place, turn)) for turn in turns]
-        await wait_until(lambda: sum(step == "start" for _, step, _ in place.journal()) == 8, 10)
+        await wait_until(lambda: sum(step == "start" for _, step, _ in place.journal()) == 8, 60)
         place.replicas[0].signal(signal.SIGTERM)
         assert await place.replicas[0].wait() == 0
         assert set(await asyncio.gather(*streams)) == {grpc.StatusCode.UNAVAILABLE}

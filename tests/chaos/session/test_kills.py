@@ -151,7 +151,7 @@ async def freeze_and_thaw(place: Town) -> Callers:
     names = [f"account-{number}" for number in range(6)]
     turns = [await place.client(n).enqueue("steps 6 0.4", account=name) for n, name in enumerate(names)]
     callers.sessions = {turn.account: turn.session for turn in turns}
-    await wait_until(lambda: sum(step == "start" for _, step, _ in place.journal()) == len(turns), 10)
+    await wait_until(lambda: sum(step == "start" for _, step, _ in place.journal()) == len(turns), 60)
     place.replicas[0].signal(signal.SIGSTOP)
     for turn in turns:
         assert (await place.client(1).finish(turn)).outcome == turn_pb2.TURN_STATE_SUCCEEDED

@@ -11,6 +11,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.testing import wait_until
 from support.session_house import SessionHouse, failure_of, session_house
+from support.session_peers import ScriptedRunner, ScriptedTurn
 
 
 async def running_turn(house: SessionHouse) -> turn_pb2.Turn:
@@ -66,6 +67,42 @@ async def test_a_turn_whose_runner_is_gone_is_interrupted_and_says_that_a_tool_r
     # It is not run again by itself, and the session goes on.
     assert (await client.finish(await client.enqueue("say on", turn.session))).result == "on"
     assert [step for _, step, name in house.runner.journal if name == turn.name] == ["start"]
+
+
+async def test_a_turn_that_has_done_nothing_is_started_again_when_its_runner_is_gone(
+    house: SessionHouse,
+) -> None:
+    client = house.client()
+    turn = await client.enqueue("hold")
+    for start in range(1, 4):
+        await wait_until(lambda: len(house.runner.journal) == start)  # noqa: B023
+        async for event in client.watch(turn.session, turn=turn.name):
+            if event.HasField("sandbox_changed"):
+                break
+        house.runner.forget()
+        await house.restart_runner()
+    await wait_until(lambda: turn.name in house.runner.turns)
+    house.runner.turns[turn.name].released.set()
+    assert (await client.finish(turn)).result == "held"
+    events = await client.events(turn.session)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    sent = [request.epoch for request in house.runner.requests if not request.attach_only]
+    assert sent == [1, 2, 3, 4]
+
+
+async def test_a_turn_is_not_started_again_for_ever(house: SessionHouse) -> None:
+    async def die(runner: ScriptedRunner, turn: ScriptedTurn) -> None:
+        runner.turns.clear()
+        await house.restart_runner()
+
+    house.runner.scripts["die"] = die
+    client = house.client()
+    turn = await client.enqueue("die")
+    finished = await client.finish(turn)
+    assert finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+    assert not finished.tool_ran
+    told = [event for event in await client.events(turn.session) if event.HasField("sandbox_changed")]
+    assert len(told) == 5
 
 
 async def test_a_turn_outlives_a_broken_connection_to_its_runner(house: SessionHouse) -> None:

@@ -50,9 +50,10 @@ async def test_migrations_from_nothing_make_what_the_code_expects(url: str) -> N
         await upgrade(database)
 
 
-async def test_migrations_from_the_previous_version_keep_what_is_there(url: str) -> None:
+@pytest.mark.parametrize("version", ["0001", "0002"])
+async def test_migrations_from_a_version_before_keep_what_is_there(url: str, version: str) -> None:
     async with opened(url) as database:
-        await upgrade(database, "0001")
+        await upgrade(database, version)
         assert await differences(database) != []
         row = {
             "id": "s",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -30,6 +30,11 @@ _CANCEL_GRACE_SECONDS: Final = 10.0
 _CANCEL_AGAIN_SECONDS: Final = 0.2
 _MAX_PAUSE_SECONDS: Final = 1.0
 
+# A turn that has done nothing is started again after the loss of its runner, but not for ever.
+_MAX_RESTARTS: Final = 5
+# A runner that does not have a turn says so at once; one that follows it keeps the stream open.
+_ATTACHED_SECONDS: Final = 0.25
+
 # Failures that say nothing about the turn: ask again.
 _TRANSIENT: Final = frozenset(
     {
@@ -45,7 +50,8 @@ _TRANSIENT: Final = frozenset(
 class AgentTurn:
     """One agent turn of this replica.
 
-    `recovered`: it was started before, so it is only followed. `patience` is how many seconds the runner may
+    `recovered`: it was started before, so it is only followed. `acted` looks into the log for anything that
+    the agent said or did. `patience` is how many seconds the runner may
     be out of reach. Setting `cancel` stops the turn.
     """
 
@@ -58,6 +64,7 @@ class AgentTurn:
         *,
         recovered: bool,
         direct_turns: Sequence[TurnRow],
+        acted: Callable[[TurnRow], Awaitable[bool]],
         patience: float,
     ) -> None:
         self._writer = writer
@@ -65,7 +72,10 @@ class AgentTurn:
         self._permissions = permissions
         self._cancel = cancel
         self._sent = recovered
+        # Whether this owner has been with the turn, so that it knows all that the turn did.
+        self._present = not recovered
         self._direct_turns = direct_turns
+        self._acted = acted
         self._patience = patience
         self._turn = writer.turn
         self._party = Party(
@@ -145,10 +155,15 @@ class AgentTurn:
         request = self._request()
         self._sent = True
         seconds = self._seconds_left() + 2 * _TIMEOUT_GRACE_SECONDS
-        async for item in self._runner.run_turn(self._party, request, seconds):
-            await self._take(item)
-            if self._writer.finished:
-                break
+        began = time.monotonic()
+        try:
+            async for item in self._runner.run_turn(self._party, request, seconds):
+                self._present = True
+                await self._take(item)
+                if self._writer.finished:
+                    break
+        finally:
+            self._present |= time.monotonic() - began > _ATTACHED_SECONDS
 
     def _request(self) -> runner_service_pb2.RunTurnRequest:
         if self._sent:
@@ -196,18 +211,31 @@ class AgentTurn:
         if failure.reason == errors_pb2.ERROR_REASON_LEASE_LOST:
             raise LeaseLost
         if failure.reason == errors_pb2.ERROR_REASON_TURN_NOT_FOUND:
-            if self._cancel.is_set():
-                await self._writer.cancelled()
-            else:
-                await self._writer.interrupted(
-                    "The runner that the turn ran in is gone. What it had done is in the log and in the "
-                    "workspace; send the prompt again if you want it done again."
-                )
-            return True
+            return await self._runner_gone()
         if failure.reason in _TRANSIENT:
             return False
         await self._writer.failed(failure)
         return True
+
+    async def _runner_gone(self) -> bool:
+        """The turn died with its runner: start it again if it had done nothing; say whether it is over."""
+        if self._cancel.is_set():
+            await self._writer.cancelled()
+            return True
+        if self._present and self._writer.restarts < _MAX_RESTARTS and not await self._did_something():
+            await self._writer.restart()
+            self._sent = False
+            return False
+        await self._writer.interrupted(
+            "The runner that the turn ran in is gone. What it had done is in the log and in the workspace; "
+            "send the prompt again if you want it done again."
+        )
+        return True
+
+    async def _did_something(self) -> bool:
+        """Say whether the log has anything that the agent said or did."""
+        await self._writer.settled()
+        return self._writer.tool_ran or await self._acted(self._turn)
 
     async def _give_up(self) -> None:
         if self._sent:

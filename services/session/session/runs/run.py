@@ -26,11 +26,20 @@ from session.runs.agent import AgentTurn
 from session.runs.direct import DirectTurn
 from session.runs.writer import TurnWriter
 from session.snapshots import Snapshots
-from session.store import turns
+from session.store import events, turns
 
 _log = structlog.get_logger("session.runs")
 
 _DELIVER_AGAIN_SECONDS: Final = 0.5
+# What an agent says or does. The rest only tells how it is getting on.
+_EFFECTS: Final = (
+    "assistant_message",
+    "tool_use",
+    "tool_result",
+    "file_change",
+    "permission_requested",
+    "permission_decided",
+)
 _ANSWERED: Final = (int(turn_pb2.TURN_STATE_SUCCEEDED),)
 
 
@@ -122,12 +131,16 @@ class Runs:
                 cancel,
                 recovered=recovered,
                 direct_turns=said,
+                acted=self._acted,
                 patience=self._patience,
             ).run()
         finally:
             courier.cancel()
             with suppress(asyncio.CancelledError):
                 await courier
+
+    async def _acted(self, turn: TurnRow) -> bool:
+        return await self._database.run(lambda tx: events.has_any(tx, turn, _EFFECTS))
 
     async def _deliver(self, turn: TurnRow, decided: asyncio.Event) -> None:
         """Hand decisions to the runner as they are made, until cancelled."""

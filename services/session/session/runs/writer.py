@@ -11,9 +11,10 @@ from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
 from session import clock
+from session.append import Append
 from session.claim import Claim
 from session.hub import Hub
-from session.log import Append, Log
+from session.log import Log
 from session.refusals import LeaseLost
 from session.snapshots import HOLD
 from session.state import AgentState, add_usage
@@ -31,8 +32,9 @@ class TurnWriter:
 
     def __init__(self, claim: Claim, log: Log, hub: Hub) -> None:
         self.turn = claim.turn
-        self.epoch = claim.turn.epoch
+        self._lease = claim.lease
         self.index = claim.turn.runner_index
+        self.restarts = claim.turn.restarts
         self.tool_ran = bool(claim.turn.tool_ran)
         self.state = AgentState.load(claim.session.agent_state)
         self.usage = turn_pb2.Usage.FromString(claim.turn.usage)
@@ -46,6 +48,11 @@ class TurnWriter:
         """Whether the turn, or a caller before it, may have changed the workspace; known at its end."""
         self.finished = False
         """Whether the turn's last event was put into the log."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it writes under."""
+        return self._lease.epoch
 
     async def put(
         self, event: event_pb2.Event, index: int = 0, *, turn: dict[str, Any] | None = None
@@ -63,6 +70,19 @@ class TurnWriter:
         append.done.add_done_callback(lambda _done: self._release(append))
         await self._log.put(append)
         return append
+
+    async def restart(self) -> None:
+        """Note, durably, that the turn is started again, and go on under the next epoch.
+
+        Nothing of the attempt before can be written after it. Raises LeaseLost.
+        """
+        starting = event_pb2.SandboxChanged(state=event_pb2.SANDBOX_STATE_STARTING)
+        self.restarts += 1
+        changes = {"epoch": self.epoch + 1, "runner_index": 0, "restarts": self.restarts}
+        append = await self.put(event_pb2.Event(sandbox_changed=starting), turn=changes)
+        await append.done
+        self._lease.epoch += 1
+        self.index = 0
 
     def check(self) -> None:
         """Raise LeaseLost when the newest event was refused."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.rows import TurnRow
-from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, RUNNING, sessions, transcripts, turns
+from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, RUNNING, sessions, transcripts, turns
 
 _other = turns.alias()
 _SESSION_IDLE = ~(
@@ -63,29 +63,6 @@ async def claim(
 async def owned(tx: AsyncConnection, turn_id: str) -> TurnRow:
     """Return a turn that this transaction has claimed."""
     return TurnRow.of((await tx.execute(sa.select(turns).where(turns.c.id == turn_id))).one())
-
-
-async def write(
-    tx: AsyncConnection, turn_id: str, epoch: int, *, state: int, index: int, values: dict[str, Any]
-) -> bool:
-    """Change columns of a turn that is in `state` under `epoch`; tell whether it is.
-
-    `state` is RUNNING for an owner, QUEUED for what is told of turns that wait. With an index, the runner's
-    items up to it must not have been taken in before.
-    """
-    active: sa.ColumnElement[int] = sa.literal_column(str(RUNNING if state == RUNNING else QUEUED))
-    condition = (turns.c.id == turn_id) & (turns.c.epoch == epoch) & (turns.c.state == active)
-    if index:
-        condition &= turns.c.runner_index < index
-    return bool((await tx.execute(sa.update(turns).where(condition).values(values))).rowcount)
-
-
-async def taken_in(tx: AsyncConnection, turn_id: str, epoch: int, index: int) -> bool:
-    """Tell whether the runner's items up to an index are in the log, written under this epoch."""
-    query = sa.select(turns.c.id).where(
-        turns.c.id == turn_id, turns.c.epoch == epoch, turns.c.runner_index >= index
-    )
-    return (await tx.execute(query)).first() is not None
 
 
 async def renew(

@@ -10,6 +10,7 @@ from pointsman.session.v1 import event_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock, names
+from session.rows import TurnRow
 from session.tables import events, sessions
 
 
@@ -30,16 +31,17 @@ async def append(
     )
     last: int = (await tx.execute(statement)).scalar_one()
     numbered = [
-        _numbered(session_id, turn_id, event, last - len(items) + place, time)
+        numbered_event(session_id, turn_id, event, last - len(items) + place, time)
         for place, (turn_id, event) in enumerate(items, 1)
     ]
     await insert(tx, session_id, [turn_id for turn_id, _ in items], numbered)
     return numbered
 
 
-def _numbered(
+def numbered_event(
     session_id: str, turn_id: str, event: event_pb2.Event, sequence: int, time: int
 ) -> event_pb2.Event:
+    """Give an event its place in the log, and the time where it has none."""
     event.sequence = sequence
     event.turn = names.turn_name(session_id, turn_id)
     if not event.HasField("create_time"):
@@ -51,19 +53,21 @@ async def insert(
     tx: AsyncConnection, session_id: str, turn_ids: Sequence[str], numbered: Sequence[event_pb2.Event]
 ) -> None:
     """Write events that have their numbers."""
-    rows = [
-        {
-            "session_id": session_id,
-            "sequence": event.sequence,
-            "turn_id": turn_id,
-            "kind": kind_of(event),
-            "create_time": clock.from_timestamp(event.create_time),
-            "payload": event.SerializeToString(),
-        }
-        for turn_id, event in zip(turn_ids, numbered, strict=True)
-    ]
+    rows = [row_of(session_id, turn_id, event) for turn_id, event in zip(turn_ids, numbered, strict=True)]
     if rows:
         await tx.execute(sa.insert(events), rows)
+
+
+def row_of(session_id: str, turn_id: str, event: event_pb2.Event) -> dict[str, Any]:
+    """Return the row of an event that has its number."""
+    return {
+        "session_id": session_id,
+        "sequence": event.sequence,
+        "turn_id": turn_id,
+        "kind": kind_of(event),
+        "create_time": clock.from_timestamp(event.create_time),
+        "payload": event.SerializeToString(),
+    }
 
 
 def kind_of(event: event_pb2.Event) -> int:
@@ -83,3 +87,15 @@ async def read(
         query = query.where(events.c.sequence <= through)
     rows = await tx.execute(query.order_by(events.c.sequence).limit(limit))
     return [event_pb2.Event.FromString(payload) for (payload,) in rows]
+
+
+async def has_any(tx: AsyncConnection, turn: TurnRow, kinds: Sequence[str]) -> bool:
+    """Tell whether a turn has logged an event of these kinds."""
+    numbers = [event_pb2.Event.DESCRIPTOR.fields_by_name[kind].number for kind in kinds]
+    query = sa.select(events.c.sequence).where(
+        events.c.session_id == turn.session_id,
+        events.c.sequence >= turn.first_sequence,
+        events.c.turn_id == turn.id,
+        events.c.kind.in_(numbers),
+    )
+    return (await tx.execute(query.limit(1))).first() is not None
