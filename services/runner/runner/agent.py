@@ -95,6 +95,7 @@ class Agent:
             if isinstance(error, Exception):
                 raise agent._start_failed() from error
             raise
+        agent._tasks.append(asyncio.create_task(process.settle(), name="settle"))
         agent.model = model
         agent.mode = options.permission_mode or "default"  # type: ignore[assignment]
         agent._tasks.append(asyncio.create_task(agent._read(), name="agent reader"))

@@ -220,7 +220,7 @@ class Lifecycle:
         try:
             # Last of all the workspace: until then the one in the pool can be thrown away whole.
             await sandbox.transcript.bind(wish.store)
-            sandbox.workspace = await self._workspaces.claim(sandbox.workspace, wish.session)
+            sandbox.move_to(await self._workspaces.claim(sandbox.workspace, wish.session))
         except (Failure, OSError) as error:
             _log.warning("pooled_not_adopted", session=wish.session.name, error=str(error))
             await self.pool.discard(sandbox)

@@ -30,6 +30,7 @@ from runner.names import SessionRef
 from runner.relay import Relay
 from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, Limits, SandboxEngine, SandboxSpec
 from runner.transcript import PROJECT, TranscriptSlot, TranscriptStore
+from runner.watch import DiskUse
 
 # Copies the transcript into the home, which is a tmpfs that only the sandbox itself can write.
 _SEEDED: Final = (
@@ -57,6 +58,7 @@ class Sandbox:
     agent: Agent
     relay: Relay
     transcript: TranscriptSlot
+    disk: DiskUse
     state: event_pb2.SandboxState.ValueType
     create_time: datetime
     last_used: float
@@ -66,6 +68,11 @@ class Sandbox:
     def idle(self) -> bool:
         """Whether it waits for a turn, frozen or not."""
         return self.state in (event_pb2.SANDBOX_STATE_IDLE, event_pb2.SANDBOX_STATE_PAUSED)
+
+    def move_to(self, workspace: Path) -> None:
+        """Take note that its workspace lies elsewhere now; it is the same folder."""
+        self.workspace = workspace
+        self.disk = DiskUse(workspace)
 
     async def pause(self) -> None:
         """Freeze it."""
@@ -125,7 +132,7 @@ class SandboxMaker:
         Raises Failure SANDBOX_START_FAILED. Nothing is left behind when it fails or is cancelled.
         """
         sandbox_id = uuid.uuid4().hex
-        slot = TranscriptSlot(store)
+        slot, disk = TranscriptSlot(store), DiskUse(workspace)
         folder = self._folder / sandbox_id
         spec = SandboxSpec(sandbox_id, workspace, folder, self._limits)
         relay = Relay(spec.agent_dir, os.stat(workspace).st_uid, self._upstream, self._http)  # noqa: PTH116
@@ -133,6 +140,7 @@ class SandboxMaker:
             agent_id = session.session_id if session else str(uuid.uuid4())
             await asyncio.to_thread(_write_seed, spec.agent_dir, agent_id, transcript)
             await relay.open()
+            disk.measure_soon()
             agent = await self._start_agent(spec, boot, mode, slot, agent_id, resume=bool(transcript))
         except BaseException:
             await relay.close()
@@ -147,6 +155,7 @@ class SandboxMaker:
             agent=agent,
             relay=relay,
             transcript=slot,
+            disk=disk,
             state=event_pb2.SANDBOX_STATE_IDLE,
             create_time=datetime.now(UTC),
             last_used=time.monotonic(),

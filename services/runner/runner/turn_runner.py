@@ -155,7 +155,7 @@ class TurnRunner:
         agent.listener = conversation
         conversation.interrupt = agent.interrupt
         ended = asyncio.create_task(agent.ended.wait())
-        watching = asyncio.create_task(watch(agent, sandbox.workspace, self._limits), name="watch")
+        watching = asyncio.create_task(watch(agent, sandbox.disk, self._limits), name="watch")
         try:
             await agent.set_mode(permission_mode(work.options))
             await agent.set_model(work.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,16 @@ from runner.sandboxes.protocol import Limits
 
 _LOOK_SECONDS: Final = 0.25
 _DISK_SECONDS: Final = 30.0
+_FIRST_DISK_SECONDS: Final = 0.5
 # A measurement may take a tenth of one of our cores, not more.
 _DISK_SHARE: Final = 10
 # A build that runs into the limit now and then goes on; a fork bomb does so thousands of times a second.
 _REFUSED_FORKS: Final = 200
 
 
-async def watch(agent: Agent, workspace: Path, limits: Limits) -> None:
+async def watch(agent: Agent, disk_use: DiskUse, limits: Limits) -> None:
     """Look after an agent's sandbox until cancelled, or until it had to be ended."""
-    disk = asyncio.create_task(_disk_breach(workspace, limits), name="disk watch")
+    disk = asyncio.create_task(_disk_breach(disk_use, limits), name="disk watch")
     try:
         while not agent.ended.is_set():
             await asyncio.wait({disk}, timeout=_LOOK_SECONDS)
@@ -50,13 +52,34 @@ def breach(agent: Agent, limits: Limits) -> Failure | None:
     return None
 
 
-async def _disk_breach(workspace: Path, limits: Limits) -> Failure:
+class DiskUse:
+    """What a workspace takes on disk, as it was measured last; 0 before that."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self.measured = 0
+        self._measuring: asyncio.Task[int] | None = None
+
+    async def measure(self) -> int:
+        """Measure now. What cannot be measured in time counts as it was."""
+        with contextlib.suppress(TimeoutError, OSError):
+            self.measured = await disk_usage(self._workspace)
+        return self.measured
+
+    def measure_soon(self) -> None:
+        """Measure beside what goes on."""
+        self._measuring = asyncio.create_task(self.measure(), name="disk use")
+
+
+async def _disk_breach(use: DiskUse, limits: Limits) -> Failure:
     """Measure until the workspace is too large. One that was before may stay, to be cleared up."""
-    allowed = max(limits.workspace_bytes, await disk_usage(workspace))
+    allowed = max(limits.workspace_bytes, use.measured)
     loop = asyncio.get_running_loop()
+    # Starting a program takes the loop's time, and most turns have said their first words by then.
+    await asyncio.sleep(_FIRST_DISK_SECONDS)
     while True:
         began = loop.time()
-        used = await disk_usage(workspace)
+        used = await use.measure()
         if used > allowed:
             return workspace_full(used, limits.workspace_bytes)
         await asyncio.sleep(max(_LOOK_SECONDS, (loop.time() - began) * _DISK_SHARE))

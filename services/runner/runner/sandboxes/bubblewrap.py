@@ -120,7 +120,7 @@ class BubblewrapEngine:
         group = self._group(spec)
         joins = "\n".join(str(path) for path in group.joins) if group else ""
         launcher = self._launcher(spec, [joins, str(arguments), str(self._seccomp)], bound)
-        return await LocalProcess.start([*launcher, *command], group)
+        return await LocalProcess.start([*launcher, *command], group, spec.limits.cpus)
 
     async def close(self) -> None:
         """See SandboxEngine."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from runner.sandboxes.protocol import Limits
+from runner.sandboxes.protocol import BOOT_CPUS, Limits
 
 _CONTROLLERS: Final = ("memory", "pids", "cpu")
 _PERIOD_US: Final = 100_000
@@ -87,6 +87,7 @@ class Cgroups:
             folder.mkdir(parents=True)
         group = Cgroup(folders, unified=self._unified)
         group.limit(limits)
+        group.limit_cpu(max(limits.cpus, BOOT_CPUS))
         return group
 
     def close(self) -> None:
@@ -112,21 +113,25 @@ class Cgroup:
         return [folder / "cgroup.procs" for folder in self._folders.values()]
 
     def limit(self, limits: Limits) -> None:
-        """Set the limits."""
-        quota = int(limits.cpus * _PERIOD_US)
+        """Set the limits of all but the CPU, see `limit_cpu`."""
         if self._unified:
             folder = self._folders[""]
             (folder / "memory.max").write_text(str(limits.memory_bytes))
             self._optional(folder / "memory.swap.max", "0")
             (folder / "pids.max").write_text(str(limits.pids))
-            (folder / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
             return
         memory = self._folders["memory"]
         (memory / "memory.limit_in_bytes").write_text(str(limits.memory_bytes))
         self._optional(memory / "memory.memsw.limit_in_bytes", str(limits.memory_bytes))
         if "pids" in self._folders:
             (self._folders["pids"] / "pids.max").write_text(str(limits.pids))
-        if "cpu" in self._folders:
+
+    def limit_cpu(self, cpus: float) -> None:
+        """Set how many cores' time it may use."""
+        quota = int(cpus * _PERIOD_US)
+        if self._unified:
+            (self._folders[""] / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+        elif "cpu" in self._folders:
             (self._folders["cpu"] / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
             (self._folders["cpu"] / "cpu.cfs_quota_us").write_text(str(quota))
 

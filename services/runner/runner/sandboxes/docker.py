@@ -25,9 +25,9 @@ from docker.errors import DockerException
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
-from runner.sandboxes.docker_process import DockerProcess
+from runner.sandboxes.docker_process import CPU_PERIOD_US, DockerProcess
 from runner.sandboxes.docker_stream import AttachedStreams
-from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME, WORKSPACE, SandboxSpec
+from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, WORKSPACE, SandboxSpec
 from runner.sandboxes.root import passwd_of
 from runner.sandboxes.seccomp import docker_profile
 
@@ -116,7 +116,7 @@ class DockerEngine:
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
                 f"The Docker Engine did not start the sandbox: {why}",
             ) from error
-        return DockerProcess(container, AttachedStreams(reader, writer), self._call)
+        return DockerProcess(container, AttachedStreams(reader, writer), self._call, spec.limits.cpus)
 
     def _create(self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]) -> Any:
         owner = spec.workspace.stat().st_uid
@@ -138,7 +138,8 @@ class DockerEngine:
             pids_limit=limits.pids,
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,
-            nano_cpus=int(limits.cpus * 1e9),
+            cpu_period=CPU_PERIOD_US,
+            cpu_quota=int(max(limits.cpus, BOOT_CPUS) * CPU_PERIOD_US),
             tmpfs={
                 "/tmp": f"size={limits.tmp_bytes},mode=1777",  # noqa: S108 - the sandbox's own
                 HOME: f"size={limits.tmp_bytes},uid={owner},gid={owner},mode=0700",

@@ -15,6 +15,7 @@ from runner.sandboxes.cgroups import Cgroup
 from runner.sandboxes.docker_stream import AttachedStreams
 from runner.sandboxes.protocol import ByteSink, ByteSource
 
+CPU_PERIOD_US: Final = 100_000
 _GONE: Final = 137
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _FAULTS: Final = (DockerException, requests.exceptions.RequestException, OSError)
@@ -28,10 +29,12 @@ class DockerProcess:
         container: Any,
         streams: AttachedStreams,
         call: Callable[[Callable[[], Any]], Awaitable[Any]],
+        cpus: float,
     ) -> None:
         self._container = container
         self._streams = streams
         self._call = call
+        self._cpus = cpus
         self._group = _group_of(container.id)
         self._exit_code: int | None = None
         self._oom = False
@@ -86,6 +89,12 @@ class DockerProcess:
     def remove_soon(self) -> None:
         """End it without waiting for the end."""
         self._killing = asyncio.create_task(self._kill(), name="sandbox's end")
+
+    async def settle(self) -> None:
+        """See SandboxProcess."""
+        quota = int(self._cpus * CPU_PERIOD_US)
+        with contextlib.suppress(*_FAULTS):
+            await self._call(lambda: self._container.update(cpu_period=CPU_PERIOD_US, cpu_quota=quota))
 
     async def pause(self) -> None:
         """See SandboxProcess."""

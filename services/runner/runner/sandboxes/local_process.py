@@ -27,13 +27,14 @@ class LocalProcess:
     """A launcher that became bubblewrap. Killing it kills all that is inside: bubblewrap sees to that."""
 
     def __init__(
-        self, process: Process, transport: asyncio.SubprocessTransport, group: Cgroup | None
+        self, process: Process, transport: asyncio.SubprocessTransport, group: Cgroup | None, cpus: float
     ) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("the process has no pipes")
         self._process = process
         self._transport = transport
         self._group = group
+        self._cpus = cpus
         self._oom_kills = 0
         self._killing: asyncio.Task[None] | None = None
         self.stdin = process.stdin
@@ -41,7 +42,7 @@ class LocalProcess:
         self.stderr = process.stderr
 
     @classmethod
-    async def start(cls, argv: Sequence[str], group: Cgroup | None) -> LocalProcess:
+    async def start(cls, argv: Sequence[str], group: Cgroup | None, cpus: float) -> LocalProcess:
         """Start the launcher, which joins the group; raises Failure SANDBOX_START_FAILED.
 
         The group is the process's from then on, also when it does not start.
@@ -68,7 +69,7 @@ class LocalProcess:
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
                 f"The sandbox's launcher {argv[0]} did not start: {error.strerror}.",
             ) from error
-        return cls(Process(transport, protocol, loop), transport, group)
+        return cls(Process(transport, protocol, loop), transport, group, cpus)
 
     async def wait(self) -> int:
         """See SandboxProcess."""
@@ -90,6 +91,11 @@ class LocalProcess:
             await self._process.wait()
         # What it said and nobody took would keep the pipes open.
         self._transport.close()
+
+    async def settle(self) -> None:
+        """See SandboxProcess."""
+        if self._group is not None and self._killing is None:
+            self._group.limit_cpu(self._cpus)
 
     async def pause(self) -> None:
         """See SandboxProcess. Without a group, only the processes that are there now stop."""

@@ -41,6 +41,8 @@ class Limits:
     open_files: int = 4096
 
 
+BOOT_CPUS: Final = 2.0
+"""Cores that a sandbox may use until it has booted, in which only Claude Code itself has run."""
 INSTANCE_TYPES: Final[Mapping[str, Limits]] = {
     "lite": Limits(1 / 16, 256 * MIB, tmp_bytes=64 * MIB),
     "basic": Limits(1 / 4, 1 * GIB),
@@ -121,6 +123,10 @@ class SandboxProcess(Protocol):
 
         Cancelling the call does not stop the killing.
         """
+        ...
+
+    async def settle(self) -> None:
+        """It has booted: from now on it has no more of the CPU than its limits say."""
         ...
 
     async def pause(self) -> None:
