@@ -14,6 +14,9 @@ class Deltas:
     def fresh(self, event: event_pb2.Event) -> bool:
         """Cut a piece down to what is new; False when nothing is. Every other event is new."""
         kind = event.WhichOneof("kind")
+        if kind == "turn_started":
+            # A turn that had no effect yet may start again, and then writes something else.
+            self._seen.clear()
         if kind not in ("text_delta", "thinking_delta"):
             return True
         delta = getattr(event, kind)

@@ -20,6 +20,9 @@ class Deltas:
     def fresh(self, event: event_pb2.Event) -> bool:
         """Cut a delta down to what is new; False when nothing is. Every other event is new."""
         kind = event.WhichOneof("kind")
+        if kind == "turn_started":
+            # A turn that had no effect yet may start again, and then writes something else.
+            self._sent.clear()
         if kind == "assistant_message":
             said = event.assistant_message
             for of in ("text_delta", "thinking_delta"):

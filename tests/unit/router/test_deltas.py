@@ -38,3 +38,12 @@ def test_text_and_thinking_are_told_apart():
     assert deltas.fresh(piece("abc", 0))
     assert deltas.fresh(piece("abc", 0, "thinking"))
     assert not deltas.fresh(piece("abc", 0))
+
+
+def test_a_turn_that_starts_again_writes_anew():
+    deltas = Deltas()
+    assert deltas.fresh(piece("abc", 0))
+    assert deltas.fresh(event_pb2.Event(turn_started=event_pb2.TurnStarted()))
+    again = piece("xyz", 0)
+    assert deltas.fresh(again)
+    assert again.text_delta.text == "xyz"

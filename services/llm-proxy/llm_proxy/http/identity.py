@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
+from servicekit.access import Access, check_scope
 from servicekit.context import DEFAULT_ACCOUNT, log_fields
 from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER, PassportVerifier
@@ -53,6 +54,7 @@ class Identity:
 
     def _by_passport(self, token: str, account: str) -> Caller:
         passport = self._verifier.verify(token)
+        check_scope(Access.TURNS_RUN, passport, "The Messages API")
         wanted = account.lower()
         if wanted and not _ACCOUNT.fullmatch(wanted):
             raise Failure(
