@@ -1,0 +1,155 @@
+"""The ledger and the provider agree, call by call, although llm-proxy is killed again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from pointsman.llm.v1 import llm_service_pb2 as pb
+from pointsman.llm.v1 import llm_service_pb2_grpc as rpc
+from servicekit.channels import service_channel
+from servicekit.testing import free_port, passport_metadata, test_keys, wait_until
+from support.scripted_openai import Answer, anthropic_text, scripted_upstream
+
+CALLS = 1000
+AT_ONCE = 8
+KILLS = 4
+MODEL = "anthropic/claude-sonnet-4-5"
+ASK = {"model": MODEL, "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "x"}]}
+
+
+class Victim:
+    """llm-proxy as a process of its own, on ports that stay."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "llm_proxy", env=self.environ, stderr=asyncio.subprocess.DEVNULL
+        )
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> None:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.terminate()
+            await self.process.wait()
+
+
+@asynccontextmanager
+async def victim(directory: Path, upstream: str) -> AsyncIterator[tuple[Victim, str, str]]:
+    """Start one; gives the process, its URL and a session token."""
+    keys = test_keys(directory)
+    address, http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    environ = {
+        "PATH": os.environ["PATH"],
+        "POINTSMAN_PASSPORT_KEYS": str(keys.jwks),
+        "POINTSMAN_PASSPORT_KEY": str(keys.directory),
+        "POINTSMAN_DATA_DIR": str(directory),
+        "POINTSMAN_LLM_PROXY_ADDRESS": address,
+        "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": http,
+        "ANTHROPIC_API_KEY": "sk-ant-test",
+        "ANTHROPIC_API_BASE": upstream,
+    }
+    proxy = Victim(environ)
+    await proxy.start()
+    try:
+        async with service_channel(address, signer=None) as channel:
+            issued = await rpc.LlmServiceStub(channel).IssueSessionToken(
+                pb.IssueSessionTokenRequest(
+                    scope=pb.BillingScope(session="sessions/x", turn="sessions/x/turns/y")
+                ),
+                metadata=passport_metadata(keys.signer("runner"), scopes={"internal"}),
+                wait_for_ready=True,
+                timeout=60,
+            )
+        yield proxy, f"http://{http}", issued.token
+    finally:
+        await proxy.stop()
+
+
+async def ask(session: aiohttp.ClientSession, url: str, token: str) -> int | None:
+    """Make one call; returns the number that the provider gave it, None when no whole answer came."""
+    try:
+        async with session.post(f"{url}/v1/messages", json=ASK, headers={"x-api-key": token}) as response:
+            raw = await response.read()
+    except aiohttp.ClientError:
+        return None
+    if b"message_stop" not in raw:
+        return None
+    return int(raw.split(b'"input_tokens": ')[1].split(b",")[0])
+
+
+async def until_answered(session: aiohttp.ClientSession, url: str, token: str) -> int:
+    """Call until there is a whole answer: while the process is gone, nobody is there to ask."""
+    while True:
+        number = await ask(session, url, token)
+        if number is not None:
+            return number
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300)
+async def test_the_ledger_is_the_providers_bill_after_a_thousand_calls_and_kills(tmp_path: Path) -> None:
+    numbers = itertools.count(1)
+    asked: list[int] = []
+
+    def numbered(_: Any) -> Answer:
+        """Give each call a number of its own, as its count of tokens."""
+        asked.append(next(numbers))
+        return anthropic_text("Hi", (asked[-1], asked[-1] % 7 + 1))
+
+    seen: list[int] = []
+    async with scripted_upstream(numbered) as provider, victim(tmp_path, provider.url) as (proxy, url, token):
+
+        async def work(session: aiohttp.ClientSession) -> None:
+            while len(seen) < CALLS:
+                seen.append(await until_answered(session, url, token))
+
+        async def kill() -> None:
+            for round_ in range(1, KILLS + 1):
+                enough = round_ * CALLS // (KILLS + 2)
+                await wait_until(lambda: len(seen) >= enough, timeout=120)  # noqa: B023 - waited for here
+                await proxy.kill()
+                await proxy.start()
+
+        async with asyncio.timeout(280), aiohttp.ClientSession() as session:
+            killer = asyncio.create_task(kill())
+            await asyncio.gather(*(work(session) for _ in range(AT_ONCE)))
+            await killer
+            # The last one is up, and has closed what the one before left open.
+            seen.append(await until_answered(session, url, token))
+        await proxy.stop()
+        billed = Counter(provider.tokens)
+
+    with sqlite3.connect(tmp_path / "llm-proxy" / "ledger.db") as ledger:
+        rows = ledger.execute("SELECT state, input_tokens, output_tokens FROM llm_calls").fetchall()
+    settled = Counter((read, written) for state, read, written in rows if state == "settled")
+    states = Counter(state for state, *_ in rows)
+    assert states["open"] == 0
+    # Who saw a whole answer has paid for it, once, as the provider counts.
+    assert {read for read, _ in settled} >= set(seen)
+    assert settled.total() == len(settled)
+    assert settled <= billed
+    # What the provider billed and we did not settle, a kill cut off: each is in the ledger as lost.
+    unsettled = billed - settled
+    assert unsettled.total() <= states["lost"] + states["cut"]
+    assert len(asked) <= len(rows)
+    assert states["lost"] <= KILLS * AT_ONCE

@@ -1,0 +1,130 @@
+"""A provider's key is where it is used, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from pointsman.system.v1 import diagnostics_service_pb2 as diagnostics_pb
+from pointsman.system.v1 import diagnostics_service_pb2_grpc as diagnostics_rpc
+from prometheus_client import generate_latest
+from servicekit.testing import free_port
+from support.llm_proxy_house import CANARY, proxy_house
+from support.scripted_openai import anthropic_text, failing, openai_text, scripted_upstream
+
+MODELS = """
+model_list:
+  - model_name: anthropic/*
+    litellm_params: {model: anthropic/*, api_base: os.environ/BASE, api_key: os.environ/MY_OWN_NAME}
+  - model_name: groq/*
+    litellm_params: {model: groq/*, api_base: os.environ/BASE_V1, api_key: os.environ/MY_OWN_NAME}
+router_settings: {num_retries: 0, timeout: 1}
+"""
+
+
+@pytest.mark.parametrize("model", ["anthropic/claude-sonnet-4-5", "groq/openai/gpt-oss-20b"])
+async def test_a_canary_key_shows_up_nowhere(
+    tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The provider itself repeats the key in its errors, as some do.
+    good = anthropic_text("Hi") if model.startswith("anthropic") else openai_text("Hi")
+    script = [failing(401, f"Incorrect API key provided: {CANARY}"), failing(500, f"{CANARY} failed"), good]
+    metrics = f"127.0.0.1:{free_port()}"
+    async with scripted_upstream(script) as provider:
+        environ = {"BASE": provider.url, "BASE_V1": f"{provider.url}/v1", "MY_OWN_NAME": CANARY}
+        async with proxy_house(tmp_path, environ, MODELS) as house:
+            token = await house.token()
+            replies = [await house.ask(token, model, stream=True) for _ in range(3)]
+            debug = await diagnostics_rpc.DiagnosticsServiceStub(house.running.channel).GetDiagnostics(
+                diagnostics_pb.GetDiagnosticsRequest(), metadata=house.internal(), timeout=5
+            )
+            usage = await house.usage(1, 2, 3, 4, 5, 6)
+    # It went to the provider ...
+    assert all(CANARY in str(asked.headers) for asked in provider.asked)
+    assert replies[-1].said() == "Hi"
+    # ... and nowhere else.
+    seen = [reply.text + str(reply.headers) for reply in replies]
+    seen += [str(debug), str(usage), "".join(capfd.readouterr()), metrics]
+    seen += [
+        path.read_bytes().decode(errors="replace")
+        for path in (tmp_path / "data").rglob("*")
+        if path.is_file()
+    ]
+    assert all(CANARY not in text for text in seen)
+    assert "[redacted]" in replies[0].text
+
+
+async def test_metrics_count_calls_tokens_and_cost_without_secrets(tmp_path: Path) -> None:
+    async with scripted_upstream([anthropic_text("Hi", (1000, 50))]) as provider:
+        environ = {"BASE": provider.url, "MY_OWN_NAME": CANARY}
+        models = MODELS.split("  - model_name: groq", maxsplit=1)[0]
+        async with proxy_house(tmp_path, environ, models) as house:
+            await house.ask(await house.token(), "anthropic/claude-sonnet-4-5", stream=True)
+    text = generate_latest().decode()
+    assert 'pointsman_llm_calls_total{deployment="anthropic/*#1",model="anthropic/claude-sonnet-4-5"' in text
+    for name in (
+        "tokens_total",
+        "cost_usd_total",
+        "call_seconds_bucket",
+        "first_token_seconds_bucket",
+        "retries_total",
+    ):
+        assert f"pointsman_llm_{name}" in text
+    assert CANARY not in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({"ANTHROPIC_API_KEY": "canary-0123456789"}, "ANTHROPIC_API_KEY: does not begin with sk-ant-"),
+        (
+            {"CLAUDE_CODE_OAUTH_TOKEN": "canary-0123456789"},
+            "CLAUDE_CODE_OAUTH_TOKEN: does not begin with sk-ant-",
+        ),
+        ({"MODEL": "acme/none"}, "MODEL: There is no model acme/none. There are: "),
+        ({"MODEL": "groq/*"}, "MODEL: "),
+        (
+            {"POINTSMAN_LLM_CONFIG": "/does/not/exist.yaml"},
+            "POINTSMAN_LLM_CONFIG: cannot read /does/not/exist.yaml",
+        ),
+    ],
+)
+async def test_a_bad_variable_is_one_line_at_the_start(
+    tmp_path: Path, environ: dict[str, str], line: str
+) -> None:
+    async with proxy_house(tmp_path) as house:
+        jwks, keys = house.keys.jwks, house.keys.directory
+    needed = {
+        "PATH": os.environ["PATH"],
+        "POINTSMAN_PASSPORT_KEYS": str(jwks),
+        "POINTSMAN_PASSPORT_KEY": str(keys),
+        "POINTSMAN_DATA_DIR": str(tmp_path / "own"),
+        "POINTSMAN_LLM_PROXY_ADDRESS": "127.0.0.1:0",
+        "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": "127.0.0.1:0",
+    }
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "llm_proxy"],
+        env=needed | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(line)
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "canary" not in ended.stderr
+
+
+async def test_a_busy_http_port_is_said(tmp_path: Path) -> None:
+    async with proxy_house(tmp_path / "one") as house, aiohttp.ClientSession():
+        port = house.url.rpartition(":")[2]
+        with pytest.raises(OSError, match=port):
+            async with proxy_house(tmp_path / "two", http_address=f"127.0.0.1:{port}"):
+                pass
