@@ -64,6 +64,8 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
     """Watch after watch, the number of events after which the connection breaks; then none breaks."""
     refusal: Failure | None = None
     """What EnqueueTurn answers, once."""
+    hold: tuple[int, asyncio.Event] | None = None
+    """After so many events of a watch, the rest waits for the event."""
     on_event: Callable[[int], None] = lambda _sent: None
 
     enqueued: list[turn_service_pb2.EnqueueTurnRequest] = field(default_factory=list)
@@ -143,6 +145,8 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
                     continue
                 if sent == cut:
                     raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "Cut by the script.")
+                if self.hold is not None and sent == self.hold[0]:
+                    await self.hold[1].wait()
                 yield session_service_pb2.WatchEventsResponse(event=event)
                 sent += 1
                 self.on_event(sent)

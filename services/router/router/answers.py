@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
@@ -22,11 +23,12 @@ _WITHOUT_ERROR: Final = {
 _UNEXPLAINED: Final = (errors_pb2.ERROR_REASON_AGENT_FAILED, "The turn ended without an answer.")
 
 
-async def finish_of(events: AsyncIterator[event_pb2.Event]) -> turn_pb2.TurnFinished:
-    """Read a turn's events to the end and return the last one."""
-    async for event in events:
-        if event.HasField("turn_finished"):
-            return event.turn_finished
+async def finish_of(stream: AsyncGenerator[event_pb2.Event, None]) -> turn_pb2.TurnFinished:
+    """Read a turn's events to the end and return the last one. The stream is closed in every case."""
+    async with aclosing(stream) as events:
+        async for event in events:
+            if event.HasField("turn_finished"):
+                return event.turn_finished
     raise Failure(errors_pb2.ERROR_REASON_INTERNAL, "The turn's events ended before the turn did.")
 
 

@@ -101,7 +101,7 @@ async def test_a_query_that_writes_hangs_or_swells_is_stopped_and_the_turn_goes_
 ):
     begun = time.monotonic()
     enqueued = await gathered(open_house, settings(tmp_path, sql(shop, query, deadline_seconds=0.5)))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     (created,) = told(enqueued)
     assert why in created.error.message
     assert enqueued.context == ""
@@ -218,11 +218,11 @@ async def test_a_file_of_the_account_is_read_and_a_missing_one_adds_nothing(open
 
 
 async def test_providers_run_at_once(open_house, tmp_path, page):
-    slow = [{**http(f"{page}/slow"), "name": f"slow-{number}"} for number in range(4)]
+    slow = [{**http(f"{page}/slow"), "name": f"slow-{number}"} for number in range(12)]
     begun = time.monotonic()
     enqueued = await gathered(open_house, settings(tmp_path, *slow))
-    assert time.monotonic() - begun < 3
-    assert [created.provider for created in told(enqueued)] == ["slow-0", "slow-1", "slow-2", "slow-3"]
+    assert time.monotonic() - begun < 9
+    assert [created.provider for created in told(enqueued)] == [one["name"] for one in slow]
 
 
 async def test_what_is_gathered_cannot_end_its_own_mark(open_house, tmp_path):

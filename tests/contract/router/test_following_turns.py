@@ -159,6 +159,17 @@ async def test_a_drain_ends_the_stream_at_once_and_says_so_in_band_and_as_status
     assert Failure.from_rpc_error(ended.value, "router").to_proto() == last.error
 
 
+async def test_a_query_that_is_nearly_done_is_still_answered_in_a_drain(open_house):
+    drained = asyncio.Event()
+    async with open_house(SessionPeer(script=ANSWER, hold=(2, drained))) as house:
+        request = pb.QueryRequest(query="hi")
+        asking = asyncio.ensure_future(house.router.Query(request, metadata=house.caller(), timeout=20))
+        await wait_until(lambda: house.peer.open_watches == 1)
+        house.started.drain.start()
+        drained.set()
+        assert (await asking).response == "4"
+
+
 async def test_start_turn_answers_with_the_turn_and_watches_nothing(house):
     answer = await house.router.StartTurn(
         pb.StartTurnRequest(prompt="hi", busy_policy=turn_pb2.BUSY_POLICY_REJECT), metadata=house.caller()

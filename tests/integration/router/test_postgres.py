@@ -82,7 +82,7 @@ async def test_a_query_that_writes_or_hangs_is_stopped_by_the_database(  # noqa:
 ):
     begun = time.monotonic()
     enqueued = await start(keys, tmp_path, url=shop, query=query, deadline_seconds=0.5)
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 30
     message = enqueued.preface[0].context_created.error.message
     assert any(part in message for part in why.split("|")), message
     name = shop.split("/")[3].split("?")[0]

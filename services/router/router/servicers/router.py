@@ -19,6 +19,7 @@ from router import agent_run, requests
 from router.admission.admission import Admission, Quota
 from router.answers import check_succeeded, finish_of
 from router.conversations import Conversations
+from router.ending import unless_drained
 from router.plan import Planner
 from router.turns import Turns
 
@@ -155,8 +156,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
 
     async def _outcome(self, turn: turn_pb2.Turn) -> turn_pb2.TurnFinished:
         """Wait for the end of a turn; raises the Failure that it ended with."""
-        async with aclosing(self._events(turn)) as events:
-            finished = await finish_of(events)
+        finished = await unless_drained(finish_of(self._turns.follow(turn)), self._drain)
         check_succeeded(finished, turn)
         return finished
 
