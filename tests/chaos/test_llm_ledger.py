@@ -21,9 +21,11 @@ from servicekit.channels import service_channel
 from servicekit.testing import free_port, passport_metadata, test_keys, wait_until
 from support.scripted_openai import Answer, anthropic_text, scripted_upstream
 
-CALLS = 1000
+# Small by default; CHAOS_FULL=1 is the size that the guarantee is stated for.
+FULL = os.environ.get("CHAOS_FULL") == "1"
+CALLS = 1000 if FULL else 100
 AT_ONCE = 8
-KILLS = 4
+KILLS = 4 if FULL else 1
 MODEL = "anthropic/claude-sonnet-4-5"
 ASK = {"model": MODEL, "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "x"}]}
 
@@ -107,7 +109,7 @@ async def until_answered(session: aiohttp.ClientSession, url: str, token: str) -
 
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
-async def test_the_ledger_is_the_providers_bill_after_a_thousand_calls_and_kills(tmp_path: Path) -> None:
+async def test_the_ledger_is_the_providers_bill_after_many_calls_and_kills(tmp_path: Path) -> None:
     numbers = itertools.count(1)
     asked: list[int] = []
 

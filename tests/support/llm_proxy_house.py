@@ -82,7 +82,7 @@ class ProxyHouse:
 
     def public(self, **passport: Any) -> Any:
         """Metadata of a call through the edge."""
-        return passport_metadata(self.keys.signer("router"), **passport)
+        return passport_metadata(self.keys.signer("router"), **{"scopes": {"member"}, **passport})
 
     async def token(self, *, tenant: str = "acme", session: str = "", turn: str = "", **request: Any) -> str:
         """A session token."""

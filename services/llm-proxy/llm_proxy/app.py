@@ -15,6 +15,7 @@ from servicekit.diagnostics import diagnostics
 from servicekit.passport import PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
+from llm_proxy.answer_cache import AnswerCache
 from llm_proxy.catalogue import Catalogue
 from llm_proxy.config import Config
 from llm_proxy.configuration.models import read_models
@@ -61,7 +62,7 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
     models = read_models(config.models_file, secrets)
     catalogue = Catalogue(models, await asyncio.to_thread(Prices.from_litellm), config.default_model)
     verifier = PassportVerifier.from_file(config.passport_keys)
-    library = LitellmLibrary()
+    library = LitellmLibrary(drop_params=models.routing.drop_params)
     library.start()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(config.ledger_url))
@@ -75,13 +76,14 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
         timeout = models.routing.timeout
         attempts = Attempts(
             catalogue,
-            Picker(models, library),
+            Picker(models, library, metrics()),
             models.routing,
             anthropic=AnthropicUpstream(session, secrets, timeout),
             translated=TranslatedUpstream(library, secrets, timeout),
             demo=DemoUpstream(),
         )
-        gateway = Gateway(catalogue, ledger, attempts, metrics())
+        cache = AnswerCache(models.routing.cache_seconds) if models.routing.cache else None
+        gateway = Gateway(catalogue, ledger, attempts, metrics(), cache)
         tokens = SessionTokens(database)
         identity = Identity(tokens, verifier)
         application = routes(

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from llm_proxy.answer_cache import AnswerCache
 from llm_proxy.call import Call, CallReport
 from llm_proxy.caller import Caller
 from llm_proxy.catalogue import Catalogue
@@ -36,11 +37,19 @@ class Done:
 class Gateway:
     """Asks models on behalf of callers."""
 
-    def __init__(self, catalogue: Catalogue, ledger: Ledger, attempts: Attempts, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        attempts: Attempts,
+        metrics: Metrics,
+        cache: AnswerCache | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._attempts = attempts
         self._metrics = metrics
+        self._cache = cache
 
     async def ask(self, caller: Caller, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:
         """Yield retries, then the bytes of the answer, then Done. Raises Failure, also in mid-stream.
@@ -50,12 +59,24 @@ class Gateway:
         """
         model = self._catalogue.resolve(request.model)
         caller.check_model(model)
+        key = self._cache.key(caller.payer.tenant, model, request) if self._cache is not None else None
+        kept = self._cache.get(key) if self._cache is not None and key is not None else None
+        if kept is not None:
+            self._metrics.cached(model)
+            yield Chunk(kept)
+            yield Done(CallReport(model, TokenUsage(), 0))
+            return
         most = self._catalogue.price(model).most(request.size, request.max_tokens)
         reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
         call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
         try:
+            answer: list[bytes] = []
             async for step in self._steps(call, request):
+                if key is not None and isinstance(step, Chunk):
+                    answer.append(step.data)
                 yield step
+            if self._cache is not None and key is not None:
+                self._cache.put(key, b"".join(answer))
         except ProviderFailure as failure:
             await call.failed(failure)
             raise failure.to_failure(call.model) from None

@@ -41,11 +41,21 @@ class Metrics:
         self._refusals = Counter(
             "pointsman_llm_refusals", "Calls that were not made, by reason.", ("reason",)
         )
+        self._rests = Counter("pointsman_llm_cooldowns", "Times that a deployment had to rest.", by_place)
+        self._cached = Counter("pointsman_llm_cache_hits", "Answers from memory.", ("model",))
         self._models: set[str] = set()
 
     def retried(self, model: str, deployment: str, kind: str) -> None:
         """Count an attempt that failed and is followed by another."""
         self._retries.labels(self._label(model), deployment, kind).inc()
+
+    def rests(self, model: str, deployment: str) -> None:
+        """Count a deployment that is not asked for a while because it failed."""
+        self._rests.labels(self._label(model), deployment).inc()
+
+    def cached(self, model: str) -> None:
+        """Count an answer that was given from memory."""
+        self._cached.labels(self._label(model)).inc()
 
     def refused(self, reason: str) -> None:
         """Count a call that was refused before any provider was asked."""

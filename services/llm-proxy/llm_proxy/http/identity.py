@@ -29,15 +29,16 @@ class Identity:
         self._tokens = tokens
         self._verifier = verifier
 
-    async def caller(self, headers: Mapping[str, str]) -> Caller:
+    async def caller(self, headers: Mapping[str, str], access: Access = Access.TURNS_RUN) -> Caller:
         """Return the caller. Raises Failure CREDENTIAL_MISSING, CREDENTIAL_… or PASSPORT_INVALID.
 
+        `access` is what a passport has to allow, else SCOPE_MISSING; a session token is for all of it.
         A request with a passport came through the edge: then a session token in it is not looked at, so one
         that was stolen from a relay is worth nothing there.
         """
         passport = headers.get(PASSPORT_HEADER)
         if passport is not None:
-            return self._by_passport(passport, headers.get(ACCOUNT_HEADER, ""))
+            return self._by_passport(passport, headers.get(ACCOUNT_HEADER, ""), access)
         token = _bearer(headers)
         if not token:
             raise Failure(
@@ -52,8 +53,9 @@ class Identity:
             )
         return _logged(Caller(known.payer, known.models, known.budget))
 
-    def _by_passport(self, token: str, account: str) -> Caller:
+    def _by_passport(self, token: str, account: str, access: Access) -> Caller:
         passport = self._verifier.verify(token)
+        check_scope(access, passport, "This path of the Messages API")
         check_scope(Access.TURNS_RUN, passport, "The Messages API")
         wanted = account.lower()
         if wanted and not _ACCOUNT.fullmatch(wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from servicekit.access import Access
 
 from llm_proxy.catalogue import Catalogue, CatalogueModel
 from llm_proxy.http.identity import Identity
@@ -17,7 +18,7 @@ class ModelsRoutes:
 
     async def list_models(self, http: web.Request) -> web.Response:
         """List the models that can be asked now, in Anthropic's shape, on one page."""
-        await self._identity.caller(http.headers)
+        await self._identity.caller(http.headers, Access.MODELS_READ)
         data = [_entry(model) for model in self._catalogue.models() if model.available]
         return web.json_response(
             {

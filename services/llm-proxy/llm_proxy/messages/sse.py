@@ -40,7 +40,9 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes."""
-        data = (self._rest + chunk).replace(b"\r\n", b"\n") if b"\r" in chunk else self._rest + chunk
+        data = self._rest + chunk
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
         *events, self._rest = data.split(b"\n\n")
         for raw in events:
             self._read(raw)

@@ -18,14 +18,15 @@ _DEADLINE_SECONDS: Final = 60.0
 class LitellmLibrary:
     """The library, once it is there. Types are `Any`: LiteLLM's own do not pass a strict checker."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, drop_params: bool = True) -> None:
+        self._drop_params = drop_params
         self._module: Any = None
         self._loading: asyncio.Task[Any] | None = None
 
     def start(self) -> asyncio.Task[Any]:
         """Begin to import it, in a thread. The task ends when it is there."""
         if self._loading is None:
-            self._loading = asyncio.create_task(asyncio.to_thread(_import))
+            self._loading = asyncio.create_task(asyncio.to_thread(_import, self._drop_params))
         return self._loading
 
     async def loaded(self) -> Any:
@@ -43,11 +44,11 @@ class LitellmLibrary:
         return self._module
 
 
-def _import() -> Any:
+def _import(drop_params: bool) -> Any:
     # Read at import: otherwise the price table is fetched from the network.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     litellm: Any = importlib.import_module("litellm")
-    litellm.drop_params = True
+    litellm.drop_params = drop_params
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.suppress_debug_info = True
     litellm.telemetry = False

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from llm_proxy.configuration.models import Deployment, ModelsConfiguration
+from llm_proxy.metrics import Metrics
 from llm_proxy.routing.litellm_library import LitellmLibrary
 from llm_proxy.upstreams.provider_failure import ProviderFailure
 
@@ -17,9 +18,10 @@ _NOT_ITS_FAULT: Final = frozenset({"request", "context", "policy"})
 class Picker:
     """Chooses, by LiteLLM's strategies and cooldowns, and tells it how calls went."""
 
-    def __init__(self, models: ModelsConfiguration, library: LitellmLibrary) -> None:
+    def __init__(self, models: ModelsConfiguration, library: LitellmLibrary, metrics: Metrics) -> None:
         self._models = models
         self._library = library
+        self._metrics = metrics
         self._by_id = {deployment.id: deployment for deployment in models.deployments}
         self._router: Any = None
 
@@ -60,13 +62,15 @@ class Picker:
             yield
         except ProviderFailure as failure:
             if failure.kind not in _NOT_ITS_FAULT:
-                self._router.deployment_callback_on_failure(
-                    {**kwargs, "exception": failure}, None, None, None
-                )
+                self._failed({**kwargs, "exception": failure}, model, deployment)
             raise
         finally:
             if busy is not None:
                 busy.log_success_event(kwargs, None, None, None)
+
+    def _failed(self, event: Mapping[str, Any], model: str, deployment: Deployment) -> None:
+        if self._router.deployment_callback_on_failure(event, None, None, None):
+            self._metrics.rests(model, deployment.id)
 
     async def _loaded(self) -> Any:
         if self._router is None:
