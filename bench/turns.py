@@ -3,8 +3,8 @@
     python bench/turns.py [--rounds 12] [--json out.json]
 
 The model is a stub that answers at once. Warm turns are timed to the first token; first turns to the moment
-the model is asked. All arms take turns in random order. Prints medians with quartiles and ratios; exits 1 past a
-gate. No test: what it prints depends on what else the machine does.
+the model is asked. All arms take turns in random order. Prints medians with quartiles and ratios; exits 1
+past a gate. No test: what it prints depends on what else the machine does.
 """
 
 from __future__ import annotations
