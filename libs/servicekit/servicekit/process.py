@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -40,7 +41,12 @@ def run_service(
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_EXIT_CONFIG)
-    sys.exit(0)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is closed. Taking down the interpreter with all that is imported costs a third of a second of
+    # processor time, four services one after another, while somebody waits for their prompt.
+    os._exit(0)
 
 
 def _without_fork_support() -> None:
