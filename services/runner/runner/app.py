@@ -63,6 +63,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             upstream=f"http://{config.llm_proxy_http_address}",
             http=http,
             mcp_servers=_mcp_servers(config),
+            egress=[host for host in config.egress_allow.split(",") if host],
         )
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)

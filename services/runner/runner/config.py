@@ -87,6 +87,12 @@ class RunnerConfig(ServiceConfig):
         validation_alias="POINTSMAN_MCP_CONFIG",
         description='path of a JSON file {"mcpServers": {name: …}} with the MCP servers that turns may name',
     )
+    egress_allow: str = Field(
+        default="",
+        validation_alias="POINTSMAN_EGRESS_ALLOW",
+        pattern=r"^$|^(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(,(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)*$",
+        description="hosts that agents may reach, such as pypi.org,*.pythonhosted.org; empty for none",
+    )
     pool_size: int = Field(
         default=1,
         validation_alias="POINTSMAN_POOL_SIZE",

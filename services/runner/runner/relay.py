@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from servicekit.errors import Failure, reason_of
 from runner.bounded import bounded_text, clean
 from runner.relay_notes import NoteFilter
 from runner.sandboxes.protocol import MIB, SOCKET_NAME
+from runner.unix_socket import bound_socket
 
 # The Messages API takes 32 MB.
 _BODY_BYTES: Final = 32 * MIB
@@ -69,7 +68,7 @@ class Relay:
     async def open(self) -> None:
         """Listen."""
         await self._runner.setup()
-        await web.SockSite(self._runner, _bound(self._agent_dir, self._owner)).start()
+        await web.SockSite(self._runner, bound_socket(self._agent_dir, SOCKET_NAME, self._owner)).start()
 
     async def close(self) -> None:
         """Stop listening and break off what is under way."""
@@ -144,25 +143,6 @@ async def _bounded_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
         if size > _BODY_BYTES:
             raise _BodyTooLarge
         yield chunk
-
-
-def _bound(agent_dir: Path, owner: int) -> socket.socket:
-    """Bind the socket. A path of any length is fine: a socket's own may have 108 bytes, so ours is short."""
-    folder = os.open(agent_dir, os.O_DIRECTORY | os.O_PATH)
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        path = f"/proc/self/fd/{folder}/{SOCKET_NAME}"
-        listener.bind(path)
-        Path(path).chmod(0o600)
-        if os.geteuid() == 0:
-            os.chown(path, owner, owner)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.close(folder)
-    listener.setblocking(False)
-    return listener
 
 
 def _refused(status: int, kind: str, message: str) -> web.Response:

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from runner.agent_options import (
     prompt_file,
     sdk_options,
 )
+from runner.egress import PROXY_VARIABLES, SCRIPT_NAME, EgressProxy
 from runner.names import SessionRef
 from runner.relay import Relay
 from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, Limits, SandboxEngine, SandboxSpec
@@ -33,9 +35,8 @@ from runner.transcript import PROJECT, TranscriptSlot, TranscriptStore
 from runner.watch import DiskUse
 
 # Copies the transcript into the home, which is a tmpfs that only the sandbox itself can write.
-_SEEDED: Final = (
-    f'mkdir -p "$CLAUDE_CONFIG_DIR" && cp -r {AGENT_DIR}/{SEED_NAME}/. "$CLAUDE_CONFIG_DIR/" && exec "$@"'
-)
+_SEED: Final = f'mkdir -p "$CLAUDE_CONFIG_DIR"; cp -r {AGENT_DIR}/{SEED_NAME}/. "$CLAUDE_CONFIG_DIR/"'
+_OPEN_DOOR: Final = f"python3 {AGENT_DIR}/{SCRIPT_NAME} </dev/null >/dev/null 2>&1 & true"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Sandbox:
     folder: Path
     agent: Agent
     relay: Relay
+    egress: EgressProxy
     transcript: TranscriptSlot
     disk: DiskUse
     state: event_pb2.SandboxState.ValueType
@@ -92,6 +94,7 @@ class Sandbox:
             await self.agent.close()
         finally:
             await self.relay.close()
+            await self.egress.close()
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
 
@@ -107,6 +110,7 @@ class SandboxMaker:
         upstream: str,
         http: aiohttp.ClientSession,
         mcp_servers: dict[str, Any],
+        egress: Sequence[str],
     ) -> None:
         self.engine = engine
         self._folder = folder
@@ -114,6 +118,7 @@ class SandboxMaker:
         self._upstream = upstream
         self._http = http
         self._mcp_servers = mcp_servers
+        self._egress = egress
 
     async def boot(
         self,
@@ -135,15 +140,19 @@ class SandboxMaker:
         slot, disk = TranscriptSlot(store), DiskUse(workspace)
         folder = self._folder / sandbox_id
         spec = SandboxSpec(sandbox_id, workspace, folder, self._limits)
-        relay = Relay(spec.agent_dir, os.stat(workspace).st_uid, self._upstream, self._http)  # noqa: PTH116
+        owner = os.stat(workspace).st_uid  # noqa: PTH116
+        relay = Relay(spec.agent_dir, owner, self._upstream, self._http)
+        egress = EgressProxy(spec.agent_dir, owner, self._egress)
         try:
             agent_id = session.session_id if session else str(uuid.uuid4())
             await asyncio.to_thread(_write_seed, spec.agent_dir, agent_id, transcript)
             await relay.open()
+            await egress.open()
             disk.measure_soon()
             agent = await self._start_agent(spec, boot, mode, slot, agent_id, resume=bool(transcript))
         except BaseException:
             await relay.close()
+            await egress.close()
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return Sandbox(
@@ -154,6 +163,7 @@ class SandboxMaker:
             folder=folder,
             agent=agent,
             relay=relay,
+            egress=egress,
             transcript=slot,
             disk=disk,
             state=event_pb2.SANDBOX_STATE_IDLE,
@@ -171,7 +181,7 @@ class SandboxMaker:
         *,
         resume: bool,
     ) -> Agent:
-        variables = environment(boot.model)
+        variables = {**environment(boot.model), **(PROXY_VARIABLES if self._egress else {})}
         options = replace(
             sdk_options(boot.options, mode=mode, mcp_servers=self._mcp_servers),
             session_store=cast(SessionStore, slot),
@@ -181,8 +191,9 @@ class SandboxMaker:
         if prompt := prompt_file(options):
             await asyncio.to_thread((spec.agent_dir / Path(PROMPT_FILE).name).write_text, prompt)
         command = command_line(options, boot.model, session_id=agent_id, resume=resume)
-        if resume:
-            command = ["sh", "-c", _SEEDED, "sh", *command]
+        before = [_SEED] * resume + [_OPEN_DOOR] * bool(self._egress)
+        if before:
+            command = ["sh", "-c", "; ".join([*before, 'exec "$@"']), "sh", *command]
         process = await self.engine.launch(spec, command, variables)
         return await Agent.start(process, options, boot.model)
 
