@@ -47,9 +47,10 @@ class Tool:
 
 @dataclass(frozen=True)
 class Failing:
-    """The provider answers with an error."""
+    """The provider answers with an error; with `then`, only the first time that it is asked."""
 
     status: int
+    then: str = ""
 
 
 Step = Text | Tool | Failing
@@ -108,7 +109,8 @@ SCENES: Mapping[str, Sequence[Step]] = {
         ),
         Text("It says **two** now."),
     ],
-    "overloaded": [Failing(503)],
+    "stumbles": [Failing(503, then="Up again.")],
+    "refuses": [Failing(401)],
     "markdown": [
         Text(
             "# What I found\n\nTwo *things*:\n\n1. `greet()` has **no** test\n2. see [the page](https://example.com)\n\n"
@@ -124,6 +126,8 @@ class WebHouse:
 
     url: str = ""
     suite: Suite | None = None
+    stumbled: set[Failing] = field(default_factory=set)
+    """Errors that have been answered with."""
     waiting: dict[str, asyncio.Event] = field(default_factory=dict)
     """The answer that waits at each gate; a later one takes the place of one that nobody let through."""
 
@@ -152,7 +156,10 @@ class WebHouse:
         """Answer one call of the model, in OpenAI's shape."""
         body = await request.json()
         step = step_for(body["messages"])
+        if isinstance(step, Failing) and step.then and step in self.stumbled:
+            step = Text(step.then)
         if isinstance(step, Failing):
+            self.stumbled.add(step)
             return web.json_response(
                 {"error": {"message": "scripted", "code": step.status}}, status=step.status
             )

@@ -73,7 +73,7 @@ export class Client {
 
   /** Waits until so many turns of the session are over. */
   async turns(number: number): Promise<void> {
-    await expect(this.ends).toHaveCount(number, { timeout: 45_000 });
+    await expect(this.ends).toHaveCount(number, { timeout: 60_000 });
   }
 
   async shot(name: string): Promise<void> {

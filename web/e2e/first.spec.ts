@@ -101,11 +101,14 @@ test.describe("a turn", () => {
     await expect(signedIn.ends.first()).toContainText("direct");
   });
 
-  test("a provider that fails: retries are shown, and then what to do", async ({ signedIn }) => {
-    await signedIn.start("play:overloaded");
-    await expect(signedIn.conversation).toContainText("Model call failed");
-    await expect(signedIn.conversation.getByText("The turn failed")).toBeVisible({ timeout: 45_000 });
-    await expect(signedIn.conversation).toContainText("choose another model");
+  test("a provider that stumbles: the retry is shown; one that refuses: what to do", async ({ signedIn }) => {
+    await signedIn.start("play:stumbles");
+    await expect(signedIn.conversation).toContainText("Up again.");
+    await expect(signedIn.conversation).toContainText("Model call failed (attempt 1");
+    await signedIn.turns(1);
+    await signedIn.say("play:refuses");
+    await expect(signedIn.conversation.getByText("The turn failed")).toBeVisible();
+    await expect(signedIn.conversation).toContainText("Choose another model");
     await signedIn.shot("failed");
   });
 

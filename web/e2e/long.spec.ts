@@ -4,11 +4,11 @@ import { expect, test } from "./client.ts";
 test("ten thousand events: there at once, smooth to scroll, and few of them in the page", async ({ signedIn }) => {
   const { page } = signedIn;
   await signedIn.say("Do 10,000 events");
-  await expect(signedIn.conversation).toContainText("Step 3299 is done", { timeout: 30_000 });
+  await expect(signedIn.conversation).toContainText("Step 3299 is done", { timeout: 60_000 });
   await signedIn.turns(1);
   const begun = Date.now();
   await page.reload();
-  await expect(signedIn.conversation).toContainText("Step 3299 is done", { timeout: 30_000 });
+  await expect(signedIn.conversation).toContainText("Step 3299 is done", { timeout: 60_000 });
   const reload = Date.now() - begun;
   const scrolled = await signedIn.conversation.evaluate(async (element) => {
     const frames: number[] = [];
@@ -26,8 +26,8 @@ test("ten thousand events: there at once, smooth to scroll, and few of them in t
   console.log(`reloaded in ${reload} ms; frames while scrolling: median ${scrolled.median.toFixed(1)} ms, worst ${scrolled.worst.toFixed(1)} ms; ${scrolled.nodes} elements`);
   // The machine's speed is not what is tested: a page that holds all rows at once has 100,000 elements.
   expect(scrolled.nodes).toBeLessThan(6000);
-  expect(scrolled.median).toBeLessThan(100);
-  expect(reload).toBeLessThan(15_000);
+  expect(scrolled.median).toBeLessThan(300);
+  expect(reload).toBeLessThan(30_000);
   await page.getByRole("button", { name: "To the end" }).click();
   await expect(signedIn.conversation.getByText("Step 3299")).toBeInViewport();
 });

@@ -72,7 +72,7 @@ test.describe("the queue", () => {
     await signedIn.shot("queue");
     await signedIn.accessible();
     await signedIn.house("open/gate");
-    await expect(queue).toBeHidden({ timeout: 45_000 });
+    await expect(queue).toBeHidden({ timeout: 60_000 });
     await expect(signedIn.page.getByRole("article", { name: "Prompt" }).last()).toContainText("Say delta");
     const prompts = await signedIn.page.getByRole("article", { name: "Prompt" }).allTextContents();
     expect(prompts.findIndex((each) => each.includes("gamma"))).toBeLessThan(prompts.findIndex((each) => each.includes("delta")));

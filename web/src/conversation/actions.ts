@@ -90,13 +90,19 @@ export async function decide(permission: Permission, decision: PermissionDecisio
   return answer !== undefined;
 }
 
-/** Chooses the model of a session, on the server and in this browser. */
+/** Chooses the model of a session, on the server and then in this browser. Shown at once, and taken back on failure. */
 export async function chooseModel(store: SessionStore, model: string): Promise<void> {
-  rememberModel(store.name, model);
+  const before = store.session.value;
+  if (before) store.session.value = { ...before, preferredModel: model };
   const answer = await attempt("The model was not changed", () =>
     sessions.updateSession({ session: { name: store.name, preferredModel: model }, updateMask: { paths: ["preferred_model"] }, requestId: newId() }),
   );
-  if (answer?.session) store.session.value = answer.session;
+  if (answer?.session) {
+    store.session.value = answer.session;
+    rememberModel(store.name, model);
+  } else if (before) {
+    store.session.value = { ...(store.session.value ?? before), preferredModel: before.preferredModel };
+  }
 }
 
 export async function rename(store: SessionStore, title: string): Promise<void> {
