@@ -31,6 +31,7 @@ from session.log import Log
 from session.migrations.upgrade import upgrade
 from session.store import sessions, turns
 from session.tables import RUNNING
+from session.transaction import Transaction
 from support.session_databases import postgres
 
 GATE = 3.0
@@ -46,23 +47,27 @@ def nobody(_session_id: str, _events: object) -> None:
 async def prepare(database: Database) -> None:
     """Make sessions, each with a turn that runs."""
     await upgrade(database)
-    async with database.engine.begin() as connection:
-        for number in range(TURNS):
-            await sessions.insert(connection, id=f"s{number}", tenant="bench", account="a")
-            texts = dict.fromkeys(("principal", "model"), "")
-            blobs = dict.fromkeys(("body_hash", "prompt", "context", "options"), b"")
-            await turns.insert(
-                connection,
-                id=f"t{number}",
-                session_id=f"s{number}",
-                tenant="bench",
-                account="a",
-                request_id=f"r{number}",
-                state=RUNNING,
-                epoch=1,
-                **texts,
-                **blobs,
-            )
+    await database.run(fill)
+
+
+async def fill(tx: Transaction) -> None:
+    """Make the rows."""
+    for number in range(TURNS):
+        await sessions.insert(tx, id=f"s{number}", tenant="bench", account="a")
+        texts = dict.fromkeys(("principal", "model"), "")
+        blobs = dict.fromkeys(("body_hash", "prompt", "context", "options"), b"")
+        await turns.insert(
+            tx,
+            id=f"t{number}",
+            session_id=f"s{number}",
+            tenant="bench",
+            account="a",
+            request_id=f"r{number}",
+            state=RUNNING,
+            epoch=1,
+            **texts,
+            **blobs,
+        )
 
 
 def an_append(number: int) -> Append:
@@ -122,8 +127,11 @@ async def check(database: Database) -> None:
     """Fail unless every session's numbers are without gaps: a fast log that is wrong is none."""
     gaps = "SELECT session_id FROM events GROUP BY session_id HAVING count(*) <> max(sequence)"
     query = f"SELECT count(*) FROM ({gaps}) AS x"
-    async with database.engine.connect() as connection:
-        wrong = (await connection.execute(sa.text(query))).scalar_one()
+
+    async def count(tx: Transaction) -> int:
+        return int((await tx.execute(sa.text(query))).scalar_one())
+
+    wrong = await database.run(count)
     if wrong:
         raise SystemExit(f"{wrong} sessions have gaps in their log")
 
@@ -132,7 +140,7 @@ def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
     with tempfile.TemporaryDirectory() as directory, postgres(fsync=True) as server:
         urls = {
-            "sqlite": f"sqlite+aiosqlite:///{directory}/bench.db",
+            "sqlite": f"sqlite:///{directory}/bench.db",
             "postgresql": server.create_database().replace("postgresql://", "postgresql+asyncpg://"),
         }
         results = {name: uvloop.run(measure(url, seconds)) for name, url in urls.items()}

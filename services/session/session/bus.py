@@ -15,9 +15,9 @@ from typing import Any, Final
 import asyncpg
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.database import Database
+from session.transaction import Transaction
 
 _log = structlog.get_logger("session.bus")
 
@@ -62,7 +62,7 @@ class Bus:
         """Call `handler` whenever messages may have been missed."""
         self._reconnected.append(handler)
 
-    async def tell(self, tx: AsyncConnection, topic: Topic, *ids: str) -> None:
+    async def tell(self, tx: Transaction, topic: Topic, *ids: str) -> None:
         """Tell the other replicas when, and only if, the transaction commits."""
         if not self._database.postgres:
             return
@@ -85,7 +85,7 @@ class Bus:
                 await asyncio.sleep(0.5)
 
     async def _hear(self) -> None:
-        url = self._database.engine.url.set(drivername="postgresql")
+        url = self._database.url.set(drivername="postgresql")
         connection = await asyncpg.connect(
             url.render_as_string(hide_password=False), timeout=_CONNECT_SECONDS
         )
@@ -107,7 +107,7 @@ class Bus:
             self.here(Topic(topic), *ids)
 
 
-async def dead(tx: AsyncConnection, replicas: Sequence[int]) -> list[int]:
+async def dead(tx: Transaction, replicas: Sequence[int]) -> list[int]:
     """Return which of these replicas are gone: the lock that each holds while it lives is free."""
     gone = []
     for replica in replicas:

@@ -10,7 +10,6 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from pointsman.session.v1 import event_pb2, turn_pb2
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import bus, clock
 from session.bus import Bus, Topic
@@ -19,6 +18,7 @@ from session.fairness import rotation
 from session.rows import SessionRow, TurnRow
 from session.store import accounts, claims, events, sessions
 from session.tables import IS_RUNNING
+from session.transaction import Transaction
 
 # Turns taken over in one transaction; the rest follows at once.
 _TAKEN_AT_ONCE: Final = 50
@@ -69,7 +69,7 @@ class Claims:
             # Somebody was faster: the session runs a turn already, or this one does not wait any more.
             return None
 
-    async def _claim(self, tx: AsyncConnection, tenant: str, account: str) -> Claim | None:
+    async def _claim(self, tx: Transaction, tenant: str, account: str) -> Claim | None:
         row = await accounts.lock_if_free(tx, tenant, account)
         if row is None:
             return None
@@ -90,15 +90,13 @@ class Claims:
         logged = await events.append(tx, turn.session_id, [(turn.id, started)])
         expires = self._database.lease_clock() + self._lease
         changes = {"start_time": time, "last_sequence": logged[-1].sequence}
-        if not await claims.claim(tx, turn, self._bus.replica, expires, **changes):
+        mine = await claims.claim(tx, turn, self._bus.replica, expires, **changes)
+        if mine is None:
             raise _Gone
         await accounts.update(tx, tenant, account, last_claim_time=time)
         await self._bus.tell(tx, Topic.EVENTS, turn.session_id)
-        return await self._claimed(tx, turn.id, logged)
-
-    async def _claimed(self, tx: AsyncConnection, turn_id: str, logged: Sequence[event_pb2.Event]) -> Claim:
-        turn = await claims.owned(tx, turn_id)
-        return Claim(turn, await sessions.any_phase(tx, turn.session_id), recovered=False, events=logged)
+        session = await sessions.any_phase(tx, turn.session_id)
+        return Claim(mine, session, recovered=False, events=logged)
 
     async def renew(self) -> dict[str, tuple[int, int]]:
         """Extend this replica's leases; return epoch and time of cancelling by turn."""
@@ -113,7 +111,7 @@ class Claims:
         """Take over turns whose owner is gone; with `everything`, all but our own, for the only process."""
         return await self._database.run(lambda tx: self._take_over(tx, everything))
 
-    async def _take_over(self, tx: AsyncConnection, everything: bool) -> list[Claim]:
+    async def _take_over(self, tx: Transaction, everything: bool) -> list[Claim]:
         others = [owner for owner in await claims.owners(tx) if owner != self._bus.replica]
         dead = others
         if not everything:
@@ -132,7 +130,7 @@ class Claims:
         """Take a running turn of this replica under a new epoch; None when it is not its any more."""
         return await self._database.run(lambda tx: self._adopt(tx, turn_id))
 
-    async def _adopt(self, tx: AsyncConnection, turn_id: str) -> Claim | None:
+    async def _adopt(self, tx: Transaction, turn_id: str) -> Claim | None:
         turn = await claims.owned(tx, turn_id)
         if turn.lease_owner != self._bus.replica or turn.over:
             return None

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 from servicekit.config import ServiceConfig
 
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite",
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
@@ -105,10 +105,7 @@ class SessionConfig(ServiceConfig):
     @property
     def database(self) -> str:
         """The URL of the database, with the driver we use."""
-        return (
-            self.database_url
-            or f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'session' / 'pointsman.db'}"
-        )
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'session' / 'pointsman.db'}"
 
     @property
     def events_kept(self) -> timedelta | None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from session import clock
 from session.database_errors import Verdict, failure_of, verdict_on
+from session.transaction import ThreadTransaction, Transaction
 
 Result = TypeVar("Result")
-Work = Callable[[AsyncConnection], Awaitable[Result]]
+Work = Callable[[Transaction], Awaitable[Result]]
 
 # Deadlocks and lost connections go away by trying again; after this many tries they are told.
 _ATTEMPTS: Final = 4
@@ -28,12 +31,13 @@ _STATEMENT_SECONDS: Final = 4.0
 _POSTGRES_CONNECTIONS: Final = 8
 
 
-class Database:
+class Database(ABC):
     """Runs transactions. `postgres` says which of the two databases it is."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
-        self.postgres: bool = engine.dialect.name == "postgresql"
+    postgres: bool
+
+    def __init__(self, url: sa.URL) -> None:
+        self.url = url
         self._running: set[asyncio.Future[Any]] = set()
 
     async def run(self, work: Work[Result]) -> Result:
@@ -57,8 +61,7 @@ class Database:
     async def _attempts(self, work: Work[Result]) -> Result:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with self.engine.begin() as connection:
-                    return await work(connection)
+                return await self._transaction(work)
             except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
                 verdict = verdict_on(error)
                 if verdict is Verdict.OURS:
@@ -68,45 +71,103 @@ class Database:
                 await asyncio.sleep(0.01 * attempt)
         raise AssertionError("the last attempt returns or raises")
 
+    @abstractmethod
+    async def _transaction(self, work: Work[Result]) -> Result:
+        """Run `work` once."""
+
+    @abstractmethod
     def lease_clock(self) -> sa.ColumnElement[int]:
         """Return the time as SQL: the database's own clock where several replicas share it."""
-        if self.postgres:
-            return sa.literal_column("(extract(epoch from clock_timestamp()) * 1000000)::bigint")
-        return sa.literal(clock.now(), sa.BigInteger)
 
-    async def settle(self) -> None:
-        """Wait until every transaction under way has ended."""
+    @abstractmethod
+    async def _dispose(self) -> None:
+        """Close all connections."""
+
+    async def close(self) -> None:
+        """Wait until every transaction under way has ended, and close all connections."""
         while self._running:
             await asyncio.wait(set(self._running))
+        await self._dispose()
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    """Open the database at a SQLAlchemy URL (`sqlite+aiosqlite://` or `postgresql+asyncpg://`)."""
-    engine = _engine(url)
-    database = Database(engine)
-    try:
-        yield database
-    finally:
-        await database.settle()
-        await engine.dispose()
+class Postgres(Database):
+    """PostgreSQL, through a pool of connections."""
 
+    postgres = True
 
-def _engine(url: str) -> AsyncEngine:
-    if sa.make_url(url).get_backend_name() == "postgresql":
-        return create_async_engine(
+    def __init__(self, url: sa.URL) -> None:
+        super().__init__(url)
+        self._engine: AsyncEngine = create_async_engine(
             url,
             pool_size=_POSTGRES_CONNECTIONS,
             max_overflow=0,
             pool_timeout=_CONNECT_SECONDS,
             connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
         )
-    # One connection for the file: this library's SQLite has a bug that can lose a WAL when two connections
-    # reset it at once, and one writer is all that SQLite has anyway.
-    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=_STATEMENT_SECONDS)
-    event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+
+    async def _transaction(self, work: Work[Result]) -> Result:
+        async with self._engine.begin() as connection:
+            return await work(connection)
+
+    def lease_clock(self) -> sa.ColumnElement[int]:
+        """Return the server's time, which all replicas share."""
+        return sa.literal_column("(extract(epoch from clock_timestamp()) * 1000000)::bigint")
+
+    async def _dispose(self) -> None:
+        await self._engine.dispose()
+
+
+class Sqlite(Database):
+    """A SQLite file, through one connection in one thread.
+
+    One connection, because this library's SQLite has a bug that can lose a WAL when two connections reset it
+    at once, and one writer is all that SQLite has anyway. A whole transaction runs in the thread at once:
+    going there and back for each statement costs more than the statement.
+    """
+
+    postgres = False
+
+    def __init__(self, url: sa.URL) -> None:
+        super().__init__(url)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._engine = sa.create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        event.listen(self._engine, "connect", _configure_sqlite)
+        event.listen(self._engine, "begin", _begin_sqlite)
+
+    async def _transaction(self, work: Work[Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def _run(self, work: Work[Result]) -> Result:
+        with self._engine.begin() as connection:
+            # Nothing that the work awaits suspends it, so one step takes it to its end.
+            steps = work(ThreadTransaction(connection))
+            assert isinstance(steps, Coroutine)  # noqa: S101 - says what an `async def` returns
+            try:
+                steps.send(None)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+            steps.close()
+            raise RuntimeError("a transaction's work awaited something else than its statements")
+
+    def lease_clock(self) -> sa.ColumnElement[int]:
+        """Return this process's time: there is no other process."""
+        return sa.literal(clock.now(), sa.BigInteger)
+
+    async def _dispose(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        self._thread.shutdown()
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """Open the database at a SQLAlchemy URL (`sqlite://` or `postgresql+asyncpg://`)."""
+    parsed = sa.make_url(url)
+    database: Database = Postgres(parsed) if parsed.get_backend_name() == "postgresql" else Sqlite(parsed)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def _configure_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:

@@ -10,7 +10,6 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock, names
 from session.bus import Bus, Topic
@@ -21,6 +20,7 @@ from session.peers import Party, Runner
 from session.rows import SessionRow, TurnRow
 from session.store import accounts, purge, sessions, snapshots, turns
 from session.tables import RUNNING, SessionPhase
+from session.transaction import Transaction
 from session.turns import cancel_queued
 
 _log = structlog.get_logger("session.deletion")
@@ -68,7 +68,7 @@ class Deletion:
             self._waiting.pop(session_id, None)
 
     async def _mark(
-        self, tx: AsyncConnection, caller: Caller, session: SessionRow
+        self, tx: Transaction, caller: Caller, session: SessionRow
     ) -> tuple[list[event_pb2.Event], TurnRow | None]:
         """Hide the session and cancel its turns; return what was logged, and the turn that runs."""
         await accounts.lock(tx, session.tenant, session.account)
@@ -82,7 +82,7 @@ class Deletion:
                 await turns.update(tx, turn, cancel_time=clock.now())
                 await self._bus.tell(tx, Topic.CANCEL, turn.id)
             else:
-                logged += await cancel_queued(tx, turn)
+                logged += await cancel_queued(tx, session, turn)
         await self._bus.tell(tx, Topic.EVENTS, session.id)
         await self._bus.tell(tx, Topic.QUEUE)
         return logged, running
@@ -114,7 +114,7 @@ class Deletion:
             _log.info("removal_waits", session=session.name, reason=failure.reason_name)
             return
 
-        async def rows(tx: AsyncConnection) -> None:
+        async def rows(tx: Transaction) -> None:
             await purge.remove(tx, session.id)
             await self._bus.tell(tx, Topic.DELETED, session.id)
 

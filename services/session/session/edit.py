@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman.session.v1 import event_pb2, turn_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import names
 from session.bus import Bus, Topic
@@ -23,6 +22,7 @@ from session.refusals import invalid_field, turn_not_queued
 from session.rows import TurnRow
 from session.store import accounts, events, requests, sessions, turns
 from session.tables import QUEUED
+from session.transaction import Transaction
 from session.views import turn_view
 
 _MAX_PROMPT_BYTES = 1024 * 1024
@@ -93,9 +93,7 @@ class Editor:
             values["options"] = filled_in(wanted.options).SerializeToString()
         return values
 
-    async def _write(
-        self, tx: AsyncConnection, edit: _Edit
-    ) -> tuple[Sequence[event_pb2.Event], TurnRow, int]:
+    async def _write(self, tx: Transaction, edit: _Edit) -> tuple[Sequence[event_pb2.Event], TurnRow, int]:
         session = await sessions.get(tx, edit.caller, edit.session_id)
         await accounts.lock(tx, session.tenant, session.account)
         await sessions.lock(tx, edit.caller, edit.session_id)
@@ -120,11 +118,11 @@ class Editor:
         return logged, await turns.get(tx, edit.session_id, edit.turn_id), place
 
     @staticmethod
-    async def _place(tx: AsyncConnection, turn: TurnRow) -> int:
+    async def _place(tx: Transaction, turn: TurnRow) -> int:
         return (await turns.positions(tx, [turn])).get(turn.id, 0)
 
 
-async def _move(tx: AsyncConnection, turn: TurnRow, position: int) -> None:
+async def _move(tx: Transaction, turn: TurnRow, position: int) -> None:
     """Give the turn a place among those of its session that wait; turns of other sessions keep theirs."""
     waiting = [row for row in await turns.active(tx, turn.session_id) if row.state == QUEUED]
     if not 1 <= position <= len(waiting):

@@ -11,7 +11,6 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
 from servicekit.errors import Failure
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock, names
 from session.bus import Bus, Topic
@@ -26,7 +25,8 @@ from session.refusals import invalid_field, request_id_reused
 from session.rows import SessionRow, TurnRow
 from session.sessions import NewSession, new_session
 from session.store import accounts, events, sessions, turns
-from session.tables import IS_QUEUED, QUEUED, RUNNING
+from session.tables import QUEUED, RUNNING
+from session.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Queue:
         return await self._accept(wanted)
 
     async def _known(
-        self, tx: AsyncConnection, caller: Caller, request_id: str, body_hash: bytes, session_id: str
+        self, tx: Transaction, caller: Caller, request_id: str, body_hash: bytes, session_id: str
     ) -> tuple[Accepted | None, SessionRow | None]:
         """Return the turn that the request made before, or else the session that it names."""
         turn = await turns.by_request(tx, caller.tenant, request_id)
@@ -141,7 +141,7 @@ class Queue:
         return accepted
 
     async def _write(
-        self, tx: AsyncConnection, wanted: _Wanted, turn_id: str
+        self, tx: Transaction, wanted: _Wanted, turn_id: str
     ) -> tuple[Accepted, Sequence[event_pb2.Event], str]:
         """Write the turn; return it, its first events, and the id of a turn that it interrupts."""
         tenant = wanted.caller.tenant
@@ -150,11 +150,12 @@ class Queue:
         known, _ = await self._known(tx, wanted.caller, wanted.request_id, wanted.body_hash, "")
         if known is not None:
             return known, (), ""
-        await self._check_room(tx, tenant, wanted.account)
+        waiting = await turns.waiting(tx, tenant, wanted.account)
+        self._check_room(wanted.account, len(waiting))
         title, busy = await self._session(tx, wanted)
-        interrupted, key = await self._place(tx, wanted, busy, account.next_key)
+        first_key = min((turn.position_key for turn in waiting), default=account.next_key) - 1
+        interrupted, key = await self._place(tx, wanted, busy, (first_key, account.next_key))
         await accounts.update(tx, tenant, wanted.account, next_key=account.next_key + 1)
-        waiting = await turns.queued(tx, tenant, wanted.account)
         position = sum(turn.position_key < key for turn in waiting) + 1
         queued = event_pb2.Event(turn_queued=event_pb2.TurnQueued(position=position))
         first = [(turn_id, event) for event in (queued, *_kinds(wanted.request.preface))]
@@ -168,8 +169,8 @@ class Queue:
         turn = await turns.get(tx, wanted.session_id, turn_id)
         return Accepted(turn, position, created=True), logged, interrupted
 
-    async def _check_room(self, tx: AsyncConnection, tenant: str, account: str) -> None:
-        if await accounts.count(tx, tenant, account, IS_QUEUED) >= self._limit:
+    def _check_room(self, account: str, waiting: int) -> None:
+        if waiting >= self._limit:
             raise Failure(
                 errors_pb2.ERROR_REASON_QUEUE_FULL,
                 f"{self._limit} turns of the account {account} wait already. Come back when some are done, "
@@ -178,7 +179,7 @@ class Queue:
                 limit=str(self._limit),
             )
 
-    async def _session(self, tx: AsyncConnection, wanted: _Wanted) -> tuple[bytes, _Busy]:
+    async def _session(self, tx: Transaction, wanted: _Wanted) -> tuple[bytes, _Busy]:
         """Make or lock the session; return the title it is to have (empty: as it is), and what is in it."""
         title = title_of(wanted.request.prompt)
         if not wanted.request.session:
@@ -190,26 +191,27 @@ class Queue:
         return b"" if session.title else title.encode(), _Busy(session, active)
 
     async def _place(
-        self, tx: AsyncConnection, wanted: _Wanted, busy: _Busy, next_key: int
+        self, tx: Transaction, wanted: _Wanted, busy: _Busy, keys: tuple[int, int]
     ) -> tuple[str, int]:
-        """Apply the busy policy; return the turn that is interrupted, if one is, and the new turn's key."""
+        """Apply the busy policy; return the turn that is interrupted, if one is, and the new turn's key.
+
+        `keys` are the ones that put it before and behind all others of its account.
+        """
         policy = wanted.request.busy_policy
         if not busy.active or policy in (turn_pb2.BUSY_POLICY_UNSPECIFIED, turn_pb2.BUSY_POLICY_ENQUEUE):
-            return "", next_key
+            return "", keys[1]
         if policy == turn_pb2.BUSY_POLICY_REJECT:
             raise Failure(
                 errors_pb2.ERROR_REASON_SESSION_BUSY,
                 "The session has a turn that runs or waits, and the call asked not to wait.",
                 turn=busy.active[0].name,
             )
-        waiting = await turns.queued(tx, wanted.caller.tenant, wanted.account)
-        key = min((turn.position_key for turn in waiting), default=next_key) - 1
         running = busy.active[0] if busy.active[0].state == RUNNING else None
         if running is None:
-            return "", key
+            return "", keys[0]
         await turns.update(tx, running, cancel_time=clock.now())
         await self._bus.tell(tx, Topic.CANCEL, running.id)
-        return running.id, key
+        return running.id, keys[0]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Final
 
 from pointsman.runner.v1 import runner_service_pb2 as runner_pb
 from pointsman.session.v1 import workspace_service_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.caller import Caller
 from session.database import Database
 from session.peers import Party, Runner, failures_of
 from session.rows import SessionRow
 from session.store import sessions
+from session.transaction import Transaction
 
 _SECONDS: Final = 15.0
 # A file of any size over a slow line.
@@ -30,7 +30,7 @@ class Files:
     async def _party(
         self, caller: Caller, session_id: str, request_id: str, *, writes: bool = False
     ) -> Party:
-        async def work(tx: AsyncConnection) -> SessionRow:
+        async def work(tx: Transaction) -> SessionRow:
             session = await sessions.get(tx, caller, session_id)
             if writes and not session.workspace_changed:
                 # Noted before it happens: a snapshot too many does no harm, one too few does.

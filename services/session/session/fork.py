@@ -12,7 +12,6 @@ from typing import Final
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import session_service_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock, names
 from session.caller import Caller
@@ -24,6 +23,7 @@ from session.rows import SessionRow, TurnRow
 from session.sessions import NewSession, Sessions, new_session
 from session.store import requests, sessions, turns
 from session.tables import SessionPhase
+from session.transaction import Transaction
 
 # A fork that was begun and never finished is removed after this time.
 _UNFINISHED: Final = timedelta(minutes=10)
@@ -61,7 +61,7 @@ class Forks:
         body = hashlib.sha256(repr((session_id, turn_id, title)).encode()).digest()
         fresh = names.new_id()
 
-        async def begin(tx: AsyncConnection) -> _Fork:
+        async def begin(tx: Transaction) -> _Fork:
             source = await sessions.get(tx, caller, session_id)
             made = await requests.once(
                 tx, caller.tenant, request_id, method="ForkSession", body_hash=body, resource=fresh
@@ -89,7 +89,7 @@ class Forks:
                     await asyncio.sleep(_LOOK_SECONDS)
 
     @staticmethod
-    async def _found(tx: AsyncConnection, source: SessionRow, target_id: str) -> _Fork:
+    async def _found(tx: Transaction, source: SessionRow, target_id: str) -> _Fork:
         target = await sessions.maybe(tx, target_id)
         if target is None or target.phase == SessionPhase.DELETING:
             raise session_not_found(target_id)
@@ -101,7 +101,7 @@ class Forks:
             party = Party(fork.target.tenant, fork.target.account, caller.principal, request_id)
             await self._runner.restore_snapshot(party, fork.target.name, fork.turn.snapshot_id)
 
-        async def finish(tx: AsyncConnection) -> None:
+        async def finish(tx: Transaction) -> None:
             target = await sessions.locked(tx, fork.target.id)
             if target is None or target.phase != SessionPhase.FORKING:
                 # The same request, at the same moment, was faster.
@@ -123,7 +123,7 @@ def _turn_id(session_id: str, turn_name: str) -> str:
     return turn_id
 
 
-async def _origin(tx: AsyncConnection, session_id: str, turn_id: str) -> TurnRow:
+async def _origin(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
     if turn_id:
         turn = await turns.get(tx, session_id, turn_id)
         if not turn.over:
@@ -135,7 +135,7 @@ async def _origin(tx: AsyncConnection, session_id: str, turn_id: str) -> TurnRow
     return max(over, key=lambda turn: (turn.end_time, turn.id))
 
 
-async def _check_files(tx: AsyncConnection, turn: TurnRow) -> None:
+async def _check_files(tx: Transaction, turn: TurnRow) -> None:
     if not turn.snapshot_id and await turns.files_before(tx, turn):
         raise _not_forkable("The workspace as this turn left it is not kept any more, or could not be kept.")
 

@@ -6,18 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from session import names
 from session.rows import SessionRow, TurnRow
 from session.store import events, transcripts, turns
 from session.store.transcripts import Entry, Key
+from session.transaction import Transaction
 
 # Rows read and written at once: they are all in one transaction, but not all in memory.
 _PAGE: Final = 500
 
 
-async def copy_history(tx: AsyncConnection, source: SessionRow, origin: TurnRow, target: SessionRow) -> int:
+async def copy_history(tx: Transaction, source: SessionRow, origin: TurnRow, target: SessionRow) -> int:
     """Copy all that was there when `origin` had ended; return the number of the copy's newest event."""
     kept = [turn for turn in await turns.all_over(tx, source.id) if _before(turn, origin)]
     ids = {turn.id: names.new_id() for turn in kept}
@@ -53,7 +52,7 @@ def _turn(
 
 
 async def _copy_events(
-    tx: AsyncConnection, source: SessionRow, target: SessionRow, ids: Mapping[str, str], through: int
+    tx: Transaction, source: SessionRow, target: SessionRow, ids: Mapping[str, str], through: int
 ) -> tuple[int, dict[str, tuple[int, int]]]:
     """Copy events of the turns in `ids`; return the last number, and first and last of each turn."""
     after, number = source.first_sequence - 1, 0
@@ -78,9 +77,7 @@ async def _copy_events(
             return number, numbers
 
 
-async def _copy_transcripts(
-    tx: AsyncConnection, source: SessionRow, target: SessionRow, through: int
-) -> None:
+async def _copy_transcripts(tx: Transaction, source: SessionRow, target: SessionRow, through: int) -> None:
     after = 0
     while True:
         page = await transcripts.whole(tx, source.id, through, after, _PAGE)

@@ -13,7 +13,6 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.append import Append, Batch
 from session.bus import Bus, Topic
@@ -21,6 +20,7 @@ from session.database import Database
 from session.refusals import LeaseLost
 from session.store import appends as statements
 from session.store import permissions
+from session.transaction import Transaction
 
 _log = structlog.get_logger("session.log")
 
@@ -100,7 +100,7 @@ class Log:
             self._publish(append.session_id, numbered)
             append.done.set_result(numbered)
 
-    async def _write(self, tx: AsyncConnection, appends: list[Append]) -> Batch:
+    async def _write(self, tx: Transaction, appends: list[Append]) -> Batch:
         last = await statements.lock_sessions(tx, {append.session_id for append in appends})
         held = await statements.lock_turns(tx, {append.turn_id for append in appends})
         batch = Batch(last, held)

@@ -10,7 +10,6 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
 from session.bus import Bus, Topic
@@ -21,6 +20,7 @@ from session.peers import Party, Runner
 from session.rows import TurnRow
 from session.store import events, permissions, sessions, turns
 from session.store.permissions import PermissionRow
+from session.transaction import Transaction
 
 _log = structlog.get_logger("session.permissions")
 
@@ -50,7 +50,7 @@ class Permissions:
         decision again is answered like the first.
         """
 
-        async def check(tx: AsyncConnection) -> TurnRow:
+        async def check(tx: Transaction) -> TurnRow:
             await sessions.get(tx, caller, session_id)
             return await turns.get(tx, session_id, turn_id)
 
@@ -67,7 +67,7 @@ class Permissions:
         return standing
 
     async def _write(
-        self, tx: AsyncConnection, turn: TurnRow, decided: event_pb2.PermissionDecided
+        self, tx: Transaction, turn: TurnRow, decided: event_pb2.PermissionDecided
     ) -> tuple[Sequence[event_pb2.Event], event_pb2.PermissionDecided]:
         row = await permissions.get(tx, turn.id, decided.permission_id)
         if row is None:

@@ -25,7 +25,7 @@ class Positions:
     async def tell(self, tenant: str, account: str) -> None:
         """Look at an account's queue and tell. A turn that stops waiting meanwhile is told nothing."""
         try:
-            waiting = await self._database.run(lambda tx: turns.queued(tx, tenant, account))
+            waiting = await self._database.run(lambda tx: turns.waiting(tx, tenant, account))
         except Failure as failure:
             # Places are a courtesy; the next change tells them again.
             _log.info("positions_not_told", reason=failure.reason_name)

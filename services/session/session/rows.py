@@ -33,6 +33,7 @@ class SessionRow:
     usage: bytes
     expire_time: int
     hold_until: int
+    snapshot_id: str
     workspace_changed: int
 
     @classmethod

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pointsman.session.v1 import session_service_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
 from session.caller import Caller
@@ -20,6 +19,7 @@ from session.rows import SessionRow, TurnRow
 from session.sandboxes import Sandboxes, sandbox_view
 from session.store import requests, sessions, turns
 from session.tables import SessionPhase
+from session.transaction import Transaction
 from session.views import messages_view, session_view
 
 # GetSession shows at most 100 messages; a turn has two.
@@ -53,7 +53,7 @@ class Sessions:
         )
         body = hashlib.sha256(repr(wanted).encode()).digest()
 
-        async def work(tx: AsyncConnection) -> tuple[SessionRow, bool]:
+        async def work(tx: Transaction) -> tuple[SessionRow, bool]:
             made = await requests.once(
                 tx, caller.tenant, request_id, method="CreateSession", body_hash=body, resource=session_id
             )
@@ -67,7 +67,7 @@ class Sessions:
     async def get(self, caller: Caller, session_id: str) -> session_service_pb2.Session:
         """Return a session with all of its state."""
 
-        async def work(tx: AsyncConnection) -> tuple[SessionRow, tuple[str, int], list[TurnRow]]:
+        async def work(tx: Transaction) -> tuple[SessionRow, tuple[str, int], list[TurnRow]]:
             row = await sessions.get(tx, caller, session_id)
             activity = (await sessions.activity(tx, [session_id])).get(session_id, ("", 0))
             return row, activity, await turns.newest(tx, session_id, _TURNS_SHOWN)
@@ -83,7 +83,7 @@ class Sessions:
         listing = Listing("sessions", caller.tenant, caller.account, account)
         after, limit = listing.key(page_token), size(page_size, 50)
 
-        async def work(tx: AsyncConnection) -> tuple[list[SessionRow], dict[str, tuple[str, int]]]:
+        async def work(tx: Transaction) -> tuple[list[SessionRow], dict[str, tuple[str, int]]]:
             rows = await sessions.page(tx, caller, account, after, limit + 1)
             return rows, await sessions.activity(tx, [row.id for row in rows])
 
@@ -121,7 +121,7 @@ class Sessions:
         if not values:
             raise invalid_field("update_mask", "must name title or preferred_model")
 
-        async def work(tx: AsyncConnection) -> None:
+        async def work(tx: Transaction) -> None:
             await sessions.lock(tx, caller, session_id)
             await sessions.update(tx, session_id, last_activity_time=clock.now(), **values)
 

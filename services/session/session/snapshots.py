@@ -9,7 +9,6 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import workspace_service_pb2 as pb
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock, names
 from session.bus import Bus, Topic
@@ -23,6 +22,7 @@ from session.rows import SessionRow, TurnRow
 from session.store import requests, sessions, snapshots, turns
 from session.store.snapshots import SnapshotRow
 from session.tables import RUNNING
+from session.transaction import Transaction
 
 _log = structlog.get_logger("session.snapshots")
 
@@ -44,7 +44,7 @@ class Snapshots:
         body = hashlib.sha256(repr((session_id, title)).encode()).digest()
         fresh = names.new_id()
 
-        async def begin(tx: AsyncConnection) -> tuple[SessionRow, SnapshotRow]:
+        async def begin(tx: Transaction) -> tuple[SessionRow, SnapshotRow]:
             session = await sessions.get(tx, caller, session_id)
             made = await requests.once(
                 tx, caller.tenant, request_id, method="CreateSnapshot", body_hash=body, resource=fresh
@@ -68,7 +68,7 @@ class Snapshots:
         listing = Listing("snapshots", caller.tenant, session_id)
         after, limit = listing.key(page_token), size(page_size, 50)
 
-        async def work(tx: AsyncConnection) -> list[SnapshotRow]:
+        async def work(tx: Transaction) -> list[SnapshotRow]:
             await sessions.get(tx, caller, session_id)
             return await snapshots.page(tx, session_id, after, limit + 1)
 
@@ -82,7 +82,7 @@ class Snapshots:
         restores it.
         """
 
-        async def hold(tx: AsyncConnection) -> SessionRow:
+        async def hold(tx: Transaction) -> SessionRow:
             session = await sessions.lock(tx, caller, session_id)
             row = await snapshots.get(tx, session_id, snapshot_id)
             active = await turns.active(tx, session_id)
@@ -101,7 +101,7 @@ class Snapshots:
             await self._release(session_id)
 
     async def _release(self, session_id: str) -> None:
-        async def work(tx: AsyncConnection) -> None:
+        async def work(tx: Transaction) -> None:
             await sessions.update(tx, session_id, hold_until=0)
             await self._bus.tell(tx, Topic.QUEUE)
 
@@ -116,17 +116,12 @@ class Snapshots:
         party = Party(turn.tenant, turn.account, turn.principal, turn.request_id)
         try:
             await self._runner.create_snapshot(party, names.session_name(turn.session_id), turn.id)
-            await self._database.run(lambda tx: self._note(tx, turn))
+            await self._database.run(lambda tx: snapshots.leave(tx, turn.session_id, turn.id, turn.id))
             await self._prune(turn.session_id, party)
         except Failure as failure:
             _log.warning("turn_not_kept", turn=turn.name, reason=failure.reason_name)
         finally:
             await self._release(turn.session_id)
-
-    @staticmethod
-    async def _note(tx: AsyncConnection, turn: TurnRow) -> None:
-        await sessions.update(tx, turn.session_id, workspace_changed=0)
-        await snapshots.leave(tx, turn.id, turn.id)
 
     async def _prune(self, session_id: str, party: Party) -> None:
         """Remove the oldest of what turns left."""

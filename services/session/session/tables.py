@@ -77,7 +77,9 @@ sessions: Final = sa.Table(
     _number("expire_time"),
     # Its workspace is being copied or replaced until then: start no turn.
     _number("hold_until"),
-    # Whether a caller changed files of the workspace since its newest snapshot.
+    # The newest snapshot that a turn left; empty for none.
+    _text("snapshot_id", server_default=sa.text("''")),
+    # Whether a caller changed files of the workspace since then.
     _number("workspace_changed"),
     sa.Index("sessions_by_tenant", "tenant", "phase", "last_activity_time", "id"),
     sa.Index("sessions_by_account", "tenant", "account", "phase", "last_activity_time", "id"),

@@ -7,12 +7,12 @@ from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.caller import Caller
 from session.database import Database
 from session.store import sessions, transcripts
 from session.store.transcripts import Entry, Key
+from session.transaction import Transaction
 
 # Lines read at once, and bytes sent at once: a message holds 4 MiB, and one line is never larger than one
 # that came in a message.
@@ -29,7 +29,7 @@ class Transcripts:
     async def append(self, caller: Caller, key: Key, entries: Sequence[Entry], epoch: int) -> None:
         """Add lines, all or none. With an epoch: Failure LEASE_LOST unless it is the newest turn's."""
 
-        async def work(tx: AsyncConnection) -> None:
+        async def work(tx: Transaction) -> None:
             await sessions.get(tx, caller, key.session_id)
             if epoch and not await transcripts.epoch_holds(tx, key.session_id, epoch):
                 raise Failure(
@@ -64,7 +64,7 @@ class Transcripts:
     async def keys(self, caller: Caller, session_id: str, project: str) -> list[tuple[Key, int]]:
         """Return a session's transcripts with the time of their newest line."""
 
-        async def work(tx: AsyncConnection) -> list[tuple[Key, int]]:
+        async def work(tx: Transaction) -> list[tuple[Key, int]]:
             await sessions.get(tx, caller, session_id)
             return await transcripts.keys(tx, session_id, project)
 
@@ -73,7 +73,7 @@ class Transcripts:
     async def delete(self, caller: Caller, key: Key) -> None:
         """Delete a transcript; the main one with all below it."""
 
-        async def work(tx: AsyncConnection) -> None:
+        async def work(tx: Transaction) -> None:
             await sessions.get(tx, caller, key.session_id)
             await transcripts.delete(tx, key)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
 from session.bus import Bus, Topic
@@ -16,9 +15,10 @@ from session.database import Database
 from session.hub import Hub
 from session.paging import Listing, fitting, size
 from session.positions import Positions
-from session.rows import TurnRow
-from session.store import accounts, events, sessions, snapshots, turns
+from session.rows import SessionRow, TurnRow
+from session.store import accounts, events, sessions, turns
 from session.tables import QUEUED
+from session.transaction import Transaction
 from session.views import turn_view
 from session.watch import check_cursor
 
@@ -35,7 +35,7 @@ class Turns:
     async def get(self, caller: Caller, session_id: str, turn_id: str) -> turn_pb2.Turn:
         """Return a turn; Failure SESSION_NOT_FOUND or TURN_NOT_FOUND."""
 
-        async def work(tx: AsyncConnection) -> turn_pb2.Turn:
+        async def work(tx: Transaction) -> turn_pb2.Turn:
             await sessions.get(tx, caller, session_id)
             turn = await turns.get(tx, session_id, turn_id)
             return turn_view(turn, (await turns.positions(tx, [turn])).get(turn.id, 0))
@@ -49,7 +49,7 @@ class Turns:
         listing = Listing("turns", caller.tenant, session_id, sorted(states))
         after, limit = listing.key(page_token), size(page_size, 50)
 
-        async def work(tx: AsyncConnection) -> tuple[list[TurnRow], dict[str, int]]:
+        async def work(tx: Transaction) -> tuple[list[TurnRow], dict[str, int]]:
             await sessions.get(tx, caller, session_id)
             rows = await turns.page(tx, session_id, states, after, limit + 1)
             return rows, await turns.positions(tx, rows)
@@ -69,7 +69,7 @@ class Turns:
         listing = Listing("events", caller.tenant, session_id)
         key, limit = listing.key(page_token), size(page_size, 200)
 
-        async def work(tx: AsyncConnection) -> list[event_pb2.Event]:
+        async def work(tx: Transaction) -> list[event_pb2.Event]:
             session = await sessions.get(tx, caller, session_id)
             cursor = check_cursor(session, after if key is None else key[0])
             return await events.read(tx, session_id, cursor, limit + 1)
@@ -92,7 +92,7 @@ class Turns:
         return turn_view(turn)
 
     async def _cancel(
-        self, tx: AsyncConnection, caller: Caller, session_id: str, turn_id: str
+        self, tx: Transaction, caller: Caller, session_id: str, turn_id: str
     ) -> tuple[Sequence[event_pb2.Event], bool, TurnRow]:
         """Return the events that were logged, whether the owner must be asked, and the turn after it."""
         session = await sessions.get(tx, caller, session_id)
@@ -103,7 +103,7 @@ class Turns:
         if turn.over:
             return (), False, turn
         if turn.state == QUEUED:
-            logged = await cancel_queued(tx, turn)
+            logged = await cancel_queued(tx, session, turn)
             await self._bus.tell(tx, Topic.EVENTS, session_id)
             await self._bus.tell(tx, Topic.QUEUE)
             return logged, False, await turns.get(tx, session_id, turn_id)
@@ -113,7 +113,7 @@ class Turns:
         return (), True, await turns.get(tx, session_id, turn_id)
 
 
-async def cancel_queued(tx: AsyncConnection, turn: TurnRow) -> list[event_pb2.Event]:
+async def cancel_queued(tx: Transaction, session: SessionRow, turn: TurnRow) -> list[event_pb2.Event]:
     """End a turn that waits, and return its last event. The caller holds the account's lock."""
     error = Failure(errors_pb2.ERROR_REASON_TURN_CANCELLED, "The turn was cancelled before it ran.")
     finished = turn_pb2.TurnFinished(
@@ -129,6 +129,6 @@ async def cancel_queued(tx: AsyncConnection, turn: TurnRow) -> list[event_pb2.Ev
         end_time=time,
         result=finished.SerializeToString(),
         last_sequence=logged[-1].sequence,
-        snapshot_id=snapshots.newest_left(turn.session_id),
+        snapshot_id=session.snapshot_id,
     )
     return logged

@@ -128,6 +128,9 @@ async def rampage(place: Town) -> None:
     while time.monotonic() - began < SECONDS:
         await asyncio.sleep(KILL_EVERY)
         await victims[kills % len(victims)].restart()
+        if not FULL:
+            # On a machine that has other things to do, a process may need longer to start than it lives.
+            await victims[kills % len(victims)].serves()
         kills += 1
     callers.stop.set()
     async with asyncio.timeout(60):
@@ -142,7 +145,8 @@ async def rampage(place: Town) -> None:
     assert succeeded >= 0.8 * len(outcomes), f"{succeeded} of {len(outcomes)}"
     for account, of_account in callers.outcomes.items():
         assert set(of_account[before[account] :]) == {turn_pb2.TURN_STATE_SUCCEEDED}
-    assert callers.longest_silence < 10
+    if FULL:
+        assert callers.longest_silence < 10
 
 
 async def freeze_and_thaw(place: Town) -> Callers:

@@ -39,8 +39,7 @@ async def differences(database: Database) -> list[Any]:
         context = MigrationContext.configure(connection, opts={"version_table": "session_schema_version"})
         return list(compare_metadata(context, metadata))
 
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(compare)
+    return await database.run(lambda tx: tx.run_sync(compare))
 
 
 async def test_migrations_from_nothing_make_what_the_code_expects(url: str) -> None:
@@ -64,13 +63,11 @@ async def test_migrations_from_a_version_before_keep_what_is_there(url: str, ver
             "template": "",
         }
         rest = {"forked_from": "", "agent_state": b"", "usage": b""}
-        async with database.engine.begin() as connection:
-            await connection.execute(sa.insert(sessions).values(row | rest))
-            await connection.execute(sa.insert(accounts).values(tenant="t", account="a"))
+        await database.run(lambda tx: tx.execute(sa.insert(sessions).values(row | rest)))
+        await database.run(lambda tx: tx.execute(sa.insert(accounts).values(tenant="t", account="a")))
         await upgrade(database)
         assert await differences(database) == []
-        async with database.engine.connect() as connection:
-            kept = (await connection.execute(sa.select(sessions))).one()
+        kept = (await database.run(lambda tx: tx.execute(sa.select(sessions)))).one()
         assert (kept.title, kept.workspace_changed) == (b"kept", 0)
 
 

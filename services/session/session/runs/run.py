@@ -11,7 +11,6 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import history
 from session.claim import Claim
@@ -27,6 +26,7 @@ from session.runs.direct import DirectTurn
 from session.runs.writer import TurnWriter
 from session.snapshots import Snapshots
 from session.store import events, turns
+from session.transaction import Transaction
 
 _log = structlog.get_logger("session.runs")
 
@@ -111,7 +111,7 @@ class Runs:
         await append.done
         await self._agent(writer, cancel, decided, recovered=False)
 
-    async def _earlier(self, tx: AsyncConnection, turn: TurnRow) -> list[TurnRow]:
+    async def _earlier(self, tx: Transaction, turn: TurnRow) -> list[TurnRow]:
         return await turns.newest(tx, turn.session_id, history.TURNS, states=_ANSWERED, before=turn)
 
     async def _agent(
@@ -119,9 +119,10 @@ class Runs:
     ) -> None:
         said: Sequence[TurnRow] = ()
         if not recovered:
-            earlier = await self._database.run(lambda tx: self._earlier(tx, writer.turn))
-            said = _since_agent(earlier)
-        decided.set()
+            said = await self._database.run(lambda tx: turns.direct_since_agent(tx, writer.turn))
+        else:
+            # Decided while nobody was there to hand it on.
+            decided.set()
         courier = asyncio.create_task(self._deliver(writer.turn, decided))
         try:
             await AgentTurn(
@@ -154,16 +155,6 @@ class Runs:
                 _log.info("decision_waits", turn=turn.name, reason=failure.reason_name)
             await asyncio.sleep(_DELIVER_AGAIN_SECONDS)
             decided.set()
-
-
-def _since_agent(earlier: Sequence[TurnRow]) -> list[TurnRow]:
-    """Return the direct turns since the agent's last turn, oldest first, from turns that are newest first."""
-    said: list[TurnRow] = []
-    for turn in earlier:
-        if turn.route == turn_pb2.TURN_ROUTE_AGENT:
-            break
-        said.insert(0, turn)
-    return said
 
 
 def _fault(error: Exception) -> Failure:

@@ -18,7 +18,6 @@ from session.log import Log
 from session.refusals import LeaseLost
 from session.snapshots import HOLD
 from session.state import AgentState, add_usage
-from session.store import snapshots
 
 # Pieces that wait for an event before them to be logged: a second of a fast model. More are dropped, and
 # come with the whole block.
@@ -38,6 +37,7 @@ class TurnWriter:
         self.tool_ran = bool(claim.turn.tool_ran)
         self.state = AgentState.load(claim.session.agent_state)
         self.usage = turn_pb2.Usage.FromString(claim.turn.usage)
+        self._snapshot_before = claim.session.snapshot_id
         self._changed_before = bool(claim.session.workspace_changed)
         self._session_usage = turn_pb2.Usage.FromString(claim.session.usage)
         self._log = log
@@ -161,7 +161,7 @@ class TurnWriter:
             # Until it is kept as the turn left it.
             append.session["hold_until"] = time + HOLD
         else:
-            append.turn["snapshot_id"] = snapshots.newest_left(self.turn.session_id)
+            append.turn["snapshot_id"] = self._snapshot_before
         if self.turn.temporary:
             append.session["expire_time"] = time + clock.micros(_TEMPORARY_LEFT)
 

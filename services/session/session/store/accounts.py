@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.tables import IS_ACTIVE, QUEUED, RUNNING, accounts, turns
+from session.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,32 @@ class Load:
     """The newest of the tenant's accounts, also of those that have nothing to do."""
 
 
-async def lock(tx: AsyncConnection, tenant: str, account: str) -> AccountRow:
+async def lock(tx: Transaction, tenant: str, account: str) -> AccountRow:
     """Return the account's row, made if need be, that nobody else changes until the transaction ends."""
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(accounts).values(tenant=tenant, account=account)
-    await tx.execute(statement.on_conflict_do_nothing())
     query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
-    return AccountRow(**(await tx.execute(query.with_for_update())).one()._mapping)
+    row = (await tx.execute(query.with_for_update())).first()
+    if row is None:
+        insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(accounts).values(tenant=tenant, account=account)
+        await tx.execute(statement.on_conflict_do_nothing())
+        row = (await tx.execute(query.with_for_update())).one()
+    return AccountRow(**row._mapping)
 
 
-async def lock_if_free(tx: AsyncConnection, tenant: str, account: str) -> AccountRow | None:
+async def lock_if_free(tx: Transaction, tenant: str, account: str) -> AccountRow | None:
     """Return the account's row, locked; None when another replica has it right now."""
     query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
     row = (await tx.execute(query.with_for_update(skip_locked=True))).first()
     return None if row is None else AccountRow(**row._mapping)
 
 
-async def update(tx: AsyncConnection, tenant: str, account: str, **values: int) -> None:
+async def update(tx: Transaction, tenant: str, account: str, **values: int) -> None:
     """Change columns of an account."""
     where = (accounts.c.tenant == tenant) & (accounts.c.account == account)
     await tx.execute(sa.update(accounts).where(where).values(values))
 
 
-async def count(tx: AsyncConnection, tenant: str, account: str, state: sa.ColumnElement[bool]) -> int:
+async def count(tx: Transaction, tenant: str, account: str, state: sa.ColumnElement[bool]) -> int:
     """Return how many of the account's turns are in a state, IS_QUEUED or IS_RUNNING."""
     query = (
         sa.select(sa.func.count())
@@ -70,7 +73,7 @@ async def count(tx: AsyncConnection, tenant: str, account: str, state: sa.Column
     return int((await tx.execute(query)).scalar_one())
 
 
-async def loads(tx: AsyncConnection) -> Sequence[Load]:
+async def loads(tx: Transaction) -> Sequence[Load]:
     """Return what every account with a turn that waits or runs has to do."""
     queued = sa.func.sum(sa.case((turns.c.state == QUEUED, 1), else_=0))
     running = sa.func.sum(sa.case((turns.c.state == RUNNING, 1), else_=0))

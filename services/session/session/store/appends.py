@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.tables import events, sessions, turns
+from session.transaction import Transaction
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Held:
     runner_index: int
 
 
-async def lock_sessions(tx: AsyncConnection, session_ids: Iterable[str]) -> dict[str, int]:
+async def lock_sessions(tx: Transaction, session_ids: Iterable[str]) -> dict[str, int]:
     """Lock sessions and return the number of the newest event of each."""
     query = (
         sa.select(sessions.c.id, sessions.c.last_sequence)
@@ -33,7 +33,7 @@ async def lock_sessions(tx: AsyncConnection, session_ids: Iterable[str]) -> dict
     return {row.id: row.last_sequence for row in await tx.execute(query)}
 
 
-async def lock_turns(tx: AsyncConnection, turn_ids: Iterable[str]) -> dict[str, Held]:
+async def lock_turns(tx: Transaction, turn_ids: Iterable[str]) -> dict[str, Held]:
     """Lock turns and return what an owner's right to write is judged by. No owner changes meanwhile."""
     query = (
         sa.select(turns.c.id, turns.c.epoch, turns.c.state, turns.c.runner_index)
@@ -44,19 +44,19 @@ async def lock_turns(tx: AsyncConnection, turn_ids: Iterable[str]) -> dict[str, 
     return {turn_id: Held(epoch, state, index) for turn_id, epoch, state, index in await tx.execute(query)}
 
 
-async def update_sessions(tx: AsyncConnection, changes: Mapping[str, dict[str, Any]]) -> None:
+async def update_sessions(tx: Transaction, changes: Mapping[str, dict[str, Any]]) -> None:
     """Change columns of sessions, by id."""
     await _update(tx, sessions, [({"id": session_id}, values) for session_id, values in changes.items()])
 
 
-async def update_turns(tx: AsyncConnection, changes: Mapping[tuple[str, int], dict[str, Any]]) -> None:
+async def update_turns(tx: Transaction, changes: Mapping[tuple[str, int], dict[str, Any]]) -> None:
     """Change columns of turns, by id and epoch."""
     rows = [({"id": turn_id, "epoch": epoch}, values) for (turn_id, epoch), values in changes.items()]
     await _update(tx, turns, rows)
 
 
 async def _update(
-    tx: AsyncConnection, table: sa.Table, rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]
+    tx: Transaction, table: sa.Table, rows: Sequence[tuple[dict[str, Any], dict[str, Any]]]
 ) -> None:
     """Run one statement for all rows that change the same columns."""
     together: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -77,7 +77,7 @@ async def _update(
         await tx.execute(statement, many)
 
 
-async def insert_events(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+async def insert_events(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows of events."""
     if rows:
         await tx.execute(sa.insert(events), rows)

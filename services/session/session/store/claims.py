@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.rows import TurnRow
 from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, RUNNING, sessions, transcripts, turns
+from session.transaction import Transaction
 
 _other = turns.alias()
 _SESSION_IDLE = ~(
@@ -19,7 +19,7 @@ _SESSION_IDLE = ~(
 )
 
 
-async def next_of_account(tx: AsyncConnection, tenant: str, account: str, now: int) -> TurnRow | None:
+async def next_of_account(tx: Transaction, tenant: str, account: str, now: int) -> TurnRow | None:
     """Return the account's first waiting turn whose session is free; None when there is none."""
     query = (
         sa.select(turns)
@@ -39,9 +39,9 @@ async def next_of_account(tx: AsyncConnection, tenant: str, account: str, now: i
 
 
 async def claim(
-    tx: AsyncConnection, turn: TurnRow, owner: int, expires: sa.ColumnElement[int], **values: Any
-) -> bool:
-    """Make a waiting turn the owner's and RUNNING, under the next epoch; tell whether it still waited."""
+    tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int], **values: Any
+) -> TurnRow | None:
+    """Make a waiting turn the owner's and RUNNING, under the next epoch; None when it waits no more."""
     position = sa.select(sa.func.coalesce(sa.func.max(transcripts.c.position), 0)).where(
         transcripts.c.session_id == turn.session_id
     )
@@ -56,18 +56,18 @@ async def claim(
             transcript_position=position.scalar_subquery(),
             **values,
         )
+        .returning(turns)
     )
-    return bool((await tx.execute(statement)).rowcount)
+    row = (await tx.execute(statement)).first()
+    return None if row is None else TurnRow.of(row)
 
 
-async def owned(tx: AsyncConnection, turn_id: str) -> TurnRow:
-    """Return a turn that this transaction has claimed."""
+async def owned(tx: Transaction, turn_id: str) -> TurnRow:
+    """Return a turn by its id alone."""
     return TurnRow.of((await tx.execute(sa.select(turns).where(turns.c.id == turn_id))).one())
 
 
-async def renew(
-    tx: AsyncConnection, owner: int, expires: sa.ColumnElement[int]
-) -> dict[str, tuple[int, int]]:
+async def renew(tx: Transaction, owner: int, expires: sa.ColumnElement[int]) -> dict[str, tuple[int, int]]:
     """Extend the owner's leases; return epoch and time of cancelling by turn."""
     statement = (
         sa.update(turns)
@@ -78,7 +78,7 @@ async def renew(
     return {turn_id: (epoch, cancelled) for turn_id, epoch, cancelled in await tx.execute(statement)}
 
 
-async def release(tx: AsyncConnection, owner: int) -> None:
+async def release(tx: Transaction, owner: int) -> None:
     """Let anybody take over the owner's turns at once."""
     await tx.execute(
         sa.update(turns)
@@ -87,13 +87,13 @@ async def release(tx: AsyncConnection, owner: int) -> None:
     )
 
 
-async def owners(tx: AsyncConnection) -> Sequence[int]:
+async def owners(tx: Transaction) -> Sequence[int]:
     """Return who owns turns that run."""
     return (await tx.execute(sa.select(turns.c.lease_owner).where(IS_RUNNING).distinct())).scalars().all()
 
 
 async def abandoned(
-    tx: AsyncConnection, owner: int, now: sa.ColumnElement[int], dead: Sequence[int], limit: int
+    tx: Transaction, owner: int, now: sa.ColumnElement[int], dead: Sequence[int], limit: int
 ) -> list[TurnRow]:
     """Return turns of others that run without a valid lease, or whose owner is dead, locked."""
     query = (
@@ -110,7 +110,7 @@ async def abandoned(
 
 
 async def take_over(
-    tx: AsyncConnection, turn: TurnRow, owner: int, expires: sa.ColumnElement[int]
+    tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int]
 ) -> TurnRow | None:
     """Make a running turn the owner's, under the next epoch; None when its epoch is not what it was."""
     statement = (

@@ -7,15 +7,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from pointsman.session.v1 import event_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock, names
 from session.rows import TurnRow
 from session.tables import events, sessions
+from session.transaction import Transaction
 
 
 async def append(
-    tx: AsyncConnection, session_id: str, items: Sequence[tuple[str, event_pb2.Event]], **changes: Any
+    tx: Transaction, session_id: str, items: Sequence[tuple[str, event_pb2.Event]], **changes: Any
 ) -> list[event_pb2.Event]:
     """Put events, each with the id of its turn, at the end of a session's log, and return them numbered.
 
@@ -50,7 +50,7 @@ def numbered_event(
 
 
 async def insert(
-    tx: AsyncConnection, session_id: str, turn_ids: Sequence[str], numbered: Sequence[event_pb2.Event]
+    tx: Transaction, session_id: str, turn_ids: Sequence[str], numbered: Sequence[event_pb2.Event]
 ) -> None:
     """Write events that have their numbers."""
     rows = [row_of(session_id, turn_id, event) for turn_id, event in zip(turn_ids, numbered, strict=True)]
@@ -77,7 +77,7 @@ def kind_of(event: event_pb2.Event) -> int:
 
 
 async def read(
-    tx: AsyncConnection, session_id: str, after: int, limit: int, *, turn_id: str = "", through: int = 0
+    tx: Transaction, session_id: str, after: int, limit: int, *, turn_id: str = "", through: int = 0
 ) -> list[event_pb2.Event]:
     """Return events after a sequence number, oldest first; only a turn's, only up to a number, if asked."""
     query = sa.select(events.c.payload).where(events.c.session_id == session_id, events.c.sequence > after)
@@ -89,7 +89,7 @@ async def read(
     return [event_pb2.Event.FromString(payload) for (payload,) in rows]
 
 
-async def has_any(tx: AsyncConnection, turn: TurnRow, kinds: Sequence[str]) -> bool:
+async def has_any(tx: Transaction, turn: TurnRow, kinds: Sequence[str]) -> bool:
     """Tell whether a turn has logged an event of these kinds."""
     numbers = [event_pb2.Event.DESCRIPTOR.fields_by_name[kind].number for kind in kinds]
     query = sa.select(events.c.sequence).where(

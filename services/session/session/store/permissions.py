@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from pointsman.session.v1 import event_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.tables import permissions
+from session.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class PermissionRow:
     delivered: int
 
 
-async def insert(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+async def insert(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Add requests."""
     await tx.execute(sa.insert(permissions), rows)
 
 
-async def get(tx: AsyncConnection, turn_id: str, permission_id: str) -> PermissionRow | None:
+async def get(tx: Transaction, turn_id: str, permission_id: str) -> PermissionRow | None:
     """Return a turn's request; None when it has none of that id."""
     if "\0" in permission_id:
         return None
@@ -44,9 +44,7 @@ async def get(tx: AsyncConnection, turn_id: str, permission_id: str) -> Permissi
     return None if row is None else PermissionRow(**row._mapping)
 
 
-async def decide(
-    tx: AsyncConnection, turn_id: str, permission_id: str, decision: int, decided: bytes
-) -> bool:
+async def decide(tx: Transaction, turn_id: str, permission_id: str, decision: int, decided: bytes) -> bool:
     """Decide a request; tell whether it was undecided."""
     statement = (
         sa.update(permissions)
@@ -60,7 +58,7 @@ async def decide(
     return bool((await tx.execute(statement)).rowcount)
 
 
-async def undelivered(tx: AsyncConnection, turn_id: str) -> list[PermissionRow]:
+async def undelivered(tx: Transaction, turn_id: str) -> list[PermissionRow]:
     """Return a turn's requests that are decided and that the runner has not heard of."""
     query = sa.select(permissions).where(
         permissions.c.turn_id == turn_id, permissions.c.decision != 0, permissions.c.delivered == 0
@@ -68,7 +66,7 @@ async def undelivered(tx: AsyncConnection, turn_id: str) -> list[PermissionRow]:
     return [PermissionRow(**row._mapping) for row in await tx.execute(query)]
 
 
-async def deliver(tx: AsyncConnection, turn_id: str, permission_id: str) -> None:
+async def deliver(tx: Transaction, turn_id: str, permission_id: str) -> None:
     """Note that the runner has the decision."""
     await tx.execute(
         sa.update(permissions)
@@ -77,7 +75,7 @@ async def deliver(tx: AsyncConnection, turn_id: str, permission_id: str) -> None
     )
 
 
-async def expired(tx: AsyncConnection, now: int, limit: int) -> list[PermissionRow]:
+async def expired(tx: Transaction, now: int, limit: int) -> list[PermissionRow]:
     """Return requests that nobody decided in time."""
     query = (
         sa.select(permissions)
@@ -88,7 +86,7 @@ async def expired(tx: AsyncConnection, now: int, limit: int) -> list[PermissionR
     return [PermissionRow(**row._mapping) for row in await tx.execute(query)]
 
 
-async def next_expiry(tx: AsyncConnection) -> int:
+async def next_expiry(tx: Transaction) -> int:
     """Return when the next waiting request expires; 0 when none waits."""
     query = sa.select(sa.func.min(permissions.c.expire_time)).where(
         permissions.c.decision == sa.literal_column("0")
@@ -96,7 +94,7 @@ async def next_expiry(tx: AsyncConnection) -> int:
     return (await tx.execute(query)).scalar() or 0
 
 
-async def allowed_by(tx: AsyncConnection, session_id: str, tool: str) -> str | None:
+async def allowed_by(tx: Transaction, session_id: str, tool: str) -> str | None:
     """Return who allowed a tool for the whole session; None when nobody did."""
     query = sa.select(permissions.c.decided).where(
         permissions.c.session_id == session_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.rows import SessionRow
 from session.tables import (
@@ -16,9 +15,10 @@ from session.tables import (
     transcripts,
     turns,
 )
+from session.transaction import Transaction
 
 
-async def expire(tx: AsyncConnection, now: int) -> None:
+async def expire(tx: Transaction, now: int) -> None:
     """Mark sessions as deleted whose time has come."""
     await tx.execute(
         sa.update(sessions)
@@ -31,21 +31,21 @@ async def expire(tx: AsyncConnection, now: int) -> None:
     )
 
 
-async def ready(tx: AsyncConnection, limit: int) -> list[SessionRow]:
+async def ready(tx: Transaction, limit: int) -> list[SessionRow]:
     """Return deleted sessions in which nothing runs or waits any more."""
     busy = sa.exists().where(turns.c.session_id == sessions.c.id, IS_ACTIVE)
     query = sa.select(sessions).where(sessions.c.phase == SessionPhase.DELETING, ~busy).limit(limit)
     return [SessionRow.of(row) for row in await tx.execute(query)]
 
 
-async def remove(tx: AsyncConnection, session_id: str) -> None:
+async def remove(tx: Transaction, session_id: str) -> None:
     """Remove every row of a session."""
     for table in (events, permissions, transcripts, snapshots, turns):
         await tx.execute(sa.delete(table).where(table.c.session_id == session_id))
     await tx.execute(sa.delete(sessions).where(sessions.c.id == session_id))
 
 
-async def outdated(tx: AsyncConnection, before: int, limit: int) -> list[tuple[str, int]]:
+async def outdated(tx: Transaction, before: int, limit: int) -> list[tuple[str, int]]:
     """Return sessions that keep events of turns which ended before a time, with the last of those events."""
     query = (
         sa.select(turns.c.session_id, sa.func.max(turns.c.last_sequence))
@@ -61,7 +61,7 @@ async def outdated(tx: AsyncConnection, before: int, limit: int) -> list[tuple[s
     return [(session_id, through) for session_id, through in await tx.execute(query)]
 
 
-async def drop_events(tx: AsyncConnection, session_id: str, through: int) -> int:
+async def drop_events(tx: Transaction, session_id: str, through: int) -> int:
     """Remove a session's events up to a number, but none of a turn that is not over; return how many."""
     query = sa.select(sa.func.min(turns.c.first_sequence)).where(turns.c.session_id == session_id, IS_ACTIVE)
     active: int | None = (await tx.execute(query)).scalar()

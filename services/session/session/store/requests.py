@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
 from session.refusals import request_id_reused
 from session.tables import requests
+from session.transaction import Transaction
 
 
 async def once(
-    tx: AsyncConnection, tenant: str, request_id: str, *, method: str, body_hash: bytes, resource: str
+    tx: Transaction, tenant: str, request_id: str, *, method: str, body_hash: bytes, resource: str
 ) -> str:
     """Note a request and return `resource`; the resource noted before, if the same request came before.
 
@@ -37,7 +37,7 @@ async def once(
     return str(row.resource)
 
 
-async def forget(tx: AsyncConnection, before: int, limit: int) -> int:
+async def forget(tx: Transaction, before: int, limit: int) -> int:
     """Forget requests made before a time, so that the table does not grow for ever; return how many."""
     old = (
         sa.select(requests.c.tenant, requests.c.request_id)

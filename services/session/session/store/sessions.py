@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session.caller import Caller
 from session.refusals import session_not_found
 from session.rows import SessionRow
 from session.tables import IS_ACTIVE, QUEUED, RUNNING, SessionPhase, sessions, turns
+from session.transaction import Transaction
 
 
 def visible(caller: Caller, phase: SessionPhase = SessionPhase.OPEN) -> sa.ColumnElement[bool]:
@@ -23,7 +23,7 @@ def visible(caller: Caller, phase: SessionPhase = SessionPhase.OPEN) -> sa.Colum
 
 
 async def get(
-    tx: AsyncConnection, caller: Caller, session_id: str, *, phase: SessionPhase = SessionPhase.OPEN
+    tx: Transaction, caller: Caller, session_id: str, *, phase: SessionPhase = SessionPhase.OPEN
 ) -> SessionRow:
     """Return a session; Failure SESSION_NOT_FOUND."""
     query = sa.select(sessions).where(sessions.c.id == session_id, visible(caller, phase))
@@ -33,12 +33,12 @@ async def get(
     return SessionRow.of(row)
 
 
-async def any_phase(tx: AsyncConnection, session_id: str) -> SessionRow:
+async def any_phase(tx: Transaction, session_id: str) -> SessionRow:
     """Return a session that is there for us, whether or not it is for callers."""
     return SessionRow.of((await tx.execute(sa.select(sessions).where(sessions.c.id == session_id))).one())
 
 
-async def lock(tx: AsyncConnection, caller: Caller, session_id: str) -> SessionRow:
+async def lock(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
     """Return a session that nobody else changes until the transaction ends; Failure SESSION_NOT_FOUND."""
     query = sa.select(sessions).where(sessions.c.id == session_id, visible(caller)).with_for_update()
     row = (await tx.execute(query)).first()
@@ -47,7 +47,7 @@ async def lock(tx: AsyncConnection, caller: Caller, session_id: str) -> SessionR
     return SessionRow.of(row)
 
 
-async def insert(tx: AsyncConnection, **values: Any) -> None:
+async def insert(tx: Transaction, **values: Any) -> None:
     """Add a session."""
     defaults: dict[str, Any] = {
         "title": b"",
@@ -60,13 +60,13 @@ async def insert(tx: AsyncConnection, **values: Any) -> None:
     await tx.execute(sa.insert(sessions).values(defaults | values))
 
 
-async def update(tx: AsyncConnection, session_id: str, **values: Any) -> None:
+async def update(tx: Transaction, session_id: str, **values: Any) -> None:
     """Change columns of a session."""
     await tx.execute(sa.update(sessions).where(sessions.c.id == session_id).values(values))
 
 
 async def page(
-    tx: AsyncConnection, caller: Caller, account: str, after: tuple[int, str] | None, limit: int
+    tx: Transaction, caller: Caller, account: str, after: tuple[int, str] | None, limit: int
 ) -> list[SessionRow]:
     """Return sessions, the one with the newest activity first, after the key (activity, id)."""
     query = sa.select(sessions).where(visible(caller))
@@ -78,7 +78,7 @@ async def page(
     return [SessionRow.of(row) for row in await tx.execute(query)]
 
 
-async def activity(tx: AsyncConnection, session_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+async def activity(tx: Transaction, session_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Return, for sessions that have any, the id of the running turn (or empty) and how many wait."""
     query = (
         sa.select(
@@ -92,13 +92,13 @@ async def activity(tx: AsyncConnection, session_ids: Sequence[str]) -> dict[str,
     return {session_id: (running, int(queued)) for session_id, running, queued in await tx.execute(query)}
 
 
-async def maybe(tx: AsyncConnection, session_id: str) -> SessionRow | None:
+async def maybe(tx: Transaction, session_id: str) -> SessionRow | None:
     """Return a session in any phase, whoever it is for; None when there is none."""
     row = (await tx.execute(sa.select(sessions).where(sessions.c.id == session_id))).first()
     return None if row is None else SessionRow.of(row)
 
 
-async def locked(tx: AsyncConnection, session_id: str) -> SessionRow | None:
+async def locked(tx: Transaction, session_id: str) -> SessionRow | None:
     """Return a session in any phase, locked; None when there is none."""
     query = sa.select(sessions).where(sessions.c.id == session_id).with_for_update()
     row = (await tx.execute(query)).first()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
-from session.tables import snapshots, turns
+from session.tables import sessions, snapshots, turns
+from session.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SnapshotRow:
     complete: int
 
 
-async def insert(tx: AsyncConnection, snapshot_id: str, session_id: str, title: str) -> None:
+async def insert(tx: Transaction, snapshot_id: str, session_id: str, title: str) -> None:
     """Add a snapshot that is not complete yet."""
     await tx.execute(
         sa.insert(snapshots).values(
@@ -34,7 +34,7 @@ async def insert(tx: AsyncConnection, snapshot_id: str, session_id: str, title: 
     )
 
 
-async def get(tx: AsyncConnection, session_id: str, snapshot_id: str) -> SnapshotRow:
+async def get(tx: Transaction, session_id: str, snapshot_id: str) -> SnapshotRow:
     """Return a session's snapshot, complete or not; Failure SNAPSHOT_NOT_FOUND."""
     query = sa.select(snapshots).where(snapshots.c.id == snapshot_id, snapshots.c.session_id == session_id)
     row = (await tx.execute(query)).first()
@@ -46,7 +46,7 @@ async def get(tx: AsyncConnection, session_id: str, snapshot_id: str) -> Snapsho
     return SnapshotRow(**row._mapping)
 
 
-async def complete(tx: AsyncConnection, snapshot_id: str, size_bytes: int) -> None:
+async def complete(tx: Transaction, snapshot_id: str, size_bytes: int) -> None:
     """Note that the runner has it."""
     await tx.execute(
         sa.update(snapshots).where(snapshots.c.id == snapshot_id).values(complete=1, size_bytes=size_bytes)
@@ -54,7 +54,7 @@ async def complete(tx: AsyncConnection, snapshot_id: str, size_bytes: int) -> No
 
 
 async def page(
-    tx: AsyncConnection, session_id: str, after: tuple[int, str] | None, limit: int
+    tx: Transaction, session_id: str, after: tuple[int, str] | None, limit: int
 ) -> list[SnapshotRow]:
     """Return a session's complete snapshots, newest first, after the key (create time, id)."""
     query = sa.select(snapshots).where(snapshots.c.session_id == session_id, snapshots.c.complete == 1)
@@ -64,14 +64,14 @@ async def page(
     return [SnapshotRow(**row._mapping) for row in await tx.execute(query)]
 
 
-async def all_of(tx: AsyncConnection, session_id: str) -> set[str]:
+async def all_of(tx: Transaction, session_id: str) -> set[str]:
     """Return the ids of every snapshot of a session, made by callers and left by turns."""
     made = sa.select(snapshots.c.id).where(snapshots.c.session_id == session_id)
     left = sa.select(turns.c.snapshot_id).where(turns.c.session_id == session_id, turns.c.snapshot_id != "")
     return set((await tx.execute(made.union(left))).scalars())
 
 
-async def left_by_turns(tx: AsyncConnection, session_id: str) -> list[str]:
+async def left_by_turns(tx: Transaction, session_id: str) -> list[str]:
     """Return the ids of the snapshots that a session's turns left, newest first, each once."""
     query = (
         sa.select(turns.c.snapshot_id, sa.func.max(turns.c.end_time))
@@ -82,7 +82,7 @@ async def left_by_turns(tx: AsyncConnection, session_id: str) -> list[str]:
     return [snapshot_id for snapshot_id, _ in await tx.execute(query)]
 
 
-async def forget_left(tx: AsyncConnection, session_id: str, snapshot_id: str) -> None:
+async def forget_left(tx: Transaction, session_id: str, snapshot_id: str) -> None:
     """Note that a snapshot which turns left is gone."""
     await tx.execute(
         sa.update(turns)
@@ -91,19 +91,11 @@ async def forget_left(tx: AsyncConnection, session_id: str, snapshot_id: str) ->
     )
 
 
-async def leave(tx: AsyncConnection, turn_id: str, snapshot_id: str) -> None:
+async def leave(tx: Transaction, session_id: str, turn_id: str, snapshot_id: str) -> None:
     """Note the snapshot that a turn left."""
     await tx.execute(sa.update(turns).where(turns.c.id == turn_id).values(snapshot_id=snapshot_id))
-
-
-def newest_left(session_id: str) -> sa.ColumnElement[str]:
-    """Return, as SQL, the newest snapshot that a session's turns left, for a turn that changed nothing."""
-    others = turns.alias()
-    newest = (
-        sa.select(others.c.snapshot_id)
-        .where(others.c.session_id == session_id, others.c.end_time > 0, others.c.snapshot_id != "")
-        .order_by(others.c.end_time.desc())
-        .limit(1)
-        .scalar_subquery()
+    await tx.execute(
+        sa.update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(snapshot_id=snapshot_id, workspace_changed=0)
     )
-    return sa.func.coalesce(newest, "")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from session import clock
 from session.tables import transcripts, turns
+from session.transaction import Transaction
 
 _COLUMNS = (transcripts.c.project, transcripts.c.transcript_id, transcripts.c.subpath)
 
@@ -42,7 +42,7 @@ def _of(key: Key) -> sa.ColumnElement[bool]:
     )
 
 
-async def epoch_holds(tx: AsyncConnection, session_id: str, epoch: int) -> bool:
+async def epoch_holds(tx: Transaction, session_id: str, epoch: int) -> bool:
     """Tell whether the session's newest turn that began has this epoch, and keep it so until the commit.
 
     The turn may be over: an agent writes its last lines while it ends.
@@ -56,7 +56,7 @@ async def epoch_holds(tx: AsyncConnection, session_id: str, epoch: int) -> bool:
     return (await tx.execute(query.with_for_update(read=True))).scalar() == epoch
 
 
-async def append(tx: AsyncConnection, key: Key, entries: Sequence[Entry]) -> None:
+async def append(tx: Transaction, key: Key, entries: Sequence[Entry]) -> None:
     """Add lines at the end, but those whose uuid is there already."""
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     time = clock.now()
@@ -76,7 +76,7 @@ async def append(tx: AsyncConnection, key: Key, entries: Sequence[Entry]) -> Non
         await tx.execute(insert(transcripts).on_conflict_do_nothing(), rows)
 
 
-async def read(tx: AsyncConnection, key: Key, after: int, limit: int) -> list[tuple[int, Entry]]:
+async def read(tx: Transaction, key: Key, after: int, limit: int) -> list[tuple[int, Entry]]:
     """Return lines after a position, in order, with their positions."""
     query = (
         sa.select(transcripts.c.position, transcripts.c.uuid, transcripts.c.entry)
@@ -87,7 +87,7 @@ async def read(tx: AsyncConnection, key: Key, after: int, limit: int) -> list[tu
     return [(position, Entry(uuid, line)) for position, uuid, line in await tx.execute(query)]
 
 
-async def keys(tx: AsyncConnection, session_id: str, project: str) -> list[tuple[Key, int]]:
+async def keys(tx: Transaction, session_id: str, project: str) -> list[tuple[Key, int]]:
     """Return a session's transcripts with the time of their newest line; of one project if it is given."""
     query = sa.select(*_COLUMNS, sa.func.max(transcripts.c.write_time)).where(
         transcripts.c.session_id == session_id
@@ -98,7 +98,7 @@ async def keys(tx: AsyncConnection, session_id: str, project: str) -> list[tuple
     return [(Key(session_id, *columns), time) for *columns, time in rows]
 
 
-async def delete(tx: AsyncConnection, key: Key) -> None:
+async def delete(tx: Transaction, key: Key) -> None:
     """Delete a transcript; the main one with all below it."""
     where = _of(key) if key.subpath else _of(key) | _below(key)
     await tx.execute(sa.delete(transcripts).where(where))
@@ -113,7 +113,7 @@ def _below(key: Key) -> sa.ColumnElement[bool]:
 
 
 async def whole(
-    tx: AsyncConnection, session_id: str, through: int, after: int, limit: int
+    tx: Transaction, session_id: str, through: int, after: int, limit: int
 ) -> list[tuple[int, Key, Entry]]:
     """Return lines of all of a session's transcripts, in order, after one position and through another."""
     query = (

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from pointsman.session.v1 import turn_pb2
 
 from session.refusals import turn_not_found
 from session.rows import TurnRow
 from session.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, transcripts, turns
+from session.transaction import Transaction
 
 
-async def insert(tx: AsyncConnection, **values: Any) -> None:
+async def insert(tx: Transaction, **values: Any) -> None:
     """Add a turn. IntegrityError when its request id was there before."""
     defaults: dict[str, Any] = {"result": b"", "usage": b""}
     await tx.execute(sa.insert(turns).values(defaults | values))
 
 
-async def get(tx: AsyncConnection, session_id: str, turn_id: str) -> TurnRow:
+async def get(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
     """Return a turn of a session that the caller sees; Failure TURN_NOT_FOUND."""
     query = sa.select(turns).where(turns.c.id == turn_id, turns.c.session_id == session_id)
     row = (await tx.execute(query)).first()
@@ -28,14 +30,14 @@ async def get(tx: AsyncConnection, session_id: str, turn_id: str) -> TurnRow:
     return TurnRow.of(row)
 
 
-async def by_request(tx: AsyncConnection, tenant: str, request_id: str) -> TurnRow | None:
+async def by_request(tx: Transaction, tenant: str, request_id: str) -> TurnRow | None:
     """Return the turn that a request made, None when there was no such request."""
     query = sa.select(turns).where(turns.c.tenant == tenant, turns.c.request_id == request_id)
     row = (await tx.execute(query)).first()
     return None if row is None else TurnRow.of(row)
 
 
-async def update(tx: AsyncConnection, turn: TurnRow, **values: Any) -> bool:
+async def update(tx: Transaction, turn: TurnRow, **values: Any) -> bool:
     """Change columns of a turn if its state and epoch are still what `turn` says; tell whether they were."""
     statement = (
         sa.update(turns)
@@ -46,7 +48,7 @@ async def update(tx: AsyncConnection, turn: TurnRow, **values: Any) -> bool:
 
 
 async def page(
-    tx: AsyncConnection,
+    tx: Transaction,
     session_id: str,
     states: Sequence[int],
     after: tuple[int, str] | None,
@@ -63,7 +65,7 @@ async def page(
 
 
 async def newest(
-    tx: AsyncConnection,
+    tx: Transaction,
     session_id: str,
     limit: int,
     *,
@@ -82,7 +84,7 @@ async def newest(
     return [TurnRow.of(row) for row in await tx.execute(query)]
 
 
-async def active(tx: AsyncConnection, session_id: str) -> list[TurnRow]:
+async def active(tx: Transaction, session_id: str) -> list[TurnRow]:
     """Return a session's running turn, if there is one, and then those that wait, next first."""
     query = (
         sa.select(turns)
@@ -92,37 +94,44 @@ async def active(tx: AsyncConnection, session_id: str) -> list[TurnRow]:
     return [TurnRow.of(row) for row in await tx.execute(query)]
 
 
-async def queued(tx: AsyncConnection, tenant: str, account: str) -> list[TurnRow]:
+@dataclass(frozen=True)
+class Waiting:
+    """What a place in the queue is known by."""
+
+    id: str
+    session_id: str
+    epoch: int
+    position_key: int
+    told_position: int
+
+
+async def waiting(tx: Transaction, tenant: str, account: str) -> list[Waiting]:
     """Return an account's turns that wait, next first."""
+    columns = (turns.c.id, turns.c.session_id, turns.c.epoch, turns.c.position_key, turns.c.told_position)
     query = (
-        sa.select(turns)
+        sa.select(*columns)
         .where(turns.c.tenant == tenant, turns.c.account == account, IS_QUEUED)
         .order_by(turns.c.position_key)
     )
-    return [TurnRow.of(row) for row in await tx.execute(query)]
+    return [Waiting(**row._mapping) for row in await tx.execute(query)]
 
 
-async def positions(tx: AsyncConnection, wanted: Sequence[TurnRow]) -> dict[str, int]:
+async def positions(tx: Transaction, wanted: Sequence[TurnRow]) -> dict[str, int]:
     """Return the place in its account's queue, from 1, of each turn that waits."""
     places: dict[str, int] = {}
     for tenant, account in {(turn.tenant, turn.account) for turn in wanted if turn.state == QUEUED}:
-        query = (
-            sa.select(turns.c.id)
-            .where(turns.c.tenant == tenant, turns.c.account == account, IS_QUEUED)
-            .order_by(turns.c.position_key)
-        )
-        ids = (await tx.execute(query)).scalars().all()
-        places.update({turn_id: place for place, turn_id in enumerate(ids, 1)})
+        queue = await waiting(tx, tenant, account)
+        places.update({turn.id: place for place, turn in enumerate(queue, 1)})
     return places
 
 
-async def touch_running(tx: AsyncConnection, turn_id: str, last_sequence: int) -> bool:
+async def touch_running(tx: Transaction, turn_id: str, last_sequence: int) -> bool:
     """Note a running turn's newest event, whoever owns it; tell whether it runs."""
     statement = sa.update(turns).where(turns.c.id == turn_id, IS_RUNNING).values(last_sequence=last_sequence)
     return bool((await tx.execute(statement)).rowcount)
 
 
-async def all_over(tx: AsyncConnection, session_id: str) -> list[TurnRow]:
+async def all_over(tx: Transaction, session_id: str) -> list[TurnRow]:
     """Return all turns of a session that are over, in the order of their making."""
     query = (
         sa.select(turns)
@@ -132,7 +141,7 @@ async def all_over(tx: AsyncConnection, session_id: str) -> list[TurnRow]:
     return [TurnRow.of(row) for row in await tx.execute(query)]
 
 
-async def files_before(tx: AsyncConnection, turn: TurnRow) -> bool:
+async def files_before(tx: Transaction, turn: TurnRow) -> bool:
     """Tell whether this turn, or one that ended before it, may have changed the workspace."""
     query = sa.select(turns.c.id).where(
         turns.c.session_id == turn.session_id,
@@ -143,7 +152,7 @@ async def files_before(tx: AsyncConnection, turn: TurnRow) -> bool:
     return (await tx.execute(query.limit(1))).first() is not None
 
 
-async def transcript_end(tx: AsyncConnection, turn: TurnRow) -> int:
+async def transcript_end(tx: Transaction, turn: TurnRow) -> int:
     """Return the position of the transcript's last entry that was there when the next turn began."""
     query = sa.select(sa.func.min(turns.c.transcript_position)).where(
         turns.c.session_id == turn.session_id, turns.c.start_time > (turn.start_time or turn.end_time)
@@ -155,3 +164,24 @@ async def transcript_end(tx: AsyncConnection, turn: TurnRow) -> int:
         transcripts.c.session_id == turn.session_id
     )
     return int((await tx.execute(newest)).scalar_one())
+
+
+async def direct_since_agent(tx: Transaction, turn: TurnRow) -> list[TurnRow]:
+    """Return the direct turns that were answered since the agent's last answer, oldest first."""
+    agents = turns.alias()
+    last = sa.select(sa.func.coalesce(sa.func.max(agents.c.start_time), 0)).where(
+        agents.c.session_id == turn.session_id,
+        agents.c.route == turn_pb2.TURN_ROUTE_AGENT,
+        agents.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
+    )
+    query = (
+        sa.select(turns)
+        .where(
+            turns.c.session_id == turn.session_id,
+            turns.c.route == turn_pb2.TURN_ROUTE_DIRECT,
+            turns.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
+            turns.c.start_time > last.scalar_subquery(),
+        )
+        .order_by(turns.c.start_time)
+    )
+    return [TurnRow.of(row) for row in await tx.execute(query)]
