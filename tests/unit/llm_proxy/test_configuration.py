@@ -76,7 +76,8 @@ def test_litellms_own_retry_policy_is_kept_by_kind(tmp_path: Path) -> None:
 def test_references_and_usual_variables_are_resolved_and_hidden(tmp_path: Path) -> None:
     text = (
         "model_list:\n"
-        "  - {model_name: a, litellm_params: {model: openai/a, api_key: os.environ/MINE, rpm: os.environ/NO}}\n"
+        "  - model_name: a\n"
+        "    litellm_params: {model: openai/a, api_key: os.environ/MINE, api_base: os.environ/NOT_SET}\n"
         "  - {model_name: b, litellm_params: {model: groq/b}}\n"
         "  - {model_name: c, litellm_params: {model: openai/c, api_key: os.environ/NOT_SET}}\n"
         "  - {model_name: d, litellm_params: {model: anthropic/d}}\n"

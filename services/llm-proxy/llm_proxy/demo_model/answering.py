@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from llm_proxy.demo_model import memory, small_talk
+from llm_proxy.demo_model import gathered, memory, small_talk
 from llm_proxy.demo_model.arithmetic import CannotEvaluateError, evaluate, find_expression
 from llm_proxy.demo_model.conversation import Conversation, ToolUse
 from llm_proxy.demo_model.plan import Step, read, shown
@@ -59,7 +59,12 @@ def _words(conversation: Conversation) -> str:
             return evaluate(expression)
         except CannotEvaluateError as error:
             return f"I cannot work that out: {error}."
-    return memory.recall(conversation) or memory.acknowledge(conversation) or small_talk.chat(prompt)
+    return (
+        gathered.told(conversation)
+        or memory.recall(conversation)
+        or memory.acknowledge(conversation)
+        or small_talk.chat(prompt)
+    )
 
 
 def _forced(conversation: Conversation, tool: str) -> Answer:

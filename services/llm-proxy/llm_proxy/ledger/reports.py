@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, case, cast, func, select
 
 from llm_proxy.ledger.database import Database
 from llm_proxy.ledger.tables import calls
@@ -42,8 +42,8 @@ async def report(
         select(
             *groups,
             func.count().label("calls"),
-            *(func.coalesce(func.sum(calls.c[name]), 0).label(name) for name in _SUMS),
-            func.coalesce(func.sum(case((failed, 1), else_=0)), 0).label("failed"),
+            *(_sum(calls.c[name]).label(name) for name in _SUMS),
+            _sum(case((failed, 1), else_=0)).label("failed"),
             func.avg(calls.c.end_time - calls.c.start_time).label("latency"),
             func.avg(calls.c.first_token_seconds).label("first_token"),
         )
@@ -59,6 +59,11 @@ async def report(
 
 
 _SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost", "retries")
+
+
+def _sum(column: ColumnElement[Any]) -> ColumnElement[int]:
+    # PostgreSQL adds up integers into numerics, which are whole all the same.
+    return cast(func.coalesce(func.sum(column), 0), BigInteger)
 
 
 def _dimension(name: str) -> ColumnElement[Any]:
