@@ -54,7 +54,8 @@ class AuditEntry(_message.Message):
     """
     resource: _builtins.str
     """What it acted on, such as `sessions/{uuid}`; empty when that never came to
-    be.
+    be, and when the caller may not call the method at all, since its request
+    is not read then.
     """
     source_address: _builtins.str
     """Where the call came from: an IP address."""
