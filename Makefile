@@ -21,6 +21,9 @@ lint: python ## ruff, mypy, buf, and whether generated files are fresh
 chaos: setup ## the tests in tests/chaos at the size that the guarantees are stated for; half an hour
 	@CHAOS_FULL=1 .venv/bin/pytest tests/chaos
 
+bench: setup ## every ratio against the bare thing, with its gate; under ten minutes on a quiet machine
+	@.venv/bin/python bench
+
 proto: python ## generate stubs and descriptors from protos/
 	@.venv/bin/python libs/stubs/generate.py
 
@@ -44,4 +47,4 @@ clean: ## remove what can be made again; keeps data/ and .env
 	@rm -rf .venv build web/dist web/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint chaos proto images web setup python lock clean
+.PHONY: help run test lint chaos bench proto images web setup python lock clean

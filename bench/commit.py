@@ -1,6 +1,6 @@
 """Rows per second into the event log: grouped commits ÷ one commit each, on SQLite and PostgreSQL.
 
-    python bench/commit.py [seconds]
+    python bench/commit.py [--seconds 2] [--json out.json]
 
 Both arms write the same rows through the same code and wait for the same acknowledgement. The one puts an
 append as soon as the one before it is durable; the other keeps the log's queue filled, as many turns that run
@@ -9,6 +9,7 @@ at once do. Arms are interleaved. Exits with 1 when a ratio is below the gate of
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import statistics
@@ -137,17 +138,21 @@ async def check(database: Database) -> None:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, postgres(fsync=True) as server:
         urls = {
             "sqlite": f"sqlite:///{directory}/bench.db",
             "postgresql": server.create_database().replace("postgresql://", "postgresql+asyncpg://"),
         }
-        results = {name: uvloop.run(measure(url, seconds)) for name, url in urls.items()}
+        results = {name: uvloop.run(measure(url, arguments.seconds)) for name, url in urls.items()}
     print(f"{'database':12} {'one each':>10} {'grouped':>10} {'ratio':>7}   rows/s, medians of {ROUNDS}")
     for name, result in results.items():
         print(f"{name:12} {result['one each']:10.0f} {result['grouped']:10.0f} {result['R_commit']:7.1f}")
-    print(json.dumps(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
     if min(result["R_commit"] for result in results.values()) < GATE:
         raise SystemExit(f"below the gate of {GATE}")
 

@@ -26,7 +26,7 @@ from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER, Passport, PassportSigner
 from servicekit.serving import Servicer
 from servicekit.status import DETAILS_HEADER
-from servicekit.testing import serve, test_keys
+from servicekit.testing import Keys, serve, test_keys
 
 KEY = "the-key-of-the-edge-tests"
 TOKENS = 3
@@ -167,6 +167,7 @@ class Peers:
     llm_proxy: str
     llm_proxy_http: str
     seen: Seen
+    keys: Keys
     stop: Callable[[str], Awaitable[None]]
     """Ends `router`, `session` or `llm_proxy`."""
 
@@ -208,7 +209,7 @@ async def peers(directory: Path) -> AsyncIterator[Peers]:
                       llm_service_pb2.DESCRIPTOR.services_by_name["LlmService"]),
         )  # fmt: skip
         http = await stack.enter_async_context(_messages_api())
-        yield Peers(router, session, llm_proxy, http, seen, stop)
+        yield Peers(router, session, llm_proxy, http, seen, keys, stop)
 
 
 def _servicer(add: Any, instance: Any, descriptor: Any) -> Servicer:
