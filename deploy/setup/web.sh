@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 
 [ -f web/package.json ] || exit 0
 stamp=web/dist/.made-from
-wanted=$(cd web && find . -path ./node_modules -prune -o -path ./dist -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1)
+wanted=$(cd web && find . -path ./node_modules -prune -o -path ./dist -prune -o -path ./src/gen -prune -o -path ./screenshots -prune -o -path ./test-results -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1)
 [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
 if ! command -v npm >/dev/null; then
