@@ -33,17 +33,17 @@ model_list:
     litellm_params: {model: groq/*, api_base: os.environ/GROQ_API_BASE}
   - model_name: anthropic/*
     litellm_params: {model: anthropic/*, api_base: os.environ/ANTHROPIC_API_BASE}
-router_settings: {num_retries: 1, timeout: 1}
+router_settings: {num_retries: 1, timeout: 2}
 """
 
 
 @asynccontextmanager
 async def house_before(
-    directory: Path, shape: str, script: Any
+    directory: Path, shape: str, script: Any, retries: int = 1
 ) -> AsyncIterator[tuple[ProxyHouse, ScriptedUpstream, str]]:
     async with scripted_upstream(script) as provider:
         model, environ = behind(shape, provider.url)
-        async with proxy_house(directory, environ, QUICK) as house:
+        async with proxy_house(directory, environ, QUICK.replace("1", str(retries), 1)) as house:
             yield house, provider, model
 
 
@@ -184,7 +184,7 @@ async def test_silence_before_the_first_byte_is_tried_again(tmp_path: Path, shap
     ids=["html", "broken-json", "binary", "empty", "other-json"],
 )
 async def test_garbage_is_a_typed_error(tmp_path: Path, shape: str, stream: bool, garbage: Answer) -> None:
-    async with house_before(tmp_path, shape, [garbage]) as (house, _, model):
+    async with house_before(tmp_path, shape, [garbage], retries=0) as (house, _, model):
         reply = await house.ask(await house.token(), model, stream=stream)
     reason = reply.headers.get("x-pointsman-reason") or reply.comments("error")[0]["reason"]
     assert reason in ("PROVIDER_RESPONSE_INVALID", "PROVIDER_UNAVAILABLE"), reply.text
@@ -212,7 +212,7 @@ async def test_a_caller_that_leaves_stops_the_provider_and_is_billed_for_what_ca
         async with house.session.post(f"{house.url}/v1/messages", json=body, headers=headers) as response:
             await response.content.readany()
             response.close()
-        await wait_until(lambda: provider.left == 1, timeout=0.9)
+        await wait_until(lambda: provider.left == 1, timeout=10)
 
         async def billed() -> bool:
             return (await house.usage())[0].usage.model_calls == 1
