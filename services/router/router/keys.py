@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pointsman.errors.v1 import errors_pb2
@@ -100,33 +100,36 @@ def _checked(caller: Passport, wanted: WantedKey, now: int) -> WantedKey:
     if wanted.expire_time and wanted.expire_time <= now:
         given = datetime.fromtimestamp(wanted.expire_time / MICROSECONDS, UTC)
         raise _field("key.expire_time", f"{given:%Y-%m-%dT%H:%M:%SZ} has passed")
-    role = wanted.role or ("" if wanted.scopes else "member")
-    missing = granted({role, *wanted.scopes} - {""}) - granted(caller.scopes)
-    tenant = wanted.tenant or caller.tenant
-    if tenant != caller.tenant and "tenants.manage" not in granted(caller.scopes):
-        missing |= {"tenants.manage"}
+    complete = replace(
+        wanted,
+        role=wanted.role or ("" if wanted.scopes else "member"),
+        scopes=tuple(sorted(wanted.scopes)),
+        account=wanted.account.lower() or caller.account or "",
+        tenant=wanted.tenant or caller.tenant,
+    )
+    _check_gift(caller, complete)
+    return complete
+
+
+def _check_gift(caller: Passport, key: WantedKey) -> None:
+    """Raise a Failure when the key could do more than its maker."""
+    theirs = granted(caller.scopes)
+    missing = granted({key.role, *key.scopes} - {""}) - theirs
+    if key.tenant != caller.tenant:
+        missing |= {"tenants.manage"} - theirs
     if missing:
-        least = sorted(missing)[0]
+        least = min(missing)
         raise Failure(
             errors_pb2.ERROR_REASON_SCOPE_MISSING,
             f"Nobody gives away more than they have: the new key would have {least}, and this credential "
             "has not.",
             required=least,
         )
-    account = wanted.account.lower()
-    if caller.account is not None and account not in ("", caller.account):
+    if caller.account is not None and key.account != caller.account:
         raise Failure(
             errors_pb2.ERROR_REASON_ACCOUNT_PINNED,
             "This credential is pinned to one account and makes keys of that account only.",
         )
-    return WantedKey(
-        title=wanted.title,
-        role=role,
-        scopes=tuple(sorted(wanted.scopes)),
-        account=account or caller.account or "",
-        tenant=tenant,
-        expire_time=wanted.expire_time,
-    )
 
 
 def _wish(row: KeyRow) -> tuple[object, ...]:
