@@ -251,6 +251,7 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         if turn is None:
             if request.attach_only:
                 raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "There is no such turn here.")
+            self._refuse_second(request.turn)
             turn = self._start(request)
         if request.epoch < turn.epoch:
             raise Failure(errors_pb2.ERROR_REASON_LEASE_LOST, "A newer owner has the turn.")
@@ -270,6 +271,14 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
                     break
                 live += 1
                 yield runner.RunTurnResponse(event=event)
+
+    def _refuse_second(self, name: str) -> None:
+        session = name.partition("/turns/")[0]
+        for turn in self.turns.values():
+            if turn.session == session and not turn.over:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_TURN_RUNNING, "Another turn of the session runs.", turn=turn.name
+                )
 
     def _start(self, request: runner.RunTurnRequest) -> ScriptedTurn:
         session = request.turn.partition("/turns/")[0]

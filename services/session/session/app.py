@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from pointsman.session.v1 import (
@@ -28,6 +26,7 @@ from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import RunningServer, Servicer, serving
 
+from session.background import background
 from session.bus import Bus, Topic
 from session.claim import Claims
 from session.config import SessionConfig
@@ -86,7 +85,15 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         positions = Positions(database, log)
         permissions = Permissions(database, bus, hub, runner)
         preparer = Preparer(runner)
-        queue = Queue(database, bus, hub, models=names, preparer=preparer, limit=config.max_queued_turns)
+        queue = Queue(
+            database,
+            bus,
+            hub,
+            models=names,
+            preparer=preparer,
+            limit=config.max_queued_turns,
+            account_limit=config.max_concurrent_turns,
+        )
         turns = Turns(database, bus, hub, positions)
         sessions = Sessions(database, names, Sandboxes(runner))
         snapshots = Snapshots(database, bus, runner, config.forkable_turns)
@@ -185,14 +192,3 @@ async def _database(config: SessionConfig) -> AsyncIterator[Database]:
 async def _end_streams(hub: Hub, drain: Drain) -> None:
     await drain.started.wait()
     hub.close(drain.failure())
-
-
-@asynccontextmanager
-async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run an endless task while inside."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

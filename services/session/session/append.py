@@ -35,19 +35,25 @@ class Append:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    async def written(self) -> Sequence[event_pb2.Event]:
+        """Wait until it is durable and published; raises LeaseLost. Who stops waiting stops nobody else."""
+        return await asyncio.shield(self.done)
+
 
 class Batch:
     """Appends of one transaction, judged and numbered in their order; the rows behind them are locked.
 
-    `last` is the number of the newest event of each session, `held` is each turn as it is.
+    `last` is the number of the newest event of each session, `held` is each turn as it is. `repeated` is what
+    the log has already: a connection broke after the commit, and the whole transaction is run again.
     """
 
-    def __init__(self, last: dict[str, int], held: dict[str, Held]) -> None:
+    def __init__(self, last: dict[str, int], held: dict[str, Held], repeated: set[Append]) -> None:
         self._last = last
         self._held = held
+        self._repeated = repeated
         self._time = clock.now()
         self.numbered: list[tuple[Append, list[event_pb2.Event]]] = []
-        """What is written, with the numbered events. None at all: it was written before."""
+        """What is in the log with this transaction, with the numbered events."""
         self.lost: list[Append] = []
         """What is refused, and of which nothing is written."""
         self.rows: list[dict[str, Any]] = []
@@ -60,13 +66,13 @@ class Batch:
     def add(self, append: Append) -> None:
         """Judge an append by the fence, and take it in."""
         held = self._held.get(append.turn_id)
-        if held is None or held.epoch != append.epoch:
+        if append in self._repeated:
+            self.numbered.append((append, append.events))
+        elif held is None or (held.epoch, held.state) != (append.epoch, append.state):
             self.lost.append(append)
         elif append.index and held.runner_index >= append.index:
-            # A connection broke after the commit, and the whole transaction is tried again.
+            # Never twice, whoever sends it.
             self.numbered.append((append, []))
-        elif held.state != append.state:
-            self.lost.append(append)
         else:
             self._take(append, held)
 

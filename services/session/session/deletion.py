@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -40,21 +41,22 @@ class Deletion:
         self._hub = hub
         self._runner = runner
         self._wake = asyncio.Event()
-        self._waiting: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         bus.on(Topic.QUEUE, lambda _ids: self._wake.set())
         bus.on(Topic.DELETED, self._deleted)
 
     def _deleted(self, session_ids: Sequence[str]) -> None:
         for session_id in session_ids:
             self._hub.end(session_id, _gone(session_id))
-            if session_id in self._waiting:
-                self._waiting[session_id].set()
+            for gone in self._waiting.pop(session_id, ()):
+                gone.set()
 
     async def delete(self, caller: Caller, session_id: str) -> None:
         """Delete a session; return when it is gone, or certain to go. Failure SESSION_NOT_FOUND."""
-        gone = self._waiting.setdefault(session_id, asyncio.Event())
+        session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
+        gone = asyncio.Event()
+        self._waiting[session_id].add(gone)
         try:
-            session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
             logged, running = await self._database.run(lambda tx: self._mark(tx, caller, session))
             self._hub.publish(session_id, logged)
             self._bus.here(Topic.QUEUE)
@@ -65,7 +67,9 @@ class Deletion:
         except TimeoutError:
             _log.info("deletion_goes_on", session=names.session_name(session_id))
         finally:
-            self._waiting.pop(session_id, None)
+            self._waiting[session_id].discard(gone)
+            if not self._waiting[session_id]:
+                del self._waiting[session_id]
 
     async def _mark(
         self, tx: Transaction, caller: Caller, session: SessionRow
@@ -92,9 +96,7 @@ class Deletion:
         while True:
             self._wake.clear()
             try:
-                await self._database.run(lambda tx: purge.expire(tx, clock.now()))
-                for session in await self._database.run(lambda tx: purge.ready(tx, _AT_ONCE)):
-                    await self._remove(session)
+                await self._purge()
             except Failure as failure:
                 _log.warning("purge_waits", reason=failure.reason_name)
             try:
@@ -102,6 +104,18 @@ class Deletion:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def _purge(self) -> None:
+        """Remove all that can be; one that cannot does not hold up the others."""
+        await self._database.run(lambda tx: purge.expire(tx, clock.now()))
+        after = ""
+        while found := await self._ready(after):
+            for session in found:
+                await self._remove(session)
+            after = found[-1].id
+
+    async def _ready(self, after: str) -> list[SessionRow]:
+        return await self._database.run(lambda tx: purge.ready(tx, after, _AT_ONCE))
 
     async def _remove(self, session: SessionRow) -> None:
         """Remove the session's sandbox, workspace and snapshots, and then its rows."""

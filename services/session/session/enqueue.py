@@ -25,7 +25,7 @@ from session.refusals import invalid_field, request_id_reused
 from session.rows import SessionRow, TurnRow
 from session.sessions import NewSession, new_session
 from session.store import accounts, events, sessions, turns
-from session.tables import QUEUED, RUNNING
+from session.tables import IS_ACTIVE, QUEUED, RUNNING
 from session.transaction import Transaction
 
 
@@ -50,6 +50,8 @@ class _Wanted:
     account: str
     model: str
     options: turn_pb2.TurnOptions
+    next_to_run: bool
+    """Whether its account had a place free a moment ago."""
 
     @property
     def route(self) -> int:
@@ -57,7 +59,7 @@ class _Wanted:
 
 
 class Queue:
-    """Takes turns in. `limit` is how many may wait in one account."""
+    """Takes turns in. `limit` is how many may wait in one account, `account_limit` how many run at once."""
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class Queue:
         models: ModelNames,
         preparer: Preparer,
         limit: int,
+        account_limit: int,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -75,6 +78,7 @@ class Queue:
         self._models = models
         self._preparer = preparer
         self._limit = limit
+        self._account_limit = account_limit
 
     async def enqueue(
         self, caller: Caller, account: str, request: turn_service_pb2.EnqueueTurnRequest
@@ -106,8 +110,13 @@ class Queue:
             account=account,
             model=model,
             options=filled_in(request.options),
+            next_to_run=await self._has_place(caller.tenant, account),
         )
         return await self._accept(wanted)
+
+    async def _has_place(self, tenant: str, account: str) -> bool:
+        busy = await self._database.run(lambda tx: accounts.count(tx, tenant, account, IS_ACTIVE))
+        return busy < self._account_limit
 
     async def _known(
         self, tx: Transaction, caller: Caller, request_id: str, body_hash: bytes, session_id: str
@@ -122,7 +131,7 @@ class Queue:
         return None, await sessions.get(tx, caller, session_id) if session_id else None
 
     async def _accept(self, wanted: _Wanted) -> Accepted:
-        if wanted.route == turn_pb2.TURN_ROUTE_AGENT:
+        if wanted.route == turn_pb2.TURN_ROUTE_AGENT and wanted.next_to_run:
             party = Party(wanted.caller.tenant, wanted.account, wanted.caller.principal, wanted.request_id)
             self._preparer.prepare(party, wanted.session_id, wanted.model, wanted.options)
         turn_id = names.new_id()

@@ -55,7 +55,7 @@ class Log:
     async def append(self, append: Append) -> Sequence[event_pb2.Event]:
         """Put an append and wait until it is durable and published."""
         await self.put(append)
-        return await append.done
+        return await append.written()
 
     async def write(self) -> None:
         """Write until cancelled."""
@@ -69,7 +69,7 @@ class Log:
         pause = 0.05
         while True:
             try:
-                self._finish(await self._database.run(lambda tx: self._write(tx, batch)))
+                written = await self._database.run(lambda tx: self._write(tx, batch))
             except Failure as failure:
                 if failure.reason == errors_pb2.ERROR_REASON_INVALID_FIELD:
                     await self._isolate(batch, failure)
@@ -83,27 +83,32 @@ class Log:
                 await self._isolate(batch, error)
                 return
             else:
-                return
+                break
+        self._finish(written)
 
     async def _isolate(self, batch: list[Append], error: Exception) -> None:
         """Let the one append that cannot be written fail alone."""
         if len(batch) == 1:
-            batch[0].done.set_exception(error)
+            _settle(batch[0], error)
             return
         for append in batch:
             await self._commit([append])
 
     def _finish(self, written: Batch) -> None:
         for append in written.lost:
-            append.done.set_exception(LeaseLost())
+            _settle(append, LeaseLost())
         for append, numbered in written.numbered:
             self._publish(append.session_id, numbered)
-            append.done.set_result(numbered)
+            if not append.done.done():
+                append.done.set_result(numbered)
 
     async def _write(self, tx: Transaction, appends: list[Append]) -> Batch:
         last = await statements.lock_sessions(tx, {append.session_id for append in appends})
         held = await statements.lock_turns(tx, {append.turn_id for append in appends})
-        batch = Batch(last, held)
+        # Only what an attempt before this one has numbered can be there already.
+        again = [append for append in appends if append.events and append.events[-1].sequence]
+        there = await statements.logged(tx, {append: append.events[-1] for append in again})
+        batch = Batch(last, held, there)
         for append in appends:
             batch.add(append)
         await statements.insert_events(tx, batch.rows)
@@ -115,3 +120,9 @@ class Log:
         if batch.ends:
             await self._bus.tell(tx, Topic.QUEUE)
         return batch
+
+
+def _settle(append: Append, error: Exception) -> None:
+    """Tell who waits that nothing was written."""
+    if not append.done.done():
+        append.done.set_exception(error)

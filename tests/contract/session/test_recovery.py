@@ -148,3 +148,17 @@ async def _read_to_end(house: SessionHouse, session: str) -> grpc.aio.AioRpcErro
         async for _ in house.client().watch(session):
             pass
     return caught.value
+
+
+async def test_a_turn_that_was_given_up_does_not_stand_in_the_way(tmp_path: Path, database_url: str) -> None:
+    async with session_house(tmp_path, database_url, runner_patience_seconds=0.5) as house:
+        turn = await running_turn(house)
+        await house.stop_runner()
+        client = house.client()
+        assert (await client.finish(turn)).outcome == turn_pb2.TURN_STATE_INTERRUPTED
+        await house.start_runner(house.config.runner_address)
+        # The runner runs it still; it is stopped before the next one begins.
+        following = await client.enqueue("say on", turn.session)
+        assert (await client.finish(following)).result == "on"
+        steps = [(step, name) for _, step, name in house.runner.journal]
+        assert steps.index(("end", turn.name)) < steps.index(("start", following.name))

@@ -51,8 +51,8 @@ class AgentTurn:
     """One agent turn of this replica.
 
     `recovered`: it was started before, so it is only followed. `acted` looks into the log for anything that
-    the agent said or did. `patience` is how many seconds the runner may
-    be out of reach. Setting `cancel` stops the turn.
+    the agent said or did; `epoch_if_over` returns the last epoch of a turn that is over, else 0. `patience`
+    is how many seconds the runner may be out of reach. Setting `cancel` stops the turn.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class AgentTurn:
         recovered: bool,
         direct_turns: Sequence[TurnRow],
         acted: Callable[[TurnRow], Awaitable[bool]],
+        epoch_if_over: Callable[[str], Awaitable[int]],
         patience: float,
     ) -> None:
         self._writer = writer
@@ -76,6 +77,7 @@ class AgentTurn:
         self._present = not recovered
         self._direct_turns = direct_turns
         self._acted = acted
+        self._epoch_if_over = epoch_if_over
         self._patience = patience
         self._turn = writer.turn
         self._party = Party(
@@ -203,7 +205,7 @@ class AgentTurn:
             return
         append = await self._writer.put(event, item.index)
         if kind == "permission_requested":
-            await append.done
+            await append.written()
             await self._permissions.requested(self._turn, event.permission_requested)
 
     async def _is_final(self, failure: Failure) -> bool:
@@ -212,10 +214,22 @@ class AgentTurn:
             raise LeaseLost
         if failure.reason == errors_pb2.ERROR_REASON_TURN_NOT_FOUND:
             return await self._runner_gone()
+        if failure.reason == errors_pb2.ERROR_REASON_TURN_RUNNING:
+            # Refused, so it was not begun. The runner still has a turn that is over for us.
+            self._sent = False
+            await self._stop_other(failure.metadata.get("turn", ""))
+            return False
         if failure.reason in _TRANSIENT:
             return False
         await self._writer.failed(failure)
         return True
+
+    async def _stop_other(self, name: str) -> None:
+        """Stop a turn that the runner runs although it is over: we had given it up."""
+        epoch = await self._epoch_if_over(name)
+        if epoch:
+            with suppress(Failure):
+                await self._runner.cancel_turn(self._party, name, epoch)
 
     async def _runner_gone(self) -> bool:
         """The turn died with its runner: start it again if it had done nothing; say whether it is over."""

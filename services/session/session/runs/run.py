@@ -12,7 +12,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
-from session import history
+from session import history, names
 from session.claim import Claim
 from session.database import Database
 from session.hub import Hub
@@ -108,7 +108,7 @@ class Runs:
         append = await writer.put(
             event_pb2.Event(triage_decided=decision), turn={"route": int(turn_pb2.TURN_ROUTE_AGENT)}
         )
-        await append.done
+        await append.written()
         await self._agent(writer, cancel, decided, recovered=False)
 
     async def _earlier(self, tx: Transaction, turn: TurnRow) -> list[TurnRow]:
@@ -133,6 +133,7 @@ class Runs:
                 recovered=recovered,
                 direct_turns=said,
                 acted=self._acted,
+                epoch_if_over=self._epoch_if_over,
                 patience=self._patience,
             ).run()
         finally:
@@ -142,6 +143,14 @@ class Runs:
 
     async def _acted(self, turn: TurnRow) -> bool:
         return await self._database.run(lambda tx: events.has_any(tx, turn, _EFFECTS))
+
+    async def _epoch_if_over(self, name: str) -> int:
+        try:
+            session_id, turn_id = names.turn_ids_of(name)
+            turn = await self._database.run(lambda tx: turns.get(tx, session_id, turn_id))
+        except Failure:
+            return 0
+        return turn.epoch if turn.over else 0
 
     async def _deliver(self, turn: TurnRow, decided: asyncio.Event) -> None:
         """Hand decisions to the runner as they are made, until cancelled."""

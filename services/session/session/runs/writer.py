@@ -80,7 +80,7 @@ class TurnWriter:
         self.restarts += 1
         changes = {"epoch": self.epoch + 1, "runner_index": 0, "restarts": self.restarts}
         append = await self.put(event_pb2.Event(sandbox_changed=starting), turn=changes)
-        await append.done
+        await append.written()
         self._lease.epoch += 1
         self.index = 0
 
@@ -95,7 +95,7 @@ class TurnWriter:
     async def settled(self) -> None:
         """Wait until everything that was put is durable. Raises LeaseLost when it was refused."""
         if self._newest is not None:
-            await self._newest.done
+            await self._newest.written()
 
     def delta(self, event: event_pb2.Event) -> None:
         """Send a piece of a block, after the events before it."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from pointsman.session.v1 import event_pb2
 
+from session import names
 from session.tables import events, sessions, turns
 from session.transaction import Transaction
+
+Key = TypeVar("Key")
 
 
 @dataclass
@@ -81,3 +85,16 @@ async def insert_events(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None
     """Add rows of events."""
     if rows:
         await tx.execute(sa.insert(events), rows)
+
+
+async def logged(tx: Transaction, newest: Mapping[Key, event_pb2.Event]) -> set[Key]:
+    """Return the keys whose event is in the log, exactly as it is."""
+    found = set()
+    for key, event in newest.items():
+        session_id, _ = names.turn_ids_of(event.turn)
+        query = sa.select(events.c.payload).where(
+            events.c.session_id == session_id, events.c.sequence == event.sequence
+        )
+        if (await tx.execute(query)).scalar() == event.SerializeToString():
+            found.add(key)
+    return found

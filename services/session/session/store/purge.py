@@ -31,10 +31,11 @@ async def expire(tx: Transaction, now: int) -> None:
     )
 
 
-async def ready(tx: Transaction, limit: int) -> list[SessionRow]:
-    """Return deleted sessions in which nothing runs or waits any more."""
+async def ready(tx: Transaction, after: str, limit: int) -> list[SessionRow]:
+    """Return deleted sessions in which nothing runs or waits any more, in the order of their ids."""
     busy = sa.exists().where(turns.c.session_id == sessions.c.id, IS_ACTIVE)
-    query = sa.select(sessions).where(sessions.c.phase == SessionPhase.DELETING, ~busy).limit(limit)
+    deleted = (sessions.c.phase == SessionPhase.DELETING) & (sessions.c.id > after)
+    query = sa.select(sessions).where(deleted, ~busy).order_by(sessions.c.id).limit(limit)
     return [SessionRow.of(row) for row in await tx.execute(query)]
 
 
