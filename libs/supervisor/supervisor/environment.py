@@ -22,7 +22,7 @@ _PROVIDERS: Final = (
 ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "router": (*_COMMON, *_NETWORK, "API_KEY", "DATABASE_URL"),
     "session": (*_COMMON, "DATABASE_URL"),
-    "runner": (*_COMMON, "SANDBOX", "DOCKER_HOST", "MAX_INSTANCES", "SLEEP_AFTER", "INSTANCE_TYPE"),
+    "runner": (*_COMMON, "SANDBOX", "DOCKER_HOST"),
     "llm-proxy": (*_COMMON, *_NETWORK, *_PROVIDERS, "MODEL", "DATABASE_URL"),
     "edge": ("PATH", "TZ"),
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from supervisor.data_dir import DataDir
-from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render
+from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render, split_address
 from supervisor.environment import environment, referenced_variables, router_variables
 from supervisor.health import envoy_ready, healthy
 from supervisor.keeper import Service
@@ -20,7 +20,8 @@ from supervisor.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 _ENVOY: Final = ROOT / "deploy" / "envoy"
-_MODULES: Final = {"llm-proxy": "llm_proxy", "session": "session", "runner": "runner", "router": "router"}
+# In the order they are stopped in.
+_MODULES: Final = {"router": "router", "session": "session", "runner": "runner", "llm-proxy": "llm_proxy"}
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -36,9 +37,12 @@ class Ports:
     admin: int
 
     @classmethod
-    def choose(cls) -> Ports:
-        """Take free ones."""
-        return cls(*free_ports(6))
+    def choose(cls, metrics_address: str | None) -> Ports:
+        """Take free ones; Envoy's own door, which has its metrics, is the fifth of the metrics' ports."""
+        chosen = cls(*free_ports(6))
+        if metrics_address is None:
+            return chosen
+        return replace(chosen, admin=split_address(metrics_address)[1] + 4)
 
 
 def check_programs(sandbox: str) -> None:
@@ -62,13 +66,13 @@ def plan(
     """Return the services in the order they are stopped in, and the edge before them."""
     values = {**environ, **_wiring(data, ports), "API_KEY": key}
     llm_config = Path(environ.get("POINTSMAN_LLM_CONFIG", ROOT / "deploy" / "litellm.yaml"))
+    also = {
+        "router": router_variables(values.get("POINTSMAN_ROUTER_CONFIG", "")),
+        "llm-proxy": referenced_variables(llm_config),
+    }
     services = [
-        _service(
-            "router", ports.router, values, also=router_variables(values.get("POINTSMAN_ROUTER_CONFIG", ""))
-        ),
-        _service("session", ports.session, values),
-        _service("runner", ports.runner, values),
-        _service("llm-proxy", ports.llm_proxy, values, also=referenced_variables(llm_config)),
+        _service(name, values | _metrics(settings, place), also.get(name, set()))
+        for place, name in enumerate(_MODULES)
     ]
     return services, _edge(settings, data, ports, environ)
 
@@ -87,13 +91,21 @@ def _wiring(data: DataDir, ports: Ports) -> dict[str, str]:
     }
 
 
-def _service(name: str, port: int, values: Mapping[str, str], also: set[str] | None = None) -> Service:
-    address = f"{_LOOPBACK}:{port}"
+def _metrics(settings: Settings, offset: int) -> dict[str, str]:
+    """Return where the service with this place in the row serves its metrics, if any does."""
+    if settings.metrics_address is None:
+        return {}
+    host, port = split_address(settings.metrics_address)
+    return {"POINTSMAN_METRICS_ADDRESS": f"{host}:{port + offset}"}
+
+
+def _service(name: str, values: Mapping[str, str], also: set[str]) -> Service:
+    address = values[f"POINTSMAN_{name.upper().replace('-', '_')}_ADDRESS"]
     return Service(
         name=name,
         # -P: a file named like a module in the current directory is not what we mean.
         command=[sys.executable, "-P", "-m", _MODULES[name]],
-        environ=environment(name, values, also or ()),
+        environ=environment(name, values, also),
         healthy=lambda: healthy(address),
     )
 

@@ -47,6 +47,12 @@ class Settings(BaseModel):
     sandbox: Literal["auto", "bubblewrap", "docker"] = Field(
         default="auto", alias="SANDBOX", description="auto, bubblewrap or docker"
     )
+    metrics_address: str | None = Field(
+        default=None,
+        pattern=r"^[^:/]+:[0-9]{1,5}$",
+        alias="POINTSMAN_METRICS_ADDRESS",
+        description="host:port of the first of five in a row, such as 127.0.0.1:9001",
+    )
     cors_origins: tuple[Origin, ...] = Field(
         default=(),
         alias="CORS_ORIGINS",
