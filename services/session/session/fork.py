@@ -21,6 +21,7 @@ from session.peers import Party, Runner
 from session.refusals import session_not_found, turn_not_found
 from session.rows import SessionRow, TurnRow
 from session.sessions import NewSession, Sessions, new_session
+from session.snapshots import HOLD
 from session.store import requests, sessions, turns
 from session.tables import SessionPhase
 from session.transaction import Transaction
@@ -97,9 +98,17 @@ class Forks:
         return _Fork(source, await turns.get(tx, source.id, turn_id), target)
 
     async def _fill(self, caller: Caller, fork: _Fork, request_id: str) -> None:
+        """Fill the fork and open it, or wait for the call with the same request that does."""
+        if not await self._database.run(lambda tx: _held(tx, fork.target.id)):
+            await self._opened(fork.target.id)
+            return
         if fork.turn.snapshot_id:
             party = Party(fork.target.tenant, fork.target.account, caller.principal, request_id)
-            await self._runner.restore_snapshot(party, fork.target.name, fork.turn.snapshot_id)
+            try:
+                await self._runner.restore_snapshot(party, fork.target.name, fork.turn.snapshot_id)
+            except Failure:
+                await self._database.run(lambda tx: sessions.update(tx, fork.target.id, hold_until=0))
+                raise
 
         async def finish(tx: Transaction) -> None:
             target = await sessions.locked(tx, fork.target.id)
@@ -107,11 +116,31 @@ class Forks:
                 # The same request, at the same moment, was faster.
                 return
             last = await copy_history(tx, fork.source, fork.turn, fork.target)
-            await sessions.update(
-                tx, target.id, phase=SessionPhase.OPEN, expire_time=0, last_sequence=last, first_sequence=1
-            )
+            opened = {"phase": SessionPhase.OPEN, "expire_time": 0, "hold_until": 0}
+            await sessions.update(tx, target.id, **opened, last_sequence=last, first_sequence=1)
 
         await self._database.run(finish)
+
+    async def _opened(self, session_id: str) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while True:
+                    target = await self._database.run(lambda tx: sessions.maybe(tx, session_id))
+                    if target is None or target.phase != SessionPhase.FORKING:
+                        return
+                    await asyncio.sleep(_LOOK_SECONDS)
+        raise Failure(
+            errors_pb2.ERROR_REASON_SESSION_BUSY, "The fork is still being made. Send the same request again."
+        )
+
+
+async def _held(tx: Transaction, session_id: str) -> bool:
+    """Hold a fork that is to be filled, so that nobody else fills it; tell whether it is ours to fill."""
+    target = await sessions.locked(tx, session_id)
+    if target is None or target.phase != SessionPhase.FORKING or target.hold_until > clock.now():
+        return False
+    await sessions.update(tx, session_id, hold_until=clock.now() + HOLD)
+    return True
 
 
 def _turn_id(session_id: str, turn_name: str) -> str:

@@ -1,0 +1,73 @@
+"""Many idle watchers cost memory once, and nobody else's time.
+
+Small by default; CHAOS_FULL=1 is 2,000 watchers for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+from pointsman.session.v1 import session_service_pb2
+from servicekit.channels import service_channel
+from servicekit.testing import wait_until
+from session.clock import now
+from support.session_processes import Town, town
+
+FULL = os.environ.get("CHAOS_FULL") == "1"
+WATCHERS, SECONDS = (2000, 60.0) if FULL else (200, 2.0)
+# Streams that one connection carries.
+_ON_A_CHANNEL = 100
+
+pytestmark = pytest.mark.heavy
+
+
+def memory_mb(place: Town) -> float:
+    process = place.replicas[0].process
+    assert process is not None
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+
+
+async def test_idle_watchers_keep_memory_flat_and_calls_fast(tmp_path: Path) -> None:
+    async with town(tmp_path) as place:
+        client = place.client()
+        turn = await client.enqueue("steps 1 0")
+        await client.finish(turn)
+        address = place.replicas[0].addresses[0]
+        channels = [service_channel(address, signer=None) for _ in range(WATCHERS // _ON_A_CHANNEL)]
+        request = session_service_pb2.WatchEventsRequest(session=turn.session)
+        heard = [0] * WATCHERS
+
+        async def watch(number: int) -> None:
+            stub = type(client.sessions)(channels[number % len(channels)])
+            async for _ in stub.WatchEvents(request, metadata=client.metadata, timeout=SECONDS + 120):
+                heard[number] += 1
+
+        watching = [asyncio.create_task(watch(number)) for number in range(WATCHERS)]
+        # All have read the log and a first sign of life.
+        await wait_until(lambda: min(heard) > turn.last_sequence + 2, 60)
+        before = memory_mb(place)
+        slowest, until = 0.0, now() + SECONDS * 1e6
+        while now() < until:
+            began = time.monotonic()
+            await client.session(turn.session)
+            slowest = max(slowest, time.monotonic() - began)
+            await asyncio.sleep(0.2)
+        grown = memory_mb(place) - before
+        following = await client.enqueue("steps 1 0", turn.session)
+        last = (await client.finish(following)) and (await client.turn(following.name)).last_sequence
+        await wait_until(lambda: all(count >= last for count in heard), 60)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        for channel in channels:
+            await channel.close(None)
+        print(
+            f"{WATCHERS} watchers: memory grew by {grown:.1f} MB, the slowest GetSession took {slowest:.3f} s"
+        )
+        assert grown < 20
+        assert slowest < 5
