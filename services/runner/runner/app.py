@@ -18,6 +18,7 @@ from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
 from pointsman.session.v1 import transcript_service_pb2_grpc, turn_pb2
 from servicekit.channels import internal_metadata, service_channel
 from servicekit.config import ConfigError
+from servicekit.diagnostics import diagnostics
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
@@ -101,7 +102,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             async with serving(
                 service="runner",
                 address=config.address,
-                servicers=[servicer],
+                servicers=[servicer, diagnostics("runner", config)],
                 verifier=PassportVerifier.from_file(config.passport_keys),
                 drain=drain,
                 grace=_GRACE_SECONDS,

@@ -104,6 +104,9 @@ class EgressProxy:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        if self._free.locked():
+            writer.close()
+            return
         try:
             async with self._free:
                 await self._serve(reader, writer)

@@ -217,6 +217,15 @@ class Lifecycle:
         sandbox = await self.pool.take(wish.boot)
         if sandbox is None:
             return None
+        adopting = asyncio.create_task(self._adopt_one(sandbox, wish), name="adopt")
+        try:
+            return await asyncio.shield(adopting)
+        except asyncio.CancelledError:
+            # Half adopted it would be nobody's: it is the session's before the lock is given up.
+            await asyncio.wait({adopting})
+            raise
+
+    async def _adopt_one(self, sandbox: Sandbox, wish: Wish) -> Sandbox | None:
         try:
             # Last of all the workspace: until then the one in the pool can be thrown away whole.
             await sandbox.transcript.bind(wish.store)

@@ -28,6 +28,8 @@ from runner.unix_socket import bound_socket
 _BODY_BYTES: Final = 32 * MIB
 # A main agent, its sub-agents and the small calls beside them; more wait.
 _CONCURRENT: Final = 16
+# Kept-alive ones included; the CLI has a few.
+_CONNECTIONS: Final = 64
 _ERROR_BYTES: Final = 64 * 1024
 # Of silence: a provider may think for minutes before its first byte.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
@@ -60,7 +62,7 @@ class Relay:
         self._upstream = upstream
         self._http = http
         self._runner = web.ServerRunner(
-            web.Server(self._handle, handler_cancellation=True, access_log=None), shutdown_timeout=1.0
+            _BoundedServer(self._handle, handler_cancellation=True, access_log=None), shutdown_timeout=1.0
         )
         self._free = asyncio.Semaphore(_CONCURRENT)
         self.grant: Grant | None = None
@@ -130,6 +132,22 @@ class Relay:
         await out.write(notes.end())
         await out.write_eof()
         return out
+
+
+class _Refusing(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()
+
+
+class _BoundedServer(web.Server):
+    """A server with so many connections and no more: each is a descriptor of ours."""
+
+    def __call__(self) -> Any:
+        """Return what serves a new connection."""
+        return _Refusing() if len(self.connections) >= _CONNECTIONS else super().__call__()
 
 
 class _BodyTooLarge(Exception):  # noqa: N818

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,18 +25,22 @@ _CHUNK: Final = 256 * 1024
 _WRITE_SECONDS: Final = 30.0
 # A parse that took longer is paid back by as long a pause, so that one session has half of a core at most.
 _LONG_PARSE_SECONDS: Final = 0.005
+_CHEAP_VALUES: Final = 50_000
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class StreamLimits:
     """Bounds on what one sandbox may send."""
 
-    line_bytes: int = 24 * MIB
+    line_bytes: int = 16 * MIB
     """An edit of a large file comes with the original in it; images come as base64."""
     turn_bytes: int = 512 * MIB
     """Of all lines of a turn."""
     open_requests: int = 64
     """Hook and permission calls that wait for an answer. The CLI asks for a few at once."""
+    values: int = 200_000
+    """Objects, lists and what is in them. Making that many takes a tenth of a second."""
     depth: int = 200
     """Nesting of objects and lists. The deepest tool input seen had 12."""
 
@@ -116,6 +121,8 @@ class SandboxTransport(Transport):
         if not line.startswith(b"{"):
             return None
         began = time.perf_counter()
+        if _values(line) > self._limits.values:
+            raise ProtocolBroken(f"a message has more than {self._limits.values} values")
         try:
             message = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -143,6 +150,17 @@ class SandboxTransport(Transport):
         if data.startswith('{"type": "control_response"'):
             answer = json.loads(data)["response"]
             self._open_requests.discard(str(answer.get("request_id")))
+
+
+def _values(line: bytes) -> int:
+    """Return about how many values a line of JSON has, without making them."""
+    count = _separators(line)
+    # Files are text with commas and brackets: only what is outside of strings makes values.
+    return _separators(_STRING.sub(b"", line)) if count > _CHEAP_VALUES else count
+
+
+def _separators(line: bytes) -> int:
+    return line.count(b",") + line.count(b"[") + line.count(b"{")
 
 
 def _deeper(value: Any, limit: int) -> bool:

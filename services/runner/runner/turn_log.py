@@ -40,6 +40,11 @@ class TurnLog:
         self.last_index = 0
         self.finished = False
 
+    @property
+    def bytes(self) -> int:
+        """What its kept items take."""
+        return self._bytes
+
     def append(self, event: event_pb2.Event) -> None:
         """Add an event. Raises LogFull; `turn_finished` always fits, and nothing comes after it."""
         if self.finished:

@@ -21,6 +21,8 @@ from runner.turn_log import LogFull, TurnLog
 
 KEPT_SECONDS: Final = 600.0
 """How long a turn that is over can still be followed: longer than a session service takes to come back."""
+KEPT_BYTES: Final = 256 * 1024 * 1024
+"""Of all turns that are over."""
 
 _log = structlog.get_logger("runner.turns")
 
@@ -155,6 +157,7 @@ class Turns:
                 _log.info("turn_ended", turn=turn.ref.name, epoch=turn.epoch, outcome=state)
             del self._running[turn.ref.session]
             turn.finish(outcome)
+            self._forget()
 
     async def close(self) -> None:
         """Break all turns off; each ends INTERRUPTED."""
@@ -171,6 +174,17 @@ class Turns:
         ]
         for ref in over:
             del self._turns[ref]
+        ended = sorted(
+            (turn for turn in self._turns.values() if turn.ended is not None),
+            key=lambda turn: turn.ended or 0,
+        )
+        kept = sum(turn.log.bytes for turn in ended)
+        # The oldest have been followed to their end long since. The newest one stays in any case.
+        for turn in ended[:-1]:
+            if kept <= KEPT_BYTES:
+                break
+            kept -= turn.log.bytes
+            del self._turns[turn.ref]
 
 
 def lease_lost(epoch: int) -> Failure:

@@ -13,6 +13,9 @@ import pytest
 from servicekit.testing import Keys, test_keys
 from support.runner_house import runner_house
 
+# As the services' own processes have it; read when gRPC first starts.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:

@@ -81,6 +81,9 @@ def act(mode: str) -> None:  # noqa: PLR0912 - one branch for each way to misbeh
     elif mode == "deep":
         out.write(b'{"type":"assistant","message":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n")
         out.flush()
+    elif mode == "many-values":
+        out.write(b'{"type":"x","a":[' + b"[]," * 3_000_000 + b"[]]}\n")
+        out.flush()
     elif mode == "nested":
         out.write(b'{"a":' * 500 + b"1" + b"}" * 500 + b"\n")
         out.flush()

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -137,6 +138,28 @@ def relay() -> dict[str, int]:
     return answers
 
 
+def held() -> int:
+    """Return how many of two hundred connections to the relay stay open."""
+    connections = []
+    for _ in range(200):
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(0.2)
+        try:
+            one.connect("/run/agent/llm.sock")
+        except BlockingIOError:
+            # More at once than the runner has looked at.
+            time.sleep(0.05)
+            continue
+        connections.append(one)
+    open_ones = 0
+    for one in connections:
+        try:
+            open_ones += one.recv(1) != b""
+        except TimeoutError:
+            open_ones += 1
+    return open_ones
+
+
 found = {
     "uid": os.getuid(),
     "capabilities": sum(int(status(name), 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")),
@@ -154,6 +177,7 @@ found = {
     "forbidden_that_worked": forbidden(),
     "canary_hits": canary_hits(),
     "relay": relay(),
+    "held": held(),
 }
 with open("/workspace/probe.json", "w") as file:
     json.dump(found, file)

@@ -60,6 +60,7 @@ async def test_a_sandbox_has_no_network_no_host_no_power_and_no_key(
 async def test_the_socket_leads_to_the_messages_api_and_nowhere_else(open_runner: Callable[..., Any]) -> None:
     async with open_runner() as house:
         found = await probed(house, [])
+        assert found["held"] <= 64
         assert found["relay"] == {
             "GET /v1/models": 200,
             "GET /metrics": 404,

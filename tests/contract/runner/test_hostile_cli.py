@@ -39,6 +39,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("deltas", OUTPUT),
         ("deep", PROTOCOL),
         ("nested", PROTOCOL),
+        ("many-values", PROTOCOL),
         ("requests", PROTOCOL),
         ("misshapen", PROTOCOL),
         ("bad-utf8", PROTOCOL),
@@ -61,7 +62,8 @@ async def test_misbehaviour_ends_that_turn_typed_and_nobody_elses(
             assert good.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
         result = await bad
         assert result.finished.error.reason == reason, result.finished
-        assert slowest < 1.0
+        # A turn of the neighbour takes milliseconds; the bound is for a machine under load.
+        assert slowest < 2.0
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         assert grown < 400, f"the runner grew by {grown:.0f} MiB"
         after = await house.run(session, "good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import tarfile
@@ -13,7 +14,11 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from runner.names import SessionRef, tenant_folder
 from runner.workspace import files
+from runner.workspace.history import History
+from runner.workspace.place import Workspaces
+from runner.workspace.remove import remove_folder
 from runner.workspace.snapshots import Snapshots, _exchange
+from runner.workspace.store import WorkspaceStore
 from servicekit.errors import Failure
 
 SWAPS = 10_000
@@ -165,3 +170,68 @@ def test_setuid_bits_do_not_survive_a_snapshot(workspace: Path, tmp_path: Path) 
     stored.write_bytes(archive((member("root", mode=0o6777), b"x")))
     snapshots.restore(SESSION, SNAPSHOT, workspace)
     assert (workspace / "root").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_tree_of_any_depth_is_removed_with_few_descriptors(workspace: Path, outside: Path) -> None:
+    here = os.open(workspace, os.O_DIRECTORY)
+    (workspace / "link").symlink_to(outside)
+    for _ in range(2000):
+        os.mkdir("deep", dir_fd=here)
+        there = os.open("deep", os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = there
+    os.close(here)
+    files.delete_file(workspace, "deep")
+    assert sorted(path.name for path in workspace.iterdir()) == ["a", "link"]
+    remove_folder(workspace)
+    assert not workspace.exists()
+    assert (outside / "file").read_text() == "secret"
+
+
+@pytest.mark.parametrize("kind", ["sparse", "hard links"])
+def test_a_snapshot_that_could_not_be_restored_is_not_made(
+    kind: str, workspace: Path, tmp_path: Path
+) -> None:
+    if kind == "sparse":
+        with (workspace / "hole").open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        (workspace / "one").write_bytes(bytes(600_000))
+        for number in range(4):
+            (workspace / f"again{number}").hardlink_to(workspace / "one")
+    snapshots = Snapshots(tmp_path / "snapshots", 2 << 20)
+    with pytest.raises(Failure) as caught:
+        snapshots.create(SESSION, SNAPSHOT, workspace)
+    assert caught.value.reason == errors_pb2.ERROR_REASON_WORKSPACE_FULL
+    assert list((tmp_path / "snapshots").rglob("*.tar")) == []
+    assert [path for path in (tmp_path / "snapshots").rglob("*") if path.is_file()] == []
+
+
+async def test_files_written_while_a_workspace_is_claimed_are_not_lost(tmp_path: Path) -> None:
+    places = Workspaces(tmp_path / "workspaces", os.geteuid)
+    store = WorkspaceStore(
+        places, History(tmp_path / "history"), Snapshots(tmp_path / "snapshots", 1 << 30), 1 << 30
+    )
+    for number in range(20):
+        session = SessionRef("acme", f"6f1a3b1e-0000-4000-8000-{number:012}")
+        await store.write(session, "first", b"1")
+        unclaimed = await places.make_unclaimed()
+        writing = [asyncio.create_task(store.write(session, f"file{each}", b"1")) for each in range(5)]
+        claiming = asyncio.create_task(places.claim(unclaimed, session))
+        await asyncio.gather(*writing, claiming)
+        found = {path.name for path in places.path(session).iterdir()}
+        assert found == {"first", *(f"file{each}" for each in range(5))}
+
+
+def test_contents_kept_for_diffs_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.workspace.history._OBJECT_BYTES", 50_000)
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    history = History(tmp_path / "history")
+    for turn in range(12):
+        history.begin(SESSION, f"turn{turn}", workspace)
+        (workspace / "file").write_text(f"{turn}" * 10_000)
+        changes, _ = history.end(SESSION, workspace, set())
+        assert [change.path for change in changes] == ["file"]
+    kept = sum(path.stat().st_size for path in (tmp_path / "history").rglob("objects/*"))
+    assert kept <= 50_000

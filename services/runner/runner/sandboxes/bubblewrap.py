@@ -39,13 +39,14 @@ set -f; IFS='
 for file in $joins; do echo $$ > "$file"; done
 unset IFS; set +f
 ulimit -c 0
+ulimit -n "$files"
 """
-# Arguments: control groups, files with bubblewrap's arguments and with the seccomp filter, owner, pairs of
-# source and target to bind, `--`, the command. All of it runs in a mount namespace of its own; root ends at
-# setpriv.
+# Arguments: open files, control groups, files with bubblewrap's arguments and with the seccomp filter, owner,
+# pairs of source and target to bind, `--`, the command. All of it runs in a mount namespace of its own; root
+# ends at setpriv.
 _ROOT_LAUNCHER: Final = f"""
 set -eu
-joins=$1 arguments=$2 seccomp=$3 owner=$4; shift 4
+files=$1 joins=$2 arguments=$3 seccomp=$4 owner=$5; shift 5
 {_LIMITS}
 exec 8< "$arguments" 9< "$seccomp"
 mount -t tmpfs -o mode=0755,size=1m,nosuid,nodev tmpfs {_STAGE}
@@ -60,7 +61,7 @@ exec setpriv --reuid "$owner" --regid "$owner" --clear-groups --inh-caps=-all --
 """
 _LAUNCHER: Final = f"""
 set -eu
-joins=$1 arguments=$2 seccomp=$3; shift 3
+files=$1 joins=$2 arguments=$3 seccomp=$4; shift 4
 {_LIMITS}
 exec 8< "$arguments" 9< "$seccomp"
 exec setpriv --no-new-privs bwrap --args 8 -- "$@"
@@ -119,7 +120,9 @@ class BubblewrapEngine:
         arguments.write_bytes(b"".join(option.encode() + b"\0" for option in options))
         group = self._group(spec)
         joins = "\n".join(str(path) for path in group.joins) if group else ""
-        launcher = self._launcher(spec, [joins, str(arguments), str(self._seccomp)], bound)
+        launcher = self._launcher(
+            spec, [str(spec.limits.open_files), joins, str(arguments), str(self._seccomp)], bound
+        )
         return await LocalProcess.start([*launcher, *command], group, spec.limits.cpus)
 
     async def close(self) -> None:

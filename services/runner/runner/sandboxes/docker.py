@@ -146,6 +146,7 @@ class DockerEngine:
             },
             shm_size=limits.tmp_bytes,
             init=True,
+            ulimits=[docker.types.Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files)],
             runtime=self._runtime or None,
             log_config={"Type": "none"},
         )

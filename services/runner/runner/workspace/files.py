@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from runner.workspace.door import Door, disk_failure, is_plain, not_found, parts_of, refused
+from runner.workspace.remove import remove_tree
 
 # A tree deeper than this is nobody's project, and each level is an open folder while it is walked.
 _DEPTH: Final = 64
@@ -132,8 +132,7 @@ def delete_file(root: Path, path: str) -> None:
         try:
             status = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                # It walks by descriptors too, and does not follow links.
-                shutil.rmtree(parts[-1], dir_fd=parent)
+                remove_tree(parent, parts[-1])
             else:
                 os.unlink(parts[-1], dir_fd=parent)
         except FileNotFoundError:

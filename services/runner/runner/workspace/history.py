@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -17,10 +16,13 @@ from runner.file_change import DIFF_BYTES
 from runner.names import SessionRef
 from runner.workspace import manifest
 from runner.workspace.manifest import Manifest, Mark
+from runner.workspace.remove import remove_folder
 
 # Turns that can be compared with.
 _KEPT_TURNS: Final = 20
 _CHANGES: Final = 1000
+# Of contents kept for diffs, of one session.
+_OBJECT_BYTES: Final = 256 * 1024 * 1024
 # Sessions whose newest manifest is known to hold; forgetting one costs a scan.
 _CLEAN: Final = 10_000
 _DIFF_SECONDS: Final = 5.0
@@ -82,7 +84,7 @@ class History:
     def forget(self, session: SessionRef) -> None:
         """Remove all of a session's."""
         self._clean.discard(session)
-        shutil.rmtree(self._folder(session), ignore_errors=True)
+        remove_folder(self._folder(session))
 
     def _folder(self, session: SessionRef) -> Path:
         return self._root / session.folder
@@ -109,14 +111,25 @@ class History:
         return manifest.read(turns[-1])
 
     def _prune(self, folder: Path) -> None:
-        turns = sorted((folder / "turns").glob("*.json"))
-        if len(turns) < 2 * _KEPT_TURNS:
+        """Let go of old turns when there are many, and of more when their contents take too much."""
+        count = len(list((folder / "turns").glob("*.json")))
+        full = _bytes_of(folder / "objects") > _OBJECT_BYTES
+        if count < 2 * _KEPT_TURNS and not full:
             return
-        for old in turns[:-_KEPT_TURNS]:
+        for kept in (_KEPT_TURNS, 1, 0):
+            self._keep(folder, kept)
+            if _bytes_of(folder / "objects") <= _OBJECT_BYTES:
+                return
+
+    def _keep(self, folder: Path, turns_kept: int) -> None:
+        turns = sorted((folder / "turns").glob("*.json"))
+        kept = turns[len(turns) - turns_kept :] if turns_kept else []
+        for old in turns[: len(turns) - len(kept)]:
             old.unlink()
-        kept = [manifest.read(path) for path in [*turns[-_KEPT_TURNS:], folder / "newest.json"]]
-        used = {mark.content for each in kept for mark in each.values()}
-        for content in (folder / "objects").iterdir():
+        used = {
+            mark.content for path in (*kept, folder / "newest.json") for mark in manifest.read(path).values()
+        }
+        for content in (folder / "objects").glob("*"):
             if content.name not in used:
                 content.unlink()
 
@@ -131,6 +144,14 @@ class History:
         objects = folder / "objects"
         found = [_change(path, before.get(path), after.get(path), objects) for path in paths[:_CHANGES]]
         return found, len(paths) > _CHANGES
+
+
+def _bytes_of(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            return sum(entry.stat().st_size for entry in entries)
+    except FileNotFoundError:
+        return 0
 
 
 def _differs(old: Mark | None, new: Mark | None) -> bool:

@@ -23,6 +23,8 @@ SKIPPED: Final = frozenset(
 _FILES: Final = 50_000
 # Larger files are told as changed, without a diff.
 KEPT_BYTES: Final = 256 * 1024
+# Of contents that one look keeps: with the newest turn's, half of what a session may have.
+_SCAN_BYTES: Final = 128 * 1024 * 1024
 _DEPTH: Final = 64
 
 
@@ -52,13 +54,15 @@ Manifest = dict[str, Mark]
 def scan(root: Path, before: Manifest, objects: Path) -> Manifest:
     """Look at all files, and read those that changed since `before`; contents go to `objects`. Blocks."""
     found: Manifest = {}
+    left = _SCAN_BYTES
     with Door(root) as door:
         for path, status in _files(door, (), _DEPTH):
             known = before.get(path)
             if known is not None and known.same_file(status):
                 found[path] = known
             else:
-                content = _keep(door, path, status, objects)
+                content = _keep(door, path, status, objects) if status.st_size <= left else ""
+                left -= status.st_size if content else 0
                 found[path] = Mark(
                     status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, content
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
+import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Final
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
+from runner.workspace.remove import remove_folder
 
 # No tenant's folder has such a name.
 _UNCLAIMED: Final = "unclaimed"
-# Half a second's work; a session with more gets an agent booted on its own folder.
-_MOVED: Final = 20_000
+# A session with more files than that takes gets an agent booted on its own folder.
+_HAND_OVER_SECONDS: Final = 5.0
 
 
 class Workspaces:
@@ -27,6 +29,8 @@ class Workspaces:
     def __init__(self, root: Path, new_owner: Callable[[], int]) -> None:
         self._root = root
         self._new_owner = new_owner
+        self.changing: KeyedLocks[SessionRef] = KeyedLocks()
+        """Held by whoever changes a workspace from outside of its sandbox."""
 
     def path(self, session: SessionRef) -> Path:
         """Return where a session's workspace lies or would lie."""
@@ -57,22 +61,23 @@ class Workspaces:
     async def claim(self, unclaimed: Path, session: SessionRef) -> Path:
         """Make an unclaimed one the session's, with all that was written for it before.
 
-        It stays the same folder, so a sandbox that is on it stays on it. Raises Failure WORKSPACE_FULL, with
-        nothing changed, when the session has too many files to be moved at once.
+        It stays the same folder, so a sandbox that is on it stays on it. OSError, with nothing changed, when
+        the session's files cannot be moved.
         """
-        return await asyncio.to_thread(self._claim, unclaimed, self.path(session))
+        async with self.changing.hold(session):
+            return await asyncio.to_thread(_claim, unclaimed, self.path(session))
 
     async def discard(self, unclaimed: Path) -> None:
         """Remove an unclaimed one."""
-        await asyncio.to_thread(shutil.rmtree, unclaimed, ignore_errors=True)
+        await asyncio.to_thread(remove_folder, unclaimed)
 
     async def clear_unclaimed(self) -> None:
         """Remove what an earlier runner left unclaimed."""
-        await asyncio.to_thread(shutil.rmtree, self._root / _UNCLAIMED, ignore_errors=True)
+        await asyncio.to_thread(remove_folder, self._root / _UNCLAIMED)
 
     async def remove(self, session: SessionRef) -> None:
         """Remove it with all in it. Idempotent."""
-        await asyncio.to_thread(shutil.rmtree, self.path(session), ignore_errors=True)
+        await asyncio.to_thread(remove_folder, self.path(session))
 
     def _make(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -80,39 +85,35 @@ class Workspaces:
             owner = self._new_owner()
             os.chown(path, owner, owner)
 
-    def _claim(self, unclaimed: Path, path: Path) -> Path:
-        owner = unclaimed.stat().st_uid
-        if path.is_dir():
-            _hand_over(path, owner)
-            _move_all(path, unclaimed)
-            path.rmdir()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return unclaimed.rename(path)
 
-
-def _move_all(source: Path, target: Path) -> None:
-    """Move what lies in a folder, all of it or nothing."""
+def _claim(unclaimed: Path, path: Path) -> Path:
     moved: list[str] = []
     try:
-        for entry in list(source.iterdir()):
-            entry.rename(target / entry.name)
-            moved.append(entry.name)
+        if path.is_dir():
+            _hand_over(path, unclaimed.stat().st_uid)
+            for entry in list(path.iterdir()):
+                entry.rename(unclaimed / entry.name)
+                moved.append(entry.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It takes the place of an empty folder, and of nothing else.
+        return unclaimed.rename(path)
     except OSError:
         for name in moved:
-            (target / name).rename(source / name)
+            (unclaimed / name).rename(path / name)
         raise
 
 
 def _hand_over(folder: Path, owner: int) -> None:
     """Give all that lies in a folder to another owner. Links are given, not followed."""
-    count = 0
-    for _, folders, files, descriptor in os.fwalk(folder):
-        count += len(folders) + len(files)
-        if count > _MOVED:
-            raise Failure(
-                errors_pb2.ERROR_REASON_WORKSPACE_FULL,
-                "The workspace has too many files to be moved at once.",
-            )
-        if os.geteuid() == 0:
-            for name in (*folders, *files):
-                os.chown(name, owner, owner, dir_fd=descriptor, follow_symlinks=False)
+    if os.geteuid() != 0:
+        return
+    try:
+        subprocess.run(
+            ["chown", "-hR", f"{owner}:{owner}", "--", str(folder)],
+            check=True,
+            capture_output=True,
+            timeout=_HAND_OVER_SECONDS,
+            env={"PATH": os.defpath},
+        )
+    except subprocess.SubprocessError as error:
+        raise OSError("the files could not be given to another owner") from error

@@ -22,6 +22,7 @@ from servicekit.errors import Failure
 from runner.names import SessionRef, tenant_folder
 from runner.workspace.door import Door, disk_failure, parts_of
 from runner.workspace.files import Entry, open_file, walk
+from runner.workspace.remove import remove_folder
 
 # A large repository with its dependencies has a tenth of that.
 _ENTRIES: Final = 500_000
@@ -48,7 +49,7 @@ class Snapshots:
             partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
             try:
                 with partial.open("wb") as file:
-                    _pack(workspace, file)
+                    _pack(workspace, file, self._limit)
                     file.flush()
                     os.fsync(file.fileno())
                 partial.rename(target)
@@ -79,7 +80,7 @@ class Snapshots:
         except OSError as error:
             raise disk_failure(error, snapshot_id) from error
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove_folder(fresh)
 
     def delete(self, tenant: str, snapshot_id: str) -> None:
         """Delete a snapshot. Idempotent."""
@@ -93,14 +94,27 @@ class Snapshots:
             return sum(member.size for member in archive)
 
 
-def _pack(workspace: Path, file: IO[bytes]) -> None:
+def _pack(workspace: Path, file: IO[bytes], limit: int) -> None:
+    """Write an archive. What could not be restored is not made: names count their files' whole length."""
+    count = size = 0
     with tarfile.open(fileobj=file, mode="w:", format=tarfile.PAX_FORMAT) as archive, Door(workspace) as door:
         for entry in walk(door, (), recursive=True):
+            count, size = count + 1, size + entry.size
+            _check(count, size, limit)
             try:
                 _add(archive, workspace, door, entry)
             except Failure:
                 # The agent removed or replaced it after it was listed.
                 continue
+
+
+def _check(count: int, size: int, limit: int) -> None:
+    if size > limit or count > _ENTRIES:
+        raise Failure(
+            errors_pb2.ERROR_REASON_WORKSPACE_FULL,
+            f"A snapshot may have {limit} bytes and {_ENTRIES} entries, links and holes counted in full.",
+            limit=str(limit),
+        )
 
 
 def _add(archive: tarfile.TarFile, workspace: Path, door: Door, entry: Entry) -> None:
@@ -113,7 +127,9 @@ def _add(archive: tarfile.TarFile, workspace: Path, door: Door, entry: Entry) ->
         descriptor, _ = open_file(workspace, entry.path)
         with os.fdopen(descriptor, "rb") as content:
             status = os.fstat(descriptor)
-            member.size, member.mode = status.st_size, stat.S_IMODE(status.st_mode) & 0o755
+            # It may have grown since it was counted; what is over is left out.
+            member.size = min(status.st_size, entry.size)
+            member.mode = stat.S_IMODE(status.st_mode) & 0o755
             # A file that shrinks while it is read is filled up, so that the archive stays whole.
             archive.addfile(member, _Padded(content))  # type: ignore[arg-type]
     else:
@@ -142,17 +158,13 @@ class _Padded:
 
 
 def _unpack(file: IO[bytes], folder: Path, owner: int, limit: int) -> None:
-    left, count = limit, 0
+    count = size = 0
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive, Door(folder) as door:
             for member in archive:
                 count += 1
-                left -= member.size if member.isreg() else 0
-                if left < 0 or count > _ENTRIES or member.size < 0:
-                    raise Failure(
-                        errors_pb2.ERROR_REASON_WORKSPACE_FULL,
-                        f"The snapshot has more than a workspace may: {limit} bytes and {_ENTRIES} entries.",
-                    )
+                size += member.size if member.isreg() else 0
+                _check(count, size, limit)
                 _extract(archive, member, door, owner)
     except tarfile.TarError as error:
         raise Failure(

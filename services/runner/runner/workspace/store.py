@@ -27,22 +27,24 @@ class WorkspaceStore:
 
     async def write(self, session: SessionRef, path: str, data: bytes) -> files.Entry:
         """Write a file whole. WORKSPACE_FULL when it does not fit."""
-        root = await self.places.ensure(session)
-        used = await disk_usage(root)
-        if used + len(data) > self._limit:
-            raise workspace_full(used, self._limit)
-        try:
-            return await asyncio.to_thread(files.write_file, root, path, data)
-        finally:
-            self._history.touch(session)
+        async with self.places.changing.hold(session):
+            root = await self.places.ensure(session)
+            used = await disk_usage(root)
+            if used + len(data) > self._limit:
+                raise workspace_full(used, self._limit)
+            try:
+                return await asyncio.to_thread(files.write_file, root, path, data)
+            finally:
+                self._history.touch(session)
 
     async def delete(self, session: SessionRef, path: str) -> None:
         """Delete a file or folder."""
-        root = await self.places.ensure(session)
-        try:
-            await asyncio.to_thread(files.delete_file, root, path)
-        finally:
-            self._history.touch(session)
+        async with self.places.changing.hold(session):
+            root = await self.places.ensure(session)
+            try:
+                await asyncio.to_thread(files.delete_file, root, path)
+            finally:
+                self._history.touch(session)
 
     async def begin_turn(self, session: SessionRef, turn_id: str) -> None:
         """Note how the workspace is when a turn begins. Takes no time when only the agent wrote to it."""
@@ -73,11 +75,12 @@ class WorkspaceStore:
 
     async def restore_snapshot(self, session: SessionRef, snapshot_id: str) -> None:
         """Make the workspace what a snapshot holds. No sandbox may be on it."""
-        root = await self.places.ensure(session)
-        try:
-            await asyncio.to_thread(self._snapshots.restore, session, snapshot_id, root)
-        finally:
-            self._history.touch(session)
+        async with self.places.changing.hold(session):
+            root = await self.places.ensure(session)
+            try:
+                await asyncio.to_thread(self._snapshots.restore, session, snapshot_id, root)
+            finally:
+                self._history.touch(session)
 
     async def delete_snapshot(self, tenant: str, snapshot_id: str) -> None:
         """Delete a snapshot. Idempotent."""
