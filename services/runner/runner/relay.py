@@ -134,20 +134,14 @@ class Relay:
         return out
 
 
-class _Refusing(asyncio.Protocol):
-    """A connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close it."""
-        transport.close()
-
-
 class _BoundedServer(web.Server):
     """A server with so many connections and no more: each is a descriptor of ours."""
 
-    def __call__(self) -> Any:
-        """Return what serves a new connection."""
-        return _Refusing() if len(self.connections) >= _CONNECTIONS else super().__call__()
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        """Take a connection, or close it at once."""
+        super().connection_made(handler, transport)
+        if len(self.connections) > _CONNECTIONS:
+            transport.abort()
 
 
 class _BodyTooLarge(Exception):  # noqa: N818

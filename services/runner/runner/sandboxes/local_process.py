@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
@@ -21,6 +22,9 @@ _KILL_SECONDS: Final = 10.0
 # A pipe holds 64 KiB; so may what was read of it and not yet taken.
 _STREAM_LIMIT: Final = 64 * 1024
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+_log = structlog.get_logger("runner.sandboxes")
 
 
 class LocalProcess:
@@ -87,10 +91,13 @@ class LocalProcess:
         if self._group is not None:
             self._oom_kills = self._group.oom_kills()
             await asyncio.to_thread(self._group.remove)
-        async with asyncio.timeout(_KILL_SECONDS):
-            await self._process.wait()
-        # What it said and nobody took would keep the pipes open.
+        # First the pipes: what it said and nobody took would keep them open, and the wait from its end.
         self._transport.close()
+        try:
+            async with asyncio.timeout(_KILL_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            _log.error("sandbox_not_ended", pid=self._process.pid)
 
     async def settle(self) -> None:
         """See SandboxProcess."""
