@@ -54,7 +54,7 @@ export class Client {
     if (model === DEMO) await this.page.getByLabel("Model").selectOption(DEMO);
     else await this.chooseModel(model);
     await this.page.getByLabel("Permission mode").selectOption({ label: mode });
-    await this.page.getByText("Title, account, template").click();
+    await this.page.getByText("Title and account").click();
     await this.page.getByLabel("Account").fill(this.account);
     await this.say(prompt);
     await expect(this.page).toHaveURL(/#\/sessions\//);

@@ -17,7 +17,8 @@ test("a reload in mid-turn shows all of it, once", async ({ signedIn }) => {
   expect((await transcript(signedIn)).filter((text) => text.includes("After the tool."))).toHaveLength(1);
 });
 
-for (const service of ["session", "edge", "router"]) {
+// The edge and the router only in a run of full size: each costs half a minute on a busy machine.
+for (const service of process.env.CHAOS_FULL ? ["session", "edge", "router"] : ["session"]) {
   test(`${service} killed in mid-turn: it says so, comes back by itself, and nothing is missing or doubled`, async ({ signedIn }) => {
     await signedIn.start("play:tool-then-gate");
     await expect(signedIn.conversation).toContainText("After the tool.");

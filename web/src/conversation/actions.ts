@@ -44,12 +44,12 @@ export async function sendFirst(account: string, prompt: string, choice: Choice,
 }
 
 /** Makes a session. */
-export async function createSession(init: { title: string; account: string; template: string; model: string }): Promise<string | undefined> {
+export async function createSession(init: { title: string; account: string; model: string }): Promise<string | undefined> {
   const answer = await attempt("The session was not made", () =>
     sessions.createSession({
       account: init.account.trim(),
       requestId: newId(),
-      session: { title: init.title.trim(), preferredModel: init.model, template: init.template.trim() },
+      session: { title: init.title.trim(), preferredModel: init.model },
     }),
   );
   if (answer?.session) putSession(answer.session);

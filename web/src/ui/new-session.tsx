@@ -14,7 +14,6 @@ const EXAMPLES = ["Create hello.py that prints hello world, then run it", "What 
 export function NewSession() {
   const [title, setTitle] = useState("");
   const [account, setAccount] = useState("");
-  const [template, setTemplate] = useState("");
   const [chosen, setChosen] = useState("");
   const [mode, setMode] = useState(PermissionMode.ACCEPT_EDITS);
   const [prompt, setPrompt] = useState("");
@@ -23,7 +22,7 @@ export function NewSession() {
 
   /** Makes the session once, also when the prompt that follows fails and is sent again. */
   const make = async (): Promise<string> => {
-    made.current ||= (await createSession({ title, account, template, model })) ?? "";
+    made.current ||= (await createSession({ title, account, model })) ?? "";
     return made.current;
   };
   const enter = (session: string, panel?: "files") => {
@@ -32,7 +31,7 @@ export function NewSession() {
     go({ page: "session", session, panel });
   };
   const start = async (text: string, requestId: string): Promise<boolean> => {
-    const plain = !title.trim() && !template.trim() && !made.current;
+    const plain = !title.trim() && !made.current;
     const session = plain ? await sendFirst(account, text, { model, mode }, requestId) : await make();
     if (!session || (!plain && !(await send(storeOf(session), text, { model, mode }, requestId)))) return false;
     enter(session);
@@ -70,11 +69,10 @@ export function NewSession() {
           ))}
         </ul>
         <details class="options">
-          <summary>Title, account, template</summary>
+          <summary>Title and account</summary>
           <div class="options-grid">
             <label class="field"><span>Title</span><input value={title} placeholder="Made from the first prompt" onInput={(event) => setTitle(event.currentTarget.value)} /></label>
             <label class="field"><span>Account</span><input value={account} placeholder="default" spellcheck={false} autocapitalize="off" onInput={(event) => setAccount(event.currentTarget.value)} /></label>
-            <label class="field"><span>Template</span><input value={template} placeholder="None" spellcheck={false} autocapitalize="off" onInput={(event) => setTemplate(event.currentTarget.value)} /></label>
           </div>
           <p class="hint">Turns of one account run one after another. <button type="button" class="link" onClick={startEmpty}>Start empty</button> to put files into the workspace first.</p>
         </details>

@@ -109,7 +109,7 @@ function FileEntry({ file, store, fresh, onChanged }: { file: FileInfo; store: S
         )}
         <span class="tree-size">{isFolder ? "" : `${bytes(file.sizeBytes)} · ${ago(file.updateTime)}`}</span>
         <span class="tree-actions">
-          {file.type === FileType.FILE && <IconButton icon="download" label={`Download ${name}`} onClick={() => download(store.name, file.path)} />}
+          {file.type === FileType.FILE && <IconButton icon="download" label={`Download ${name}`} onClick={() => download(store.name, file.path, Number(file.sizeBytes))} />}
           <IconButton icon="trash" label={`Delete ${name}`} onClick={() => setDeleting(true)} />
         </span>
       </div>

@@ -26,7 +26,7 @@ export function Preview({ store, path }: { store: SessionStore; path: string }) 
         <a class="icon-button" href={hrefOf({ page: "session", session: store.name, panel: "files" })} aria-label="Back to the files" title="Back to the files"><Icon name="chevron" class="icon flipped" /></a>
         <h2 title={visibleLine(path)}>{folders.length > 0 && <span class="faint">{visibleLine(folders.join("/"))}/</span>}{visibleLine(name)}</h2>
         {value && <span class="hint">{bytes(value.total)}</span>}
-        <button type="button" class="icon-button" aria-label="Download" title="Download" onClick={() => download(store.name, path)}><Icon name="download" /></button>
+        {value && <button type="button" class="icon-button" aria-label="Download" title="Download" onClick={() => download(store.name, path, value.total)}><Icon name="download" /></button>}
       </header>
       {failure && !value && <Broken title="The file cannot be shown" text={`${failure.message} ${failure.advice}`} onRetry={again} />}
       {!failure && !value && <div class="files-reading"><Spinner label="Reading the file" /></div>}
