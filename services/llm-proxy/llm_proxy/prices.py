@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from llm_proxy.ledger.money import Pico, pico
+from llm_proxy.ledger.money import Pico, of_a_call, pico
 from llm_proxy.messages.usage import TokenUsage
 
 _TABLE: Final = "model_prices_and_context_window_backup.json"
@@ -42,7 +42,7 @@ class ModelPrice:
         """Return what a call costs."""
         read = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
         price = self.long if self.long is not None and read > _LONG_TOKENS else self
-        return (
+        return of_a_call(
             price.input * usage.input_tokens
             + price.output * usage.output_tokens
             + price.cache_read * usage.cache_read_tokens
@@ -57,7 +57,7 @@ class ModelPrice:
         read = -(-body_bytes // 3)
         written = min(max_tokens, self.max_output) if self.max_output else max_tokens
         dearest = max(self.input, self.cache_write)
-        return dearest * read + self.output * written
+        return of_a_call(dearest * read + self.output * written)
 
 
 class Prices:

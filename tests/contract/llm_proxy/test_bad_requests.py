@@ -52,7 +52,8 @@ async def test_a_model_without_credential_names_the_variable(demo: ProxyHouse) -
 @pytest.mark.parametrize(
     "field",
     ["api_base", "api_key", "base_url", "extra_headers", "mock_response", "litellm_metadata",
-     "aws_region_name", "fallbacks", "num_retries", "custom_llm_provider", "mcp_servers", "timeout"],
+     "aws_region_name", "fallbacks", "num_retries", "custom_llm_provider", "mcp_servers", "container",
+     "timeout"],
 )  # fmt: skip
 async def test_commands_to_the_proxy_are_refused(demo: ProxyHouse, field: str) -> None:
     status, reason, message = await refusal(demo, {**ASK, field: "http://evil.example"})
@@ -79,6 +80,7 @@ async def test_metadata_may_only_name_the_user(demo: ProxyHouse) -> None:
         b'{"max_tokens": 1, "messages": [{"role": "user", "content": [1]}]}',
         b'{"max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "stream": "yes"}',
         b'{"max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "tools": {}}',
+        b'{"max_tokens": 10000000000000000000000000, "messages": [{"role": "user", "content": "x"}]}',
         b'{"max_tokens": true, "messages": [{"role": "user", "content": "x"}]}',
     ],
 )  # fmt: skip
@@ -112,3 +114,54 @@ async def test_head_and_models_answer_agents_that_look_around(demo: ProxyHouse) 
         assert [model["id"] for model in (await response.json())["data"]] == ["demo/offline"]
     async with demo.session.get(f"{demo.url}/v1/models") as response:
         assert response.status == 401
+
+
+URL = {"type": "url", "url": "http://169.254.169.254/latest"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": URL}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": URL}]}]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "document", "source": {"type": "file", "file_id": "f"}}],
+                }
+            ]
+        },
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "x",
+                            "content": [{"type": "image", "source": URL}],
+                        }
+                    ],
+                }
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL["url"]}}]}
+            ]
+        },
+        {"system": [{"type": "image", "source": URL}]},
+        {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]},
+        {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]},
+    ],
+)
+async def test_nothing_may_fetch_for_the_sandbox(demo: ProxyHouse, fields: dict[str, Any]) -> None:
+    status, reason, _ = await refusal(demo, {**ASK, **fields})
+    assert (status, reason) == (400, "INVALID_FIELD")
+
+
+async def test_a_bomb_of_small_values_is_a_413(demo: ProxyHouse) -> None:
+    bomb = b'{"max_tokens":1,"messages":[{"role":"user","content":"x"}],"x":[' + b"[]," * 1_000_000 + b"[]]}"
+    status, reason, _ = await refusal(demo, bomb)
+    assert (status, reason) == (413, "MESSAGE_TOO_LARGE")

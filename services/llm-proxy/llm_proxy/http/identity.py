@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,9 +16,6 @@ from llm_proxy.ledger.scopes import Payer
 from llm_proxy.tokens import SessionTokens
 
 SESSION_HEADER: Final = "x-pointsman-session"
-ACCOUNT_HEADER: Final = "x-pointsman-account"
-
-_ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class Identity:
@@ -38,7 +34,7 @@ class Identity:
         """
         passport = headers.get(PASSPORT_HEADER)
         if passport is not None:
-            return self._by_passport(passport, headers.get(ACCOUNT_HEADER, ""), access)
+            return self._by_passport(passport, access)
         token = _bearer(headers)
         if not token:
             raise Failure(
@@ -53,23 +49,10 @@ class Identity:
             )
         return _logged(Caller(known.payer, known.models, known.budget))
 
-    def _by_passport(self, token: str, account: str, access: Access) -> Caller:
+    def _by_passport(self, token: str, access: Access) -> Caller:
         passport = self._verifier.verify(token)
         check_scope(access, passport, "This path of the Messages API")
-        check_scope(Access.TURNS_RUN, passport, "The Messages API")
-        wanted = account.lower()
-        if wanted and not _ACCOUNT.fullmatch(wanted):
-            raise Failure(
-                errors_pb2.ERROR_REASON_INVALID_FIELD,
-                f"{ACCOUNT_HEADER}: is not an account's name",
-                fields=[(ACCOUNT_HEADER, "is not an account's name")],
-            )
-        pinned = (passport.account or "").lower()
-        if pinned and wanted not in ("", pinned):
-            raise Failure(
-                errors_pb2.ERROR_REASON_ACCOUNT_PINNED, "This credential is pinned to another account."
-            )
-        return _logged(Caller(Payer(passport.tenant, pinned or wanted or DEFAULT_ACCOUNT)))
+        return _logged(Caller(Payer(passport.tenant, (passport.account or DEFAULT_ACCOUNT).lower())))
 
 
 def _logged(caller: Caller) -> Caller:

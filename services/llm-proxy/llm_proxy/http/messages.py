@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from llm_proxy.call import CallReport
@@ -23,6 +25,12 @@ _log = structlog.get_logger("llm_proxy.http")
 
 USAGE_HEADER: Final = "x-pointsman-usage"
 
+# Reading such a body takes 10 ms and more.
+_LARGE_BODY: Final = 1024 * 1024
+# Each may need some 200 MB while it is read.
+_LARGE_BODIES: Final = 4
+_READ_SECONDS: Final = 60.0
+
 _STREAM_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -36,11 +44,12 @@ class MessagesRoutes:
     def __init__(self, gateway: Gateway, identity: Identity) -> None:
         self._gateway = gateway
         self._identity = identity
+        self._large = asyncio.Semaphore(_LARGE_BODIES)
 
     async def create(self, http: web.Request) -> web.StreamResponse:
         """Ask a model; a stream when the body says so."""
         caller = await self._identity.caller(http.headers)
-        request = read_request(await http.read(), http.headers)
+        request = await self._read(http)
         # Only our relay asks for our own lines; to others they are noise.
         annotated = http.headers.get(USAGE_HEADER) == "1"
         if request.stream:
@@ -50,8 +59,22 @@ class MessagesRoutes:
     async def count(self, http: web.Request) -> web.Response:
         """Count a request's tokens."""
         caller = await self._identity.caller(http.headers)
-        request = read_request(await http.read(), http.headers, counting=True)
+        request = await self._read(http, counting=True)
         return web.json_response({"input_tokens": await self._gateway.count_tokens(request, caller)})
+
+    async def _read(self, http: web.Request, *, counting: bool = False) -> MessagesRequest:
+        """Read and check a body; large ones a few at a time, and in a thread, so that nobody else waits."""
+        if http.content_length is not None and http.content_length < _LARGE_BODY:
+            return read_request(await http.read(), http.headers, counting=counting)
+        try:
+            async with asyncio.timeout(_READ_SECONDS), self._large:
+                raw = await http.read()
+                return await asyncio.to_thread(read_request, raw, http.headers, counting=counting)
+        except TimeoutError:
+            raise Failure(
+                errors_pb2.ERROR_REASON_CALL_TIMED_OUT,
+                f"The body could not be read within {_READ_SECONDS:g} seconds. Send it again, or a smaller one.",
+            ) from None
 
     async def _stream(
         self, http: web.Request, caller: Caller, request: MessagesRequest, annotated: bool

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import structlog
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 from sqlalchemy import Connection
@@ -18,6 +19,8 @@ from llm_proxy.ledger.engines import Engine, open_engine
 
 T = TypeVar("T")
 Job = Callable[[Connection], T]
+
+_log = structlog.get_logger("llm_proxy.ledger")
 
 # Callers in the queue. Each waits for its own job, so this bounds calls that are just beginning or ending.
 _QUEUE_LIMIT: Final = 4096
@@ -62,7 +65,10 @@ class Database:
             group = [await self._queue.get()]
             while len(group) < _GROUP_LIMIT and not self._queue.empty():
                 group.append(self._queue.get_nowait())
-            await self._serve(group)
+            # Nobody waits any more for a job whose caller gave up, so it must not take effect.
+            wanted = [waiting for waiting in group if not waiting.done.done()]
+            if wanted:
+                await self._serve(wanted)
 
     async def _serve(self, group: list[_Waiting]) -> None:
         jobs = [waiting.job for waiting in group]
@@ -70,7 +76,7 @@ class Database:
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
                 results = await self._engine.transaction(partial(_run_all, jobs), fsynced=fsynced)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - one job's fault must not end the work for all others
             if len(group) > 1:
                 for waiting in group:
                     await self._serve([waiting])
@@ -102,6 +108,9 @@ def _answer(done: asyncio.Future[Any], result: Any) -> None:
 
 
 def _failure(error: Exception) -> Failure:
+    if not isinstance(error, (SQLAlchemyError, OSError, TimeoutError)):
+        _log.error("fault in the ledger", kind=type(error).__name__)
+        return Failure(errors_pb2.ERROR_REASON_INTERNAL, "The ledger could not write this call down.")
     if isinstance(error, DBAPIError) and "disk is full" in str(error.orig):
         return Failure(
             errors_pb2.ERROR_REASON_DISK_FULL,

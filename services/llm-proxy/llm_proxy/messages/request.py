@@ -10,6 +10,8 @@ from typing import Any, Final
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from llm_proxy.messages.reach import check_reach, invalid
+
 # What LiteLLM and its like take as commands instead of as part of the request.
 _CONTROL: Final = frozenset(
     {
@@ -23,12 +25,13 @@ _CONTROL: Final = frozenset(
 )  # fmt: skip
 _CONTROL_PREFIXES: Final = ("litellm_", "aws_", "azure_", "vertex_", "gcs_", "s3_", "langfuse_", "watsonx_")
 
-# Reads what it is told to from anywhere, with the provider's network instead of the sandbox's.
-_REFUSED: Final = frozenset({"mcp_servers"})
-
 FORWARDED_HEADERS: Final = ("anthropic-version", "anthropic-beta")
 
 DEFAULT_MAX_TOKENS: Final = 4096
+_MOST_TOKENS: Final = 2**31 - 1
+
+# A value takes some hundred bytes in memory and a microsecond to read; a long conversation has thousands.
+_MOST_VALUES: Final = 500_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,13 @@ class MessagesRequest:
 
 def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> MessagesRequest:
     """Read a body. Raises Failure MALFORMED_REQUEST or INVALID_FIELD. Counting needs no `max_tokens`."""
+    if sum(raw.count(mark) for mark in b",[{") > _MOST_VALUES:
+        # Documents and pictures are long texts; only a bomb has this many small values.
+        raise Failure(
+            errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+            f"The body has more than {_MOST_VALUES} values.",
+            limit=str(_MOST_VALUES),
+        )
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -71,18 +81,14 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
         raise Failure(errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "The body is not a JSON object.")
     _check_control(body)
     _check_fields(body, counting)
+    check_reach(body)
     forwarded = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
     return MessagesRequest(body, raw, forwarded)
 
 
-def invalid(name: str, complaint: str) -> Failure:
-    """Return the failure for a field that breaks its rule."""
-    return Failure(errors_pb2.ERROR_REASON_INVALID_FIELD, f"{name}: {complaint}", fields=[(name, complaint)])
-
-
 def _check_control(body: Mapping[str, Any]) -> None:
     for name in body:
-        if name in _CONTROL or name in _REFUSED or name.startswith(_CONTROL_PREFIXES):
+        if name in _CONTROL or name.startswith(_CONTROL_PREFIXES):
             raise invalid(
                 name, "is not accepted here: where and how models are asked is the operator's choice"
             )
@@ -102,8 +108,8 @@ def _check_fields(body: Mapping[str, Any], counting: bool) -> None:
     if not isinstance(body.get("stream", False), bool):
         raise invalid("stream", "must be true or false")
     max_tokens = body.get("max_tokens", DEFAULT_MAX_TOKENS if counting else None)
-    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
-        raise invalid("max_tokens", "must be a whole number of 1 or more")
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 1 <= max_tokens <= _MOST_TOKENS:
+        raise invalid("max_tokens", f"must be a whole number from 1 to {_MOST_TOKENS}")
     _check_messages(body.get("messages"))
     tools = body.get("tools", [])
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):

@@ -22,12 +22,15 @@ class TokenUsage:
         Counts are of the whole call and only grow, so of an earlier and a later one the greater holds.
         """
         counts = {
-            ours: max(value, getattr(self, ours))
+            ours: max(min(value, _MOST_TOKENS), getattr(self, ours))
             for theirs, ours in _NAMES.items()
             if isinstance(value := usage.get(theirs), int) and not isinstance(value, bool) and value >= 0
         }
         return replace(self, **counts)
 
+
+# More than any call has; what a provider says beyond it is nonsense that must not harm the ledger.
+_MOST_TOKENS: Final = 10**9
 
 _NAMES: Final = {
     "input_tokens": "input_tokens",
