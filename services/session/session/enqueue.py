@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,8 +24,9 @@ from session.refusals import invalid_field, request_id_reused
 from session.rows import SessionRow, TurnRow
 from session.sessions import NewSession, new_session
 from session.store import accounts, events, sessions, turns
-from session.tables import IS_ACTIVE, QUEUED, RUNNING
+from session.tables import IS_ACTIVE, RUNNING
 from session.transaction import Transaction
+from session.wanted import Busy, Wanted, body_hash_of, columns, kinds_of
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,6 @@ class Accepted:
     turn: TurnRow
     position: int
     created: bool
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A request with all that was looked up for it."""
-
-    caller: Caller
-    request: turn_service_pb2.EnqueueTurnRequest
-    request_id: str
-    body_hash: bytes
-    session_id: str
-    account: str
-    model: str
-    options: turn_pb2.TurnOptions
-    next_to_run: bool
-    """Whether its account had a place free a moment ago."""
-
-    @property
-    def route(self) -> int:
-        return self.request.route or turn_pb2.TURN_ROUTE_AGENT
 
 
 class Queue:
@@ -89,7 +69,7 @@ class Queue:
         of the model.
         """
         request_id = names.request_id_of(request.request_id)
-        body_hash = _body_hash(account, request)
+        body_hash = body_hash_of(account, request)
         session_id = names.session_id_of(request.session, "session") if request.session else ""
         known, session = await self._database.run(
             lambda tx: self._known(tx, caller, request_id, body_hash, session_id)
@@ -101,7 +81,7 @@ class Queue:
         account = session.account if session is not None else account
         asked = request.model or (session.preferred_model if session is not None else "")
         model = await self._models.resolve(Party(caller.tenant, account, caller.principal, request_id), asked)
-        wanted = _Wanted(
+        wanted = Wanted(
             caller=caller,
             request=request,
             request_id=request_id,
@@ -130,7 +110,7 @@ class Queue:
             return Accepted(turn, positions.get(turn.id, 0), created=False), None
         return None, await sessions.get(tx, caller, session_id) if session_id else None
 
-    async def _accept(self, wanted: _Wanted) -> Accepted:
+    async def _accept(self, wanted: Wanted) -> Accepted:
         if wanted.route == turn_pb2.TURN_ROUTE_AGENT and wanted.next_to_run:
             party = Party(wanted.caller.tenant, wanted.account, wanted.caller.principal, wanted.request_id)
             self._preparer.prepare(party, wanted.session_id, wanted.model, wanted.options)
@@ -150,7 +130,7 @@ class Queue:
         return accepted
 
     async def _write(
-        self, tx: Transaction, wanted: _Wanted, turn_id: str
+        self, tx: Transaction, wanted: Wanted, turn_id: str
     ) -> tuple[Accepted, Sequence[event_pb2.Event], str]:
         """Write the turn; return it, its first events, and the id of a turn that it interrupts."""
         tenant = wanted.caller.tenant
@@ -167,12 +147,12 @@ class Queue:
         await accounts.update(tx, tenant, wanted.account, next_key=account.next_key + 1)
         position = sum(turn.position_key < key for turn in waiting) + 1
         queued = event_pb2.Event(turn_queued=event_pb2.TurnQueued(position=position))
-        first = [(turn_id, event) for event in (queued, *_kinds(wanted.request.preface))]
+        first = [(turn_id, event) for event in (queued, *kinds_of(wanted.request.preface))]
         changes: dict[str, object] = {"title": title} if title else {}
         if wanted.request.model and not (busy.session and busy.session.preferred_set):
             changes["preferred_model"] = wanted.model
         logged = await events.append(tx, wanted.session_id, first, **changes)
-        await turns.insert(tx, **_columns(wanted, turn_id, key, position, logged))
+        await turns.insert(tx, **columns(wanted, turn_id, key, position, logged))
         await self._bus.tell(tx, Topic.EVENTS, wanted.session_id)
         await self._bus.tell(tx, Topic.QUEUE)
         turn = await turns.get(tx, wanted.session_id, turn_id)
@@ -188,19 +168,19 @@ class Queue:
                 limit=str(self._limit),
             )
 
-    async def _session(self, tx: Transaction, wanted: _Wanted) -> tuple[bytes, _Busy]:
+    async def _session(self, tx: Transaction, wanted: Wanted) -> tuple[bytes, Busy]:
         """Make or lock the session; return the title it is to have (empty: as it is), and what is in it."""
         title = title_of(wanted.request.prompt)
         if not wanted.request.session:
             fresh = NewSession(wanted.account, title, "", "")
             await sessions.insert(tx, **new_session(wanted.session_id, wanted.caller.tenant, fresh, ""))
-            return b"", _Busy(None, ())
+            return b"", Busy(None, ())
         session = await sessions.lock(tx, wanted.caller, wanted.session_id)
         active = await turns.active(tx, wanted.session_id)
-        return b"" if session.title else title.encode(), _Busy(session, active)
+        return b"" if session.title else title.encode(), Busy(session, active)
 
     async def _place(
-        self, tx: Transaction, wanted: _Wanted, busy: _Busy, keys: tuple[int, int]
+        self, tx: Transaction, wanted: Wanted, busy: Busy, keys: tuple[int, int]
     ) -> tuple[str, int]:
         """Apply the busy policy; return the turn that is interrupted, if one is, and the new turn's key.
 
@@ -221,64 +201,3 @@ class Queue:
         await turns.update(tx, running, cancel_time=clock.now())
         await self._bus.tell(tx, Topic.CANCEL, running.id)
         return running.id, keys[0]
-
-
-@dataclass(frozen=True)
-class _Busy:
-    """A session before the new turn: None when it is new, and its turns that run or wait."""
-
-    session: SessionRow | None
-    active: Sequence[TurnRow]
-
-
-def _columns(
-    wanted: _Wanted, turn_id: str, key: int, position: int, logged: Sequence[event_pb2.Event]
-) -> dict[str, object]:
-    return {
-        "id": turn_id,
-        "session_id": wanted.session_id,
-        "tenant": wanted.caller.tenant,
-        "account": wanted.account,
-        "principal": wanted.caller.principal,
-        "request_id": wanted.request_id,
-        "body_hash": wanted.body_hash,
-        "prompt": wanted.request.prompt.encode(),
-        "context": wanted.request.context.encode(),
-        "model": wanted.model,
-        "state": QUEUED,
-        "route": wanted.route,
-        "options": wanted.options.SerializeToString(),
-        "may_escalate": int(wanted.request.may_escalate),
-        "temporary": int(wanted.request.temporary),
-        "position_key": key,
-        "told_position": position,
-        "create_time": clock.now(),
-        "first_sequence": logged[0].sequence,
-        "last_sequence": logged[-1].sequence,
-    }
-
-
-def _kinds(preface: Sequence[event_pb2.Event]) -> list[event_pb2.Event]:
-    """Return events with nothing but the kinds of these."""
-    kinds = []
-    for event in preface:
-        kind = event.WhichOneof("kind")
-        if kind is not None:
-            bare = event_pb2.Event()
-            getattr(bare, kind).CopyFrom(getattr(event, kind))
-            kinds.append(bare)
-    return kinds
-
-
-def _body_hash(account: str, request: turn_service_pb2.EnqueueTurnRequest) -> bytes:
-    """Return what a repeated request is compared by: what the caller said, not what the router found out."""
-    body = turn_service_pb2.EnqueueTurnRequest(
-        session=request.session,
-        account=account,
-        prompt=request.prompt,
-        model=request.model,
-        options=request.options,
-        busy_policy=request.busy_policy,
-        temporary=request.temporary,
-    )
-    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()

@@ -40,5 +40,22 @@ def conversation(earlier: Sequence[TurnRow], turn: TurnRow) -> list[llm_service_
     return [*messages, _message(llm_service_pb2.MESSAGE_ROLE_USER, asked)]
 
 
+def told(newest: Sequence[TurnRow]) -> list[turn_pb2.Turn]:
+    """Return direct turns, which come newest first, as an agent is told them: oldest first, what was said.
+
+    The oldest are left out when it is too much for a prompt.
+    """
+    turns: list[turn_pb2.Turn] = []
+    room = _MAX_CHARACTERS
+    for turn in newest:
+        prompt, answer = turn.prompt.decode(), turn_pb2.TurnFinished.FromString(turn.result).result
+        room -= len(prompt) + len(answer)
+        if room < 0:
+            break
+        finished = turn_pb2.TurnFinished(outcome=turn_pb2.TURN_STATE_SUCCEEDED, result=answer)
+        turns.insert(0, turn_pb2.Turn(name=turn.name, prompt=prompt, result=finished))
+    return turns
+
+
 def _message(role: llm_service_pb2.MessageRole.ValueType, text: str) -> llm_service_pb2.LlmMessage:
     return llm_service_pb2.LlmMessage(role=role, content=[llm_service_pb2.ContentBlock(text=text)])

@@ -62,6 +62,19 @@ async def test_an_agent_turn_knows_the_direct_turns_since_its_last(house: Sessio
     assert answers == ["You said: two?", "You said: three?"]
 
 
+async def test_an_agent_is_told_no_more_than_fits(house: SessionHouse) -> None:
+    client = house.client()
+    session = ""
+    for _ in range(8):
+        turn = await client.enqueue("x" * 700_000, session, route=DIRECT)
+        session = turn.session
+        await client.finish(turn)
+    for _ in range(5):
+        await client.finish(await client.enqueue("short?", session, route=DIRECT))
+    assert (await client.finish(await client.enqueue("say on", session))).result == "on"
+    assert [turn.prompt for turn in house.runner.requests[0].direct_turns] == ["short?"] * 5
+
+
 async def test_a_direct_turn_that_needs_tools_goes_on_as_an_agent(house: SessionHouse) -> None:
     house.runner.scripts["escalate"] = house.runner.scripts["work"]
     client = house.client()

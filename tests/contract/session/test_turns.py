@@ -107,7 +107,8 @@ async def test_a_second_turn_waits_for_the_first_and_is_told_its_position(house:
     first = await client.enqueue("wait")
     second = await client.enqueue("say second", first.session)
     third = await client.enqueue("say third", first.session)
-    assert (second.position, third.position) in {(1, 2), (2, 3)}
+    # The first may begin to run at any moment.
+    assert (second.position, third.position) in {(1, 2), (2, 2), (2, 3)}
     await wait_until(lambda: first.name in house.runner.turns)
     house.runner.turns[first.name].released.set()
     assert (await client.finish(third)).result == "third"
@@ -245,7 +246,8 @@ async def test_a_full_queue_refuses_at_once(house: SessionHouse) -> None:
         if event.HasField("turn_started"):
             break
     limit = house.config.max_queued_turns
-    await asyncio.gather(*(client.enqueue("say x", first.session) for _ in range(limit)))
+    for _ in range(limit // 10):
+        await asyncio.gather(*(client.enqueue("say x", first.session) for _ in range(10)))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.enqueue("say one too many", first.session)
     failure = failure_of(caught.value)

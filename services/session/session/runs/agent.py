@@ -14,12 +14,12 @@ from pointsman.runner.v1 import runner_service_pb2
 from servicekit.errors import Failure
 
 from session.blocks import delta_key
+from session.history import told
 from session.peers import Party, Runner
 from session.permissions import Permissions
 from session.refusals import LeaseLost
 from session.rows import TurnRow
 from session.runs.writer import TurnWriter, timed_out
-from session.views import turn_view
 
 _log = structlog.get_logger("session.agent")
 
@@ -185,7 +185,7 @@ class AgentTurn:
             model=self._turn.model,
             prompt=f"{context}\n\n{prompt}" if context else prompt,
             options=self._turn.turn_options,
-            direct_turns=[turn_view(turn) for turn in self._direct_turns],
+            direct_turns=told(self._direct_turns),
         )
 
     async def _take(self, item: runner_service_pb2.RunTurnResponse) -> None:

@@ -119,7 +119,9 @@ class Runs:
     ) -> None:
         said: Sequence[TurnRow] = ()
         if not recovered:
-            said = await self._database.run(lambda tx: turns.direct_since_agent(tx, writer.turn))
+            said = await self._database.run(
+                lambda tx: turns.direct_since_agent(tx, writer.turn, history.TURNS)
+            )
         else:
             # Decided while nobody was there to hand it on.
             decided.set()

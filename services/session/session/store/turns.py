@@ -166,8 +166,8 @@ async def transcript_end(tx: Transaction, turn: TurnRow) -> int:
     return int((await tx.execute(newest)).scalar_one())
 
 
-async def direct_since_agent(tx: Transaction, turn: TurnRow) -> list[TurnRow]:
-    """Return the direct turns that were answered since the agent's last answer, oldest first."""
+async def direct_since_agent(tx: Transaction, turn: TurnRow, limit: int) -> list[TurnRow]:
+    """Return the newest direct turns that were answered since the agent's last answer, newest first."""
     agents = turns.alias()
     last = sa.select(sa.func.coalesce(sa.func.max(agents.c.start_time), 0)).where(
         agents.c.session_id == turn.session_id,
@@ -182,6 +182,7 @@ async def direct_since_agent(tx: Transaction, turn: TurnRow) -> list[TurnRow]:
             turns.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
             turns.c.start_time > last.scalar_subquery(),
         )
-        .order_by(turns.c.start_time)
+        .order_by(turns.c.start_time.desc())
+        .limit(limit)
     )
     return [TurnRow.of(row) for row in await tx.execute(query)]

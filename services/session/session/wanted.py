@@ -1,0 +1,97 @@
+"""What is asked of the queue, with all that was looked up for it, and the row that comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
+
+from session import clock
+from session.caller import Caller
+from session.rows import SessionRow, TurnRow
+from session.tables import QUEUED
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request with all that was looked up for it."""
+
+    caller: Caller
+    request: turn_service_pb2.EnqueueTurnRequest
+    request_id: str
+    body_hash: bytes
+    session_id: str
+    account: str
+    model: str
+    options: turn_pb2.TurnOptions
+    next_to_run: bool
+    """Whether its account had a place free a moment ago."""
+
+    @property
+    def route(self) -> int:
+        """How it is to be answered."""
+        return self.request.route or turn_pb2.TURN_ROUTE_AGENT
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A session before the new turn: None when it is new, and its turns that run or wait."""
+
+    session: SessionRow | None
+    active: Sequence[TurnRow]
+
+
+def columns(
+    wanted: Wanted, turn_id: str, key: int, position: int, logged: Sequence[event_pb2.Event]
+) -> dict[str, object]:
+    """Return the columns of the new turn, whose first events are in the log."""
+    return {
+        "id": turn_id,
+        "session_id": wanted.session_id,
+        "tenant": wanted.caller.tenant,
+        "account": wanted.account,
+        "principal": wanted.caller.principal,
+        "request_id": wanted.request_id,
+        "body_hash": wanted.body_hash,
+        "prompt": wanted.request.prompt.encode(),
+        "context": wanted.request.context.encode(),
+        "model": wanted.model,
+        "state": QUEUED,
+        "route": wanted.route,
+        "options": wanted.options.SerializeToString(),
+        "may_escalate": int(wanted.request.may_escalate),
+        "temporary": int(wanted.request.temporary),
+        "position_key": key,
+        "told_position": position,
+        "create_time": clock.now(),
+        "first_sequence": logged[0].sequence,
+        "last_sequence": logged[-1].sequence,
+    }
+
+
+def kinds_of(preface: Sequence[event_pb2.Event]) -> list[event_pb2.Event]:
+    """Return events with nothing but the kinds of these."""
+    kinds = []
+    for event in preface:
+        kind = event.WhichOneof("kind")
+        if kind is not None:
+            bare = event_pb2.Event()
+            getattr(bare, kind).CopyFrom(getattr(event, kind))
+            kinds.append(bare)
+    return kinds
+
+
+def body_hash_of(account: str, request: turn_service_pb2.EnqueueTurnRequest) -> bytes:
+    """Return what a repeated request is compared by: what the caller said, not what the router found out."""
+    body = turn_service_pb2.EnqueueTurnRequest(
+        session=request.session,
+        account=account,
+        prompt=request.prompt,
+        model=request.model,
+        options=request.options,
+        busy_policy=request.busy_policy,
+        temporary=request.temporary,
+    )
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()
