@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+
+from servicekit.errors import Failure
 
 from llm_proxy.answer_cache import AnswerCache
 from llm_proxy.call import Call, CallReport
@@ -93,9 +96,9 @@ class Gateway:
             return await asyncio.shield(reserving)
         except asyncio.CancelledError:
             # It may be in a transaction already. That ends within the database's own deadline.
-            reservation = await reserving
-            outcome = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
-            await self._ledger.settle(reservation, outcome)
+            with suppress(Failure):
+                outcome = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
+                await self._ledger.settle(await reserving, outcome)
             raise
 
     async def _steps(self, call: Call, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:

@@ -65,6 +65,8 @@ class CannotEvaluateError(Exception):
 
 def find_expression(prompt: str) -> str | None:
     """Return the expression that a prompt asks for, None when it asks for something else."""
+    if len(prompt) > _TEXT_LIMIT:
+        return None
     text = _ONLY.sub("?", prompt.strip())
     text = _ENDING.sub("", _QUESTION.sub("", text))
     for pattern, symbol in _WORDS:

@@ -26,7 +26,7 @@ def _only_value(text: str) -> str | None:
     """Return the value of a single row with a single column."""
     try:
         row: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(row, dict) and len(row) == 1:
         return str(next(iter(row.values())))

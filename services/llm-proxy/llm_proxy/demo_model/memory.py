@@ -9,6 +9,9 @@ from typing import Final
 
 from llm_proxy.demo_model.conversation import Conversation
 
+# People ask and tell in a few words; rules take longer the more there is.
+_PROMPT_LIMIT: Final = 400
+
 _MY_FACT: Final = re.compile(
     r"\bmy\s+(?P<what>(?:\w+\s+){0,3}?\w+)\s+is\s+(?P<value>[^.!?\n]{1,200}?)(?=\s+and\b|[.!?,\n]|$)",
     re.IGNORECASE,
@@ -42,6 +45,8 @@ _ASKS_OUTPUT: Final = re.compile(r"\bwhat\b.*\b(print(ed)?|output|result)\b", re
 def recall(conversation: Conversation) -> str | None:
     """Answer a question about the conversation, None when the prompt is no such question."""
     prompt = conversation.current.prompt
+    if len(prompt) > _PROMPT_LIMIT:
+        return None
     rules: tuple[tuple[re.Pattern[str], Callable[[Conversation, re.Match[str]], str]], ...] = (
         (_ASKS_REMEMBERED, _remembered),
         (_ASKS_FACT, _fact),
@@ -59,7 +64,7 @@ def recall(conversation: Conversation) -> str | None:
 
 def acknowledge(conversation: Conversation) -> str | None:
     """Answer a prompt that tells something to remember, None when it tells nothing."""
-    prompt = conversation.current.prompt
+    prompt = conversation.current.prompt[:_PROMPT_LIMIT]
     fact = _MY_FACT.search(prompt)
     if fact is not None:
         return f"I will remember that your {fact['what'].lower()} is {fact['value'].strip()}."
@@ -70,7 +75,7 @@ def acknowledge(conversation: Conversation) -> str | None:
 def _fact(conversation: Conversation, asked: re.Match[str]) -> str:
     wanted = asked["what"].lower()
     for exchange in reversed(conversation.earlier):
-        for found in _MY_FACT.finditer(exchange.prompt):
+        for found in _MY_FACT.finditer(exchange.prompt[:_PROMPT_LIMIT]):
             if found["what"].lower() == wanted:
                 return f"Your {wanted} is {found['value'].strip()}."
     return f"You have not told me your {wanted} in this conversation."
@@ -78,7 +83,7 @@ def _fact(conversation: Conversation, asked: re.Match[str]) -> str:
 
 def _remembered(conversation: Conversation, _: re.Match[str]) -> str:
     for exchange in reversed(conversation.earlier):
-        found = _REMEMBER.search(exchange.prompt)
+        found = _REMEMBER.search(exchange.prompt[:_PROMPT_LIMIT])
         if found is not None:
             return f"You asked me to remember: {found['what'].strip(' .')}."
     return "You have not asked me to remember anything in this conversation."

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llm_proxy.demo_model.conversation import ToolUse
+from llm_proxy.demo_model.tags import without
 
 # Claude Code's `Read` numbers the lines.
-_NUMBERED: Final = re.compile(r"^\s*\d+[→\t]", re.MULTILINE)
-_REMINDER: Final = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
+_NUMBERED: Final = re.compile(r"^[ ]{0,8}\d{1,9}[→\t]", re.MULTILINE)
 
 _RUNNERS: Final = {".py": "python3", ".sh": "sh", ".js": "node", ".rb": "ruby", ".pl": "perl"}
 
@@ -83,7 +83,7 @@ def run_file(name: str) -> Step:
 
 def shown(use: ToolUse) -> str:
     """Return a result as it is quoted."""
-    text = _REMINDER.sub("", use.result or "")
+    text = without(use.result or "", "system-reminder")
     if use.name == "Read":
         text = _NUMBERED.sub("", text)
     return text.strip("\n")

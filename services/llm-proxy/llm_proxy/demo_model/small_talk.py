@@ -29,19 +29,23 @@ _SUMMARY: Final = re.compile(
     r"\b(create|write|provide)\b.{0,40}\bsummary\b.{0,80}\bconversation\b", re.IGNORECASE | re.DOTALL
 )
 _TITLE_WORDS: Final = 7
+_TITLE_LIMIT: Final = 500
+_CHAT_LIMIT: Final = 2_000
+# Where agents put such a wish, in the longest instructions that they have.
+_SUMMARY_LIMIT: Final = 20_000
 
 
 def title(conversation: Conversation) -> str | None:
     """Return a title for the conversation when a background request asks for one, else None."""
     if conversation.tools or not _TITLE.search(conversation.system):
         return None
-    words = re.sub(r"\s+", " ", conversation.current.prompt).strip(" .?!").split(" ")
+    words = re.sub(r"\s+", " ", conversation.current.prompt[:_TITLE_LIMIT]).strip(" .?!").split(" ")
     return " ".join(words[:_TITLE_WORDS])[:60]
 
 
 def summary(conversation: Conversation) -> str | None:
     """Return a summary when the prompt asks for the conversation's, else None."""
-    if not _SUMMARY.search(conversation.current.prompt):
+    if not _SUMMARY.search(conversation.current.prompt[:_SUMMARY_LIMIT]):
         return None
     lines = [f'- The user asked: "{exchange.prompt[:500]}"' for exchange in conversation.earlier]
     return "\n".join(["Summary of the conversation so far:", *lines])
@@ -49,11 +53,12 @@ def summary(conversation: Conversation) -> str | None:
 
 def chat(prompt: str) -> str:
     """Answer what no rule is for."""
-    said = _SAY.match(prompt.strip())
+    prompt = prompt.strip()[:_CHAT_LIMIT]
+    said = _SAY.match(prompt)
     if said is not None:
         return said["text"].strip().strip("\"'“”`").rstrip(".") or WHAT_I_CAN_DO
-    if _GREETING.match(prompt.strip()):
+    if _GREETING.match(prompt):
         return f"Hello! {WHAT_I_CAN_DO}"
-    if _THANKS.match(prompt.strip()):
+    if _THANKS.match(prompt):
         return "You are welcome."
     return f"That is out of my depth. {WHAT_I_CAN_DO}"

@@ -22,6 +22,8 @@ _CALLED: Final = (
 )
 _QUOTED: Final = re.compile(r"^[\"'“`](.*)[\"'”`]$", re.DOTALL)
 _FENCE: Final = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
+# Longer ones are no wishes that these rules understand, and rules take longer the more there is.
+_WISH_LIMIT: Final = 2_000
 _FENCE_MARK: Final = "\x00fence\x00"
 
 _VERBS: Final = (
@@ -162,6 +164,8 @@ def steps(conversation: Conversation) -> list[Step]:
     prompt = conversation.current.prompt
     fences = _FENCE.findall(prompt)
     text = _FENCE.sub(_FENCE_MARK, prompt)
+    if len(text) > _WISH_LIMIT:
+        return []
     reader = _Reader(conversation, fences)
     whole: list[Step] = []
     understood = False

@@ -73,7 +73,7 @@ class MessagesRoutes:
         except TimeoutError:
             raise Failure(
                 errors_pb2.ERROR_REASON_CALL_TIMED_OUT,
-                f"The body could not be read within {_READ_SECONDS:g} seconds. Send it again, or a smaller one.",
+                f"The body could not be read within {_READ_SECONDS:g} seconds. Send it again.",
             ) from None
 
     async def _stream(
