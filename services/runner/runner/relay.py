@@ -101,6 +101,9 @@ class Relay:
         query = "?beta=true" if request.query.get("beta") == "true" else ""
         url = f"{self._upstream}{request.path}{query}"
         body = _bounded_body(request) if request.method == "POST" else None
+        if body is not None and request.content_length is not None:
+            # Told what comes, llm-proxy reads a small request at once.
+            headers["content-length"] = str(request.content_length)
         try:
             async with self._http.request(
                 request.method, url, headers=headers, data=body, timeout=_TIMEOUT, allow_redirects=False

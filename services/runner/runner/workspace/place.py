@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import uuid
@@ -15,6 +14,7 @@ from servicekit.errors import Failure
 
 from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
+from runner.threads import to_the_end
 from runner.workspace.remove import remove_folder
 
 # No tenant's folder has such a name.
@@ -49,13 +49,13 @@ class Workspaces:
         """Return where it lies, made if it is new."""
         path = self.path(session)
         if not path.is_dir():
-            await asyncio.to_thread(self._make, path)
+            await to_the_end(self._make, path)
         return path
 
     async def make_unclaimed(self) -> Path:
         """Make one that no session has yet."""
         path = self._root / _UNCLAIMED / uuid.uuid4().hex
-        await asyncio.to_thread(self._make, path)
+        await to_the_end(self._make, path)
         return path
 
     async def claim(self, unclaimed: Path, session: SessionRef) -> Path:
@@ -65,19 +65,19 @@ class Workspaces:
         the session's files cannot be moved.
         """
         async with self.changing.hold(session):
-            return await asyncio.to_thread(_claim, unclaimed, self.path(session))
+            return await to_the_end(_claim, unclaimed, self.path(session))
 
     async def discard(self, unclaimed: Path) -> None:
         """Remove an unclaimed one."""
-        await asyncio.to_thread(remove_folder, unclaimed)
+        await to_the_end(remove_folder, unclaimed)
 
     async def clear_unclaimed(self) -> None:
         """Remove what an earlier runner left unclaimed."""
-        await asyncio.to_thread(remove_folder, self._root / _UNCLAIMED)
+        await to_the_end(remove_folder, self._root / _UNCLAIMED)
 
     async def remove(self, session: SessionRef) -> None:
         """Remove it with all in it. Idempotent."""
-        await asyncio.to_thread(remove_folder, self.path(session))
+        await to_the_end(remove_folder, self.path(session))
 
     def _make(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o755)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from pointsman.session.v1 import event_pb2
 
 from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
+from runner.threads import to_the_end
 from runner.watch import disk_usage, workspace_full
 from runner.workspace import files
 from runner.workspace.history import History
@@ -33,7 +32,7 @@ class WorkspaceStore:
             if used + len(data) > self._limit:
                 raise workspace_full(used, self._limit)
             try:
-                return await asyncio.to_thread(files.write_file, root, path, data)
+                return await to_the_end(files.write_file, root, path, data)
             finally:
                 self._history.touch(session)
 
@@ -42,7 +41,7 @@ class WorkspaceStore:
         async with self.places.changing.hold(session):
             root = await self.places.ensure(session)
             try:
-                await asyncio.to_thread(files.delete_file, root, path)
+                await to_the_end(files.delete_file, root, path)
             finally:
                 self._history.touch(session)
 
@@ -53,41 +52,41 @@ class WorkspaceStore:
             if self._history.is_clean(session):
                 self._history.begin(session, turn_id, root)
             else:
-                await asyncio.to_thread(self._history.begin, session, turn_id, root)
+                await to_the_end(self._history.begin, session, turn_id, root)
 
     async def end_turn(self, session: SessionRef, told: set[str]) -> list[event_pb2.FileChange]:
         """Note how it is when a turn ends; return what changed and was not told."""
         root = await self.places.ensure(session)
         async with self._locks.hold(session):
-            changes, _ = await asyncio.to_thread(self._history.end, session, root, told)
+            changes, _ = await to_the_end(self._history.end, session, root, told)
             return changes
 
     async def changes(self, session: SessionRef, turn_id: str) -> tuple[list[event_pb2.FileChange], bool]:
         """Return what changed since a turn began, '' for the newest, and whether there was more."""
         root = await self.places.ensure(session)
         async with self._locks.hold(session):
-            return await asyncio.to_thread(self._history.since, session, turn_id, root)
+            return await to_the_end(self._history.since, session, turn_id, root)
 
     async def create_snapshot(self, session: SessionRef, snapshot_id: str) -> int:
         """Keep the workspace; return the bytes of its files. Idempotent by the id."""
         root = await self.places.ensure(session)
-        return await asyncio.to_thread(self._snapshots.create, session, snapshot_id, root)
+        return await to_the_end(self._snapshots.create, session, snapshot_id, root)
 
     async def restore_snapshot(self, session: SessionRef, snapshot_id: str) -> None:
         """Make the workspace what a snapshot holds. No sandbox may be on it."""
         async with self.places.changing.hold(session):
             root = await self.places.ensure(session)
             try:
-                await asyncio.to_thread(self._snapshots.restore, session, snapshot_id, root)
+                await to_the_end(self._snapshots.restore, session, snapshot_id, root)
             finally:
                 self._history.touch(session)
 
     async def delete_snapshot(self, tenant: str, snapshot_id: str) -> None:
         """Delete a snapshot. Idempotent."""
-        await asyncio.to_thread(self._snapshots.delete, tenant, snapshot_id)
+        await to_the_end(self._snapshots.delete, tenant, snapshot_id)
 
     async def remove(self, session: SessionRef) -> None:
         """Remove a workspace with its history. Its snapshots stay: others may start from them."""
         async with self._locks.hold(session):
-            await asyncio.to_thread(self._history.forget, session)
+            await to_the_end(self._history.forget, session)
             await self.places.remove(session)
