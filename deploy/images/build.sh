@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images pointsman-{edge,router,session,runner,llm-proxy}. BASE_IMAGE is a Debian with Python 3.11; where no
+# Builds the images pointsman-{sandbox,edge,router,session,runner,llm-proxy}. BASE_IMAGE is a Debian with Python 3.11; where no
 # registry can be reached, deploy/images/base.sh makes one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -26,7 +26,7 @@ cp deploy/envoy/{envoy.yaml,pointsman.binpb} $context/envoy/
 cp deploy/litellm.yaml $context/
 if [ -f web/dist/index.html ]; then cp -r web/dist $context/www; else cp -r deploy/envoy/www $context/www; fi
 
-for image in edge router session runner llm-proxy; do
+for image in sandbox edge router session runner llm-proxy; do
     echo "images: pointsman-$image" >&2
     docker build --quiet --file deploy/images/Dockerfile --target "$image" --tag "pointsman-$image" \
         ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} $context >/dev/null
