@@ -20,13 +20,13 @@ from pointsman.session.v1 import (
     workspace_service_pb2_grpc,
 )
 from servicekit.audit import audit_trail_to_router
+from servicekit.background import background
 from servicekit.channels import service_channel
 from servicekit.diagnostics import diagnostics
 from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import RunningServer, Servicer, serving
 
-from session.background import background
 from session.bus import Bus, Topic
 from session.claim import Claims
 from session.config import SessionConfig

@@ -27,6 +27,9 @@ _ATTEMPTS: Final = 4
 # Seconds to wait for a connection, and for one statement: a caller hears of a lost database within 5 s.
 _CONNECT_SECONDS: Final = 3.0
 _STATEMENT_SECONDS: Final = 4.0
+# A replica that is frozen in the middle of a transaction loses it, and the locks with which it would keep
+# others from taking its turns over.
+_FROZEN_MILLISECONDS: Final = 3000
 # Transactions are short; more connections than this only queue inside PostgreSQL.
 _POSTGRES_CONNECTIONS: Final = 8
 
@@ -102,7 +105,11 @@ class Postgres(Database):
             pool_size=_POSTGRES_CONNECTIONS,
             max_overflow=0,
             pool_timeout=_CONNECT_SECONDS,
-            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
+            connect_args={
+                "timeout": _CONNECT_SECONDS,
+                "command_timeout": _STATEMENT_SECONDS,
+                "server_settings": {"idle_in_transaction_session_timeout": str(_FROZEN_MILLISECONDS)},
+            },
         )
 
     async def _transaction(self, work: Work[Result]) -> Result:
