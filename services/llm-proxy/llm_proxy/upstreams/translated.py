@@ -23,6 +23,8 @@ _FIELDS: Final = (
     "tool_choice", "thinking", "output_config", "output_format",
 )  # fmt: skip
 
+_GRACE_SECONDS: Final = 5.0
+
 # Settings of a deployment that are about routing, not about the request.
 _ROUTING_PARAMS: Final = frozenset(
     {"weight", "order", "rpm", "tpm", "tags", "max_parallel_requests", "cooldown_time"}
@@ -48,7 +50,8 @@ class TranslatedUpstream:
                 source = await litellm.anthropic_messages(
                     model=upstream_model(deployment, model),
                     stream=True,
-                    timeout=self._timeout,
+                    # A little later than ours, which tells more plainly what happened.
+                    timeout=self._timeout + _GRACE_SECONDS,
                     max_retries=0,
                     num_retries=0,
                     **{key: value for key, value in deployment.params.items() if key not in _ROUTING_PARAMS},
@@ -86,6 +89,8 @@ class TranslatedUpstream:
         reader.feed(chunk)
         error = dict(reader.error or {})
         message = self._secrets.redact(_plain(str(error.get("message", ""))))
+        if "timeout" in message.lower():
+            return ProviderFailure("timeout", message=message)
         if error.get("type", "api_error") == "api_error":
             # It says so of everything that ended a stream, most of all of connections that were cut.
             return ProviderFailure("invalid", message=message)
