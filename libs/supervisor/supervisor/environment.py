@@ -28,6 +28,8 @@ ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Names of variables by process; `*` stands for any text."""
 
+# A client's own key, on the machine of somebody who is a client, too.
+_NEVER: Final = frozenset({"POINTSMAN_API_KEY"})
 _REFERENCE: Final = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 _ROUTER_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -38,7 +40,7 @@ def environment(service: str, environ: Mapping[str, str], also: Iterable[str] = 
     return {
         name: value
         for name, value in environ.items()
-        if any(fnmatchcase(name, pattern) for pattern in allowed)
+        if name not in _NEVER and any(fnmatchcase(name, pattern) for pattern in allowed)
     }
 
 

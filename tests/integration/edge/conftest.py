@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +40,16 @@ class RunningEdge:
 
 
 @asynccontextmanager
-async def envoy(edge: Edge, directory: Path) -> AsyncIterator[Path]:
+async def envoy(edge: Edge, directory: Path, changes: Mapping[str, str]) -> AsyncIterator[Path]:
     """Run Envoy until it is not needed any more; yields its log, that of its accesses included."""
     binary = envoy_binary()
     assert binary is not None
     configuration = directory / "envoy.yaml"
-    configuration.write_text(render((DEPLOY / "envoy.yaml").read_text(), edge))
+    text = (DEPLOY / "envoy.yaml").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    configuration.write_text(render(text, edge))
     log = directory / "envoy.log"
     with log.open("wb") as output:
         command = [
@@ -78,6 +82,14 @@ async def tls_edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
         yield started
 
 
+@pytest.fixture
+async def narrow_edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
+    """The same with room for 40 requests of one address at once, so that a flood need not be one."""
+    less = {"max_tokens: 4000, tokens_per_fill: 2000": "max_tokens: 40, tokens_per_fill: 1"}
+    async with running_edge(tmp_path, changes=less) as started:
+        yield started
+
+
 def self_signed(directory: Path) -> Tls:
     """Make a certificate for localhost."""
     tls = Tls(directory / "server.pem", directory / "server.key")
@@ -98,8 +110,10 @@ def grpc_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
 
 
 @asynccontextmanager
-async def running_edge(tmp_path: Path, tls: Tls | None = None) -> AsyncIterator[RunningEdge]:
-    """Run an edge before scripted services."""
+async def running_edge(
+    tmp_path: Path, tls: Tls | None = None, changes: Mapping[str, str] | None = None
+) -> AsyncIterator[RunningEdge]:
+    """Run an edge before scripted services; `changes` are made in its configuration."""
     async with peers(tmp_path) as behind:
         port = free_port()
         configured = Edge(
@@ -117,7 +131,7 @@ async def running_edge(tmp_path: Path, tls: Tls | None = None) -> AsyncIterator[
         base = f"{'https' if tls else 'http'}://localhost:{port}"
         trusted = ssl.create_default_context(cafile=tls.certificate) if tls else False
         async with (
-            envoy(configured, tmp_path) as log,
+            envoy(configured, tmp_path, changes or {}) as log,
             httpx.AsyncClient(base_url=base, verify=trusted, trust_env=False, timeout=10) as http,
             grpc_channel(f"localhost:{port}", tls) as channel,
         ):

@@ -236,6 +236,15 @@ async def test_the_access_log_holds_no_secret(edge):
     assert entry["request_id"]
 
 
+async def test_a_flood_from_one_address_is_refused_and_leaves_another_alone(narrow_edge):
+    answers = [await narrow_edge.http.get("/nothing.html") for _ in range(60)]
+    assert answers[-1].status_code == 429
+    assert answers[-1].json()["details"][0]["reason"] == "RATE_LIMITED"
+    elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+    async with httpx.AsyncClient(transport=elsewhere, trust_env=False) as other:
+        assert (await other.get(f"http://127.0.0.1:{narrow_edge.port}/healthz")).status_code == 200
+
+
 def test_the_configuration_is_valid_whatever_the_values_are(tmp_path):
     """Values are data: none of them can add to the configuration's structure."""
     odd = tmp_path / 'a "quoted": {folder}, $HOME'

@@ -26,7 +26,8 @@ def test_the_database_is_for_those_who_store():
 
 
 @pytest.mark.parametrize(
-    "name", ["LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "NODE_OPTIONS", "AWS"]
+    "name",
+    ["LD_PRELOAD", "POINTSMAN_API_KEY", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "NODE_OPTIONS", "AWS"],
 )
 def test_what_can_change_a_program_is_not_passed_on(name):
     assert all(environment(service, {name: "x"}) == {} for service in ALLOWED)

@@ -28,6 +28,13 @@ class TestBackoff:
             longest = min(10, 0.1 * 2**number)
             assert longest / 2 <= wait <= longest
 
+    def test_one_that_has_served_is_never_given_up(self):
+        backoff = Backoff()
+        backoff.died(served_seconds=0.5)
+        waits = [backoff.died(0) for _ in range(50)]
+        assert None not in waits
+        assert 5 <= waits[-1] <= 10
+
     def test_one_that_had_been_well_starts_over(self):
         backoff = Backoff()
         for _ in range(50):
