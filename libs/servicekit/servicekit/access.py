@@ -55,7 +55,7 @@ SCOPES: Final = frozenset(access.value for access in Access if access not in _CO
 
 _VIEWER: Final = frozenset({Access.SESSIONS_READ, Access.MODELS_READ, Access.USAGE_READ})
 _MEMBER: Final = _VIEWER | {Access.SESSIONS_WRITE, Access.TURNS_RUN}
-_OPERATOR: Final = _MEMBER | {Access.SYSTEM_READ, Access.AUDIT_READ}
+_OPERATOR: Final = _MEMBER | {Access.AUDIT_READ}
 _ADMIN: Final = _OPERATOR | {Access.KEYS_READ, Access.KEYS_MANAGE}
 ROLES: Final[Mapping[str, frozenset[str]]] = {
     role: frozenset(access.value for access in accesses)
@@ -64,7 +64,8 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
         "member": _MEMBER,
         "operator": _OPERATOR,
         "admin": _ADMIN,
-        "owner": _ADMIN | {Access.TENANTS_MANAGE},
+        # The installation is its owner's; all other roles are within a tenant.
+        "owner": _ADMIN | {Access.TENANTS_MANAGE, Access.SYSTEM_READ},
     }.items()
 }
 """The scopes of each role. A passport names roles and scopes alike."""

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from pointsman.router.v1 import audit_service_pb2, audit_service_pb2_grpc
 
 from servicekit.access import CHANGING, Access
+from servicekit.background import background
 from servicekit.channels import service_channel
 from servicekit.context import Call
 from servicekit.errors import Failure
@@ -91,6 +92,15 @@ class AuditTrail:
             for _ in batch:
                 self._queue.task_done()
 
+    async def _deliver_each(self, batch: Sequence[Entry]) -> None:
+        """Deliver what can be: one entry that nobody takes must not hold up the rest."""
+        for entry in batch:
+            try:
+                await self._deliver([entry])
+            except Exception:  # noqa: BLE001 - whatever is wrong with it, it is one entry
+                audit_dropped().inc()
+                _log.exception("audit entry dropped", method=entry.method, request_id=entry.request_id)
+
     async def _deliver_all(self, batch: Sequence[Entry]) -> None:
         pause = 0.05
         while True:
@@ -98,7 +108,13 @@ class AuditTrail:
                 await self._deliver(batch)
                 return
             except (Failure, grpc.aio.AioRpcError) as error:
+                if not _passes(error):
+                    await self._deliver_each(batch)
+                    return
                 _log.warning("audit entries wait", count=len(batch), cause=type(error).__name__)
+            except Exception:  # noqa: BLE001 - what the database refuses has many types
+                await self._deliver_each(batch)
+                return
             if await self._is_closing_within(pause):
                 # A stop must not hang on a router that is gone.
                 _log.error("audit entries lost", count=len(batch))
@@ -126,13 +142,11 @@ class AuditTrail:
 async def audit_trail(deliver: Deliver, *, prompts: bool = False) -> AsyncIterator[AuditTrail]:
     """Run a trail while inside; on the way out its last entries are delivered, if that is possible."""
     trail = AuditTrail(deliver, prompts=prompts)
-    running = asyncio.create_task(trail.run())
-    try:
-        yield trail
-    finally:
-        await trail.close()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    async with background(trail.run()):
+        try:
+            yield trail
+        finally:
+            await trail.close()
 
 
 @asynccontextmanager
@@ -154,6 +168,18 @@ async def audit_trail_to_router(address: str, signer: PassportSigner) -> AsyncIt
 
         async with audit_trail(deliver) as trail:
             yield trail
+
+
+def _passes(error: Failure | grpc.aio.AioRpcError) -> bool:
+    """Say whether waiting may help: the store is away, not at odds with an entry."""
+    code = error.code if isinstance(error, Failure) else error.code()
+    return code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.CANCELLED,
+    )
 
 
 def _resource(call: Call) -> str:

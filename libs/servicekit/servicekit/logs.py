@@ -21,7 +21,11 @@ _SECRET: Final = re.compile(
 # Names and ids of secrets are none: `credential_id`.
 _HARMLESS: Final = re.compile(r"_(id|name)$", re.IGNORECASE)
 # Secrets that have a form of their own, wherever they stand: in a message, in a traceback.
-_SECRET_TEXT: Final = re.compile(r"Bearer\s+\S+|\bsk-[\w-]{8,}|\beyJ[\w-]{5,}\.[\w-]+\.[\w-]+")
+_SECRET_TEXT: Final = re.compile(
+    r"Bearer\s+\S+|\bsk-[\w-]{8,}|\beyJ[\w-]{5,}\.[\w-]+\.[\w-]+"
+    # Our own: API keys and session tokens.
+    r"|\bp(?:m|st)_[\w-]{16,}"
+)
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:

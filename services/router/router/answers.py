@@ -32,6 +32,26 @@ async def finish_of(stream: AsyncGenerator[event_pb2.Event, None]) -> turn_pb2.T
     raise Failure(errors_pb2.ERROR_REASON_INTERNAL, "The turn's events ended before the turn did.")
 
 
+def left_running(failure: Failure, turn: turn_pb2.Turn) -> Failure:
+    """Return the failure of a call that could not wait for its turn, and say how to get at that turn.
+
+    The turn is durable and goes on: whoever just calls again has it run twice.
+    """
+    waiting = Failure(
+        failure.reason,
+        f"{failure.message} The turn {turn.name} goes on: follow it with WatchEvents, or call again with its "
+        "request_id, which is in the metadata.",
+        retry_after=failure.retry_after,
+    )
+    waiting.metadata = {
+        **failure.metadata,
+        "session": turn.session,
+        "turn": turn.name,
+        "request_id": turn.request_id,
+    }
+    return waiting
+
+
 def check_succeeded(finished: turn_pb2.TurnFinished, turn: turn_pb2.Turn) -> None:
     """Raise the Failure that a turn ended with; its metadata says which turn that was."""
     if finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED:

@@ -99,7 +99,7 @@ async def test_the_same_request_makes_one_key_and_shows_its_secret_once(house):
     [
         ({"member"}, {}, "keys.manage"),
         ({"keys.manage"}, {"scopes": ["turns.run"]}, "turns.run"),
-        ({"admin"}, {"role": pb.KEY_ROLE_OWNER}, "tenants.manage"),
+        ({"admin"}, {"role": pb.KEY_ROLE_OWNER}, "system.read"),
         ({"admin"}, {"tenant": "other"}, "tenants.manage"),
     ],
 )

@@ -23,7 +23,7 @@ async def test_health_tells_of_every_service_and_needs_no_passport(house):
 
 
 async def test_debug_tells_of_each_service_that_answers_without_a_secret(house):
-    debug = await house.system.GetDebug(pb.GetDebugRequest(), metadata=house.caller())
+    debug = await house.system.GetDebug(pb.GetDebugRequest(), metadata=house.caller(scopes={"owner"}))
     (router,) = debug.services
     assert router.service == "router"
     assert router.configuration["API_KEY"] == "[REDACTED]"

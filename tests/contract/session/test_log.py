@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from pointsman.session.v1 import event_pb2
+from servicekit.background import background
 from session.append import Append
-from session.background import background
 from session.bus import Bus
 from session.config import SessionConfig
 from session.database import Database, opened

@@ -57,7 +57,16 @@ def test_counts_and_names_show(stderr: io.StringIO) -> None:
     assert (line["input_tokens"], line["credential_id"], line["monkey"]) == (12, "key-7", "george")
 
 
-@pytest.mark.parametrize("secret", ["Bearer hunter2", "sk-ant-hunter2hunter2", "eyJhbGciOi.eyJpc3M.hunter2"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "Bearer hunter2",
+        "sk-ant-hunter2hunter2",
+        "eyJhbGciOi.eyJpc3M.hunter2",
+        "pm_ab12_hunter2hunter2hunter2hunter2hunter2hunter2",
+        "pst_hunter2hunter2hunter2hunter2",
+    ],
+)
 def test_texts_in_the_form_of_a_secret_do_not_show(stderr: io.StringIO, secret: str) -> None:
     try:
         raise ValueError(f"bad header {secret}")

@@ -17,7 +17,7 @@ from servicekit.errors import Failure
 
 from router import agent_run, requests
 from router.admission.admission import Admission, Quota
-from router.answers import check_succeeded, finish_of
+from router.answers import check_succeeded, finish_of, left_running
 from router.conversations import Conversations
 from router.ending import unless_drained
 from router.plan import Planner
@@ -156,7 +156,10 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
 
     async def _outcome(self, turn: turn_pb2.Turn) -> turn_pb2.TurnFinished:
         """Wait for the end of a turn; raises the Failure that it ended with."""
-        finished = await unless_drained(finish_of(self._turns.follow(turn)), self._drain)
+        try:
+            finished = await unless_drained(finish_of(self._turns.follow(turn)), self._drain)
+        except Failure as failure:
+            raise left_running(failure, turn) from failure
         check_succeeded(finished, turn)
         return finished
 
