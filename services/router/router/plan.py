@@ -25,7 +25,14 @@ _FORCED: Final = {
 }
 _ROUTES: Final = {Outcome.DIRECT: turn_pb2.TURN_ROUTE_DIRECT, Outcome.AGENT: turn_pb2.TURN_ROUTE_AGENT}
 # What a call to the model alone cannot do.
-_AGENT_OPTIONS: Final = ("output_schema", "agents", "mcp_servers")
+_AGENT_OPTIONS: Final = (
+    "output_schema",
+    "agents",
+    "mcp_servers",
+    "max_budget_usd",
+    "effort",
+    "max_thinking_tokens",
+)
 
 
 class Planner:
@@ -39,8 +46,10 @@ class Planner:
     async def complete(self, request: turn_service_pb2.EnqueueTurnRequest) -> None:
         """Add context, route and the events that tell of both.
 
-        Raises Failure REFUSED_BY_POLICY, or that of a provider without which the turn may not run.
+        Raises Failure REFUSED_BY_POLICY, INVALID_FIELD for a direct turn that asks for what only agents have,
+        or that of a provider without which the turn may not run.
         """
+        _check_forced(request)
         account = await self._account(request)
         gathered = await self._context.gather(_occasion(request, account))
         question = self._question(request, account, gathered)
@@ -93,10 +102,17 @@ def _occasion(request: turn_service_pb2.EnqueueTurnRequest, account: str) -> Occ
     )
 
 
+def _check_forced(request: turn_service_pb2.EnqueueTurnRequest) -> None:
+    option = _agent_only(request.options)
+    if request.route == turn_pb2.TURN_ROUTE_DIRECT and option:
+        field, problem = f"options.{option}", "only agents have it: leave the route open, or ask for an agent"
+        raise Failure(errors_pb2.ERROR_REASON_INVALID_FIELD, f"{field}: {problem}", fields=[(field, problem)])
+
+
 def _agent_only(options: turn_pb2.TurnOptions) -> str:
     """Return the name of an option that only agents have; empty when none is used."""
     if options.permission_mode == turn_pb2.PERMISSION_MODE_PLAN:
-        return "permission_mode plan"
+        return "permission_mode"
     used = {field.name for field, _ in options.ListFields()}
     return next((name for name in _AGENT_OPTIONS if name in used), "")
 

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import session_service_pb2
+from servicekit.errors import Failure
 
 from session import clock
 from session.caller import Caller
@@ -48,6 +50,11 @@ class Sessions:
         self, caller: Caller, request_id: str, wanted: NewSession, session_id: str
     ) -> tuple[session_service_pb2.Session, bool]:
         """Make a session, or return the one that this request made before; tell whether it is new."""
+        if wanted.template:
+            raise Failure(
+                errors_pb2.ERROR_REASON_TEMPLATE_NOT_FOUND,
+                f"There is no template {wanted.template!r}; this installation has none. Leave it empty.",
+            )
         model = wanted.preferred_model and await self._models.resolve(
             Party(caller.tenant, wanted.account, caller.principal, request_id), wanted.preferred_model
         )

@@ -66,6 +66,20 @@ async def test_an_output_schema_takes_an_agent(house):
     assert (await start(house, "What is 2+2?", options=options)).decided_by == "option"
 
 
+@pytest.mark.parametrize(
+    "option", [{"max_budget_usd": 0.5}, {"effort": turn_pb2.EFFORT_LOW}, {"max_thinking_tokens": 9}]
+)
+async def test_what_only_agents_have_takes_an_agent_and_is_no_direct_turns(house, option):
+    options = turn_pb2.TurnOptions(**option)
+    decided = await start(house, "What is 2+2?", options=options)
+    assert (decided.route, decided.decided_by) == (AGENT, "option")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await start(house, "What is 2+2?", options=options, route=DIRECT)
+    failure = Failure.from_rpc_error(caught.value, "router")
+    assert failure.reason == errors_pb2.ERROR_REASON_INVALID_FIELD
+    assert failure.fields[0][0] == f"options.{next(iter(option))}"
+
+
 async def test_what_a_policy_refuses_is_never_queued(open_house, tmp_path):
     rule = {"name": "no-payroll", "when": {"pattern": "payroll"}, "outcome": "refuse", "reason": "Ask HR."}
     async with open_house(settings_file=settings(tmp_path, rules=[rule])) as house:

@@ -46,17 +46,22 @@ async def listed(client: Client, account: str = "", page_size: int = 0) -> list[
 async def test_a_session_is_made_once_per_request(house: SessionHouse) -> None:
     client = house.client()
     request_id = str(uuid.uuid4())
-    first = await create(client, request_id, title="Mine", preferred_model="demo/other", template="t1")
-    assert (first.title, first.preferred_model, first.template) == ("Mine", "demo/other", "t1")
-    assert (
-        await create(client, request_id, title="Mine", preferred_model="demo/other", template="t1")
-    ) == first
+    first = await create(client, request_id, title="Mine", preferred_model="demo/other")
+    assert (first.title, first.preferred_model) == ("Mine", "demo/other")
+    assert (await create(client, request_id, title="Mine", preferred_model="demo/other")) == first
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await create(client, request_id, title="Yours")
     assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_REQUEST_ID_REUSED
     turn = await client.enqueue("say hi", first.name)
     assert turn.model == "demo/other"
     assert (await client.session(first.name)).title == "Mine"
+
+
+async def test_a_template_that_does_not_exist_is_told_as_such(house: SessionHouse) -> None:
+    client = house.client()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await create(client, str(uuid.uuid4()), template="mine")
+    assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_TEMPLATE_NOT_FOUND
 
 
 async def test_sessions_are_listed_newest_activity_first_in_pages(house: SessionHouse) -> None:

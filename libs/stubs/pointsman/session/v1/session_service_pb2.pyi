@@ -99,7 +99,9 @@ class Session(_message.Message):
     forked_from: _builtins.str
     """Output only. The session and turn that it was forked from; empty if not."""
     template: _builtins.str
-    """The template that it was made from; empty if none. Set when made."""
+    """The template that it was made from; empty if none. Set when made. No
+    installation has templates yet: naming one is TEMPLATE_NOT_FOUND.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only."""

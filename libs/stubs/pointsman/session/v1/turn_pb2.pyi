@@ -321,7 +321,13 @@ Global___AgentDefinition: _TypeAlias = AgentDefinition  # noqa: Y015
 
 @_typing.final
 class TurnOptions(_message.Message):
-    """How a turn runs. Every field has a default."""
+    """How a turn runs. Every field has a default.
+
+    A direct turn takes `system_prompt`, `append_system_prompt`,
+    `include_partial_messages` and `timeout`; the other fields are about agents.
+    Triage answers a turn that asks for what only agents have with an agent,
+    unless the caller forces the route.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
