@@ -13,7 +13,7 @@ trap 'rm -rf "$root"' EXIT
 # The first line of the machine's own sources, so that its mirror is used.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -v security | head -n 1)
 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,bubblewrap \
-    bookworm "$root" "${mirror:-http://deb.debian.org/debian}" >&2
+    bookworm "$root" ${mirror:+"$mirror"} >&2
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
 tar -C "$root" --exclude=./proc --exclude=./sys -c . | docker import - "$image" >/dev/null
 echo "$image"

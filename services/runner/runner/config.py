@@ -91,7 +91,7 @@ class RunnerConfig(ServiceConfig):
         default="",
         validation_alias="POINTSMAN_EGRESS_ALLOW",
         pattern=r"^$|^(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(,(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)*$",
-        description="hosts that agents may reach, such as pypi.org,*.pythonhosted.org; empty for none",
+        description="hosts that agents may reach, such as files.example.com,*.example.org; empty for none",
     )
     pool_size: int = Field(
         default=1,

@@ -72,7 +72,7 @@ async def test_hosts_on_the_list_are_reached_and_no_others(
 
 
 async def test_without_a_list_there_is_no_door(open_runner: OpenRunner) -> None:
-    async with open_runner(connecting(["pypi.org:443"])) as house:
+    async with open_runner(connecting(["files.example.com:443"])) as house:
         result = await house.run(new_id(), "Ask")
         assert "Connection refused" in result.of("tool_result")[1].content
 

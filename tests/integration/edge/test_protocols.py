@@ -80,7 +80,7 @@ async def test_grpc_web_stream_goes_through(edge, text):
     assert trailers["grpc-status"].strip() == "0"
 
 
-async def test_json_is_transcoded_with_every_field_of_the_seeds_shape(edge):
+async def test_json_is_transcoded_with_every_documented_field(edge):
     answer = await edge.http.post("/query", json={"query": "hi"}, headers=edge.key)
     assert answer.status_code == 200
     body = answer.json()

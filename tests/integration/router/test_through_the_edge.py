@@ -22,7 +22,7 @@ TURN_FAILED = SessionPeer(
 )
 
 
-async def test_the_seeds_own_commands_work(open_front):
+async def test_the_quickstarts_commands_work(open_front):
     async with open_front() as front:
         query = await front.http.post("/query", headers=front.key, json={"query": "What is 2+2?"})
         assert query.status_code == 200
