@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,15 +32,22 @@ async def probed(house: Any, hidden: list[str]) -> dict[str, Any]:
 
 
 async def test_a_sandbox_has_no_network_no_host_no_power_and_no_key(
-    open_runner: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    open_runner: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     canary = "sk-canary-5f1d0c"
     monkeypatch.setenv("ANTHROPIC_API_KEY", canary)
     monkeypatch.setenv("GROQ_API_KEY", canary)
     secret = tmp_path / "host-secret"
     secret.write_text(canary)
+    # An image has a home of root's, too; what must not show is this machine's.
+    at_home = Path.home() / f".pointsman-probe-{new_id()}"
+    at_home.touch()
+    request.addfinalizer(at_home.unlink)
     async with open_runner() as house:
-        found = await probed(house, [str(secret), str(tmp_path), "/root", "/work", os.environ["HOME"]])
+        found = await probed(house, [str(secret), str(tmp_path), str(at_home), str(Path(__file__).parent)])
         assert found["uid"] >= 1000
         assert found["capabilities"] == 0
         assert found["no_new_privileges"] == 1
