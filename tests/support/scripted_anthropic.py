@@ -205,14 +205,14 @@ def _block(block: Mapping[str, Any], piece: int) -> list[tuple[str, Mapping[str,
 
 
 @asynccontextmanager
-async def scripted_anthropic(script: Script) -> AsyncIterator[ScriptedAnthropic]:
-    """Serve a script on a free port of loopback."""
+async def scripted_anthropic(script: Script, port: int = 0) -> AsyncIterator[ScriptedAnthropic]:
+    """Serve a script on loopback, by default on a free port."""
     model = ScriptedAnthropic(script)
     runner = web.AppRunner(
         model.application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
     )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     host, port = runner.addresses[0][:2]
     model.url = f"http://{host}:{port}"

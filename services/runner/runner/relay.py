@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ _ERROR_BYTES: Final = 64 * 1024
 # Of silence: a provider may think for minutes before its first byte.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
 _TOKEN_SECONDS: Final = 15.0
+# The supervisor has a service that died back within a few seconds.
+_CONNECT_PATIENCE: Final = 10.0
+_CONNECT_PAUSE: Final = 0.1
 _PATHS: Final = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models")}
 )
@@ -100,20 +104,34 @@ class Relay:
         headers |= {"authorization": f"Bearer {token}", "x-pointsman-usage": "1"}
         query = "?beta=true" if request.query.get("beta") == "true" else ""
         url = f"{self._upstream}{request.path}{query}"
-        body = _bounded_body(request) if request.method == "POST" else None
-        if body is not None and request.content_length is not None:
+        if request.method == "POST" and request.content_length is not None:
             # Told what comes, llm-proxy reads a small request at once.
             headers["content-length"] = str(request.content_length)
         try:
-            async with self._http.request(
-                request.method, url, headers=headers, data=body, timeout=_TIMEOUT, allow_redirects=False
-            ) as answer:
-                return await self._answer(request, answer, grant)
+            return await self._passed_on(request, url, headers, grant)
         except _BodyTooLarge:
             return _refused(413, "request_too_large", f"A request may have {_BODY_BYTES} bytes.")
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
             grant.refusal = _unreachable()
             return _refused(503, "api_error", grant.refusal.message)
+
+    async def _passed_on(
+        self, request: web.BaseRequest, url: str, headers: Mapping[str, str], grant: Grant
+    ) -> web.StreamResponse:
+        """Answer with what llm-proxy answers; one that starts again is waited for."""
+        give_up = time.monotonic() + _CONNECT_PATIENCE
+        while True:
+            body = _bounded_body(request) if request.method == "POST" else None
+            try:
+                async with self._http.request(
+                    request.method, url, headers=headers, data=body, timeout=_TIMEOUT, allow_redirects=False
+                ) as answer:
+                    return await self._answer(request, answer, grant)
+            except aiohttp.ClientConnectorError:
+                # Nothing was sent, so nothing is asked twice.
+                if time.monotonic() > give_up:
+                    raise
+            await asyncio.sleep(_CONNECT_PAUSE)
 
     async def _answer(
         self, request: web.BaseRequest, answer: aiohttp.ClientResponse, grant: Grant

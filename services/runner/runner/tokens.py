@@ -57,7 +57,10 @@ class SessionTokens:
             ttl=ttl,
         )
         try:
-            answer = await self._stub.IssueSessionToken(request, timeout=_CALL_SECONDS, metadata=metadata())
+            # An llm-proxy that starts again is worth the wait: without a token no agent is of use.
+            answer = await self._stub.IssueSessionToken(
+                request, timeout=_CALL_SECONDS, metadata=metadata(), wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             raise Failure.from_rpc_error(error, service="llm-proxy") from error
         return answer.token

@@ -66,7 +66,10 @@ class TranscriptStore:
         """Return a transcript's lines as they were written."""
         request = pb.LoadEntriesRequest(key=self._key(subpath))
         try:
-            call = self._stub.LoadEntries(request, timeout=_LOAD_SECONDS, metadata=self._metadata())
+            # A session service that starts again is worth the wait: without its transcript no agent starts.
+            call = self._stub.LoadEntries(
+                request, timeout=_LOAD_SECONDS, metadata=self._metadata(), wait_for_ready=True
+            )
             return [entry.json async for piece in call for entry in piece.entries]
         except grpc.aio.AioRpcError as error:
             raise Failure.from_rpc_error(error, service="session") from error

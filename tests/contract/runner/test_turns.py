@@ -7,8 +7,9 @@ from typing import Any
 
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
+from servicekit.testing import free_port
 from support.runner_house import new_id
-from support.scripted_anthropic import Reply
+from support.scripted_anthropic import Reply, scripted_anthropic
 
 OpenRunner = Callable[..., Any]
 
@@ -86,3 +87,16 @@ async def test_the_same_turn_twice_runs_once(open_runner: OpenRunner) -> None:
         kept = [item for item in first.items if item.index > 1]
         assert again.items == kept
         assert len(house.model.prompts) == 1
+
+
+async def test_an_llm_proxy_that_starts_again_is_waited_for(open_runner: OpenRunner) -> None:
+    port = free_port()
+    async with open_runner(llm_proxy_http_address=f"127.0.0.1:{port}") as house:
+        stream = house.follow(house.request(new_id(), "Say it"))
+        event = (await stream.read()).event
+        while event.sandbox_changed.state != event_pb2.SANDBOX_STATE_READY:
+            event = (await stream.read()).event
+        async with scripted_anthropic([Reply.text("Back again.")], port):
+            while not event.HasField("turn_finished"):
+                event = (await stream.read()).event
+        assert event.turn_finished.result == "Back again.", event
