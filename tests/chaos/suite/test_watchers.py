@@ -1,0 +1,75 @@
+"""Idle watchers through the edge cost memory once, and nobody else's time.
+
+Small by default; `make chaos` has 2,000 of them for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from pointsman.session.v1 import session_service_pb2, session_service_pb2_grpc
+from pointsman_client import AsyncClient
+from servicekit.testing import wait_until
+from support.suite import Suite
+
+FULL = os.environ.get("CHAOS_FULL") == "1"
+WATCHERS, SECONDS = (2000, 60.0) if FULL else (100, 2.0)
+# Half of what the edge takes on one connection.
+_ON_A_CHANNEL = 50
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+
+
+def memory_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+
+
+async def test_idle_watchers_through_the_edge_keep_memory_flat_and_calls_fast(suite: Suite) -> None:
+    # Channels of one process share connections unless they are told not to.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    key = (("authorization", f"Bearer {suite.key}"),)
+    async with AsyncClient(suite.url, suite.key) as client:
+        session = (
+            await client.sessions.CreateSession(session_service_pb2.CreateSessionRequest(), timeout=30)
+        ).session.name
+        asked = session_service_pb2.GetSessionRequest(name=session)
+        channels = [
+            grpc.aio.insecure_channel(f"127.0.0.1:{suite.port}", options=options)
+            for _ in range(WATCHERS // _ON_A_CHANNEL)
+        ]
+        heard = [0] * WATCHERS
+
+        async def watch(number: int) -> None:
+            stub = session_service_pb2_grpc.SessionServiceStub(channels[number // _ON_A_CHANNEL])
+            request = session_service_pb2.WatchEventsRequest(session=session)
+            async for _ in stub.WatchEvents(request, metadata=key, timeout=SECONDS + 200):
+                heard[number] += 1
+
+        watching = [asyncio.create_task(watch(number)) for number in range(WATCHERS)]
+        # Each has had its first sign of life.
+        await wait_until(lambda: min(heard) > 0, 90)
+        before, slowest, until = memory_mb(suite.pid("session")), 0.0, time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            began = time.monotonic()
+            await client.sessions.GetSession(asked, timeout=30)
+            slowest = max(slowest, time.monotonic() - began)
+            await asyncio.sleep(0.2)
+        grown = memory_mb(suite.pid("session")) - before
+        assert not any(task.done() for task in watching)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        for channel in channels:
+            await channel.close(None)
+    print(
+        f"{WATCHERS} watchers: the session service grew by {grown:.1f} MB, slowest GetSession {slowest:.3f} s"
+    )
+    assert grown < 20
+    assert slowest < 5
