@@ -10,6 +10,10 @@ from google.protobuf.struct_pb2 import Struct
 from pointsman.session.v1 import event_pb2, turn_pb2
 
 _MAX_FILES: Final = 100
+# More at once, and longer names, come from an agent that means harm: all of it is written with every event.
+_MAX_TOOLS: Final = 64
+_MAX_NAME: Final = 256
+_MAX_PATH: Final = 1024
 _COMMAND_TOOL: Final = "Bash"
 # A command line that is longer is no line for people.
 _MAX_COMMAND: Final = 4096
@@ -32,7 +36,7 @@ class AgentState:
         kind = event.WhichOneof("kind")
         self.heartbeat = now
         if kind == "tool_use":
-            self.tools[event.tool_use.id] = event.tool_use.tool
+            self._began(event.tool_use)
             if event.tool_use.tool == _COMMAND_TOOL:
                 self.last_command = _command(event.tool_use.input)
         elif kind == "tool_result":
@@ -44,7 +48,13 @@ class AgentState:
         elif kind == "turn_finished":
             self.tools.clear()
 
+    def _began(self, use: event_pb2.ToolUse) -> None:
+        if len(self.tools) < _MAX_TOOLS and len(use.id) <= _MAX_NAME:
+            self.tools[use.id] = use.tool[:_MAX_NAME]
+
     def _touch(self, path: str) -> None:
+        if len(path) > _MAX_PATH:
+            return
         if path in self.files:
             self.files.remove(path)
         self.files.insert(0, path)

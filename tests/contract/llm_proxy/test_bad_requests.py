@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from servicekit.testing import wait_until
 from support.llm_proxy_house import ProxyHouse
 
 ASK: dict[str, Any] = {
@@ -165,3 +168,31 @@ async def test_a_bomb_of_small_values_is_a_413(demo: ProxyHouse) -> None:
     bomb = b'{"max_tokens":1,"messages":[{"role":"user","content":"x"}],"x":[' + b"[]," * 1_000_000 + b"[]]}"
     status, reason, _ = await refusal(demo, bomb)
     assert (status, reason) == (413, "MESSAGE_TOO_LARGE")
+
+
+async def test_bodies_that_trickle_in_keep_no_other_session_waiting(demo: ProxyHouse) -> None:
+    over, begun = asyncio.Event(), 0
+
+    async def trickle() -> AsyncIterator[bytes]:
+        nonlocal begun
+        begun += 1
+        yield b'{"model":'
+        await over.wait()
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        yield json.dumps(ASK).encode()
+
+    slow = {"x-api-key": await demo.token()}
+    url = f"{demo.url}/v1/messages"
+    trickling = [asyncio.create_task(demo.session.post(url, data=trickle(), headers=slow)) for _ in range(12)]
+    await wait_until(lambda: begun == len(trickling), timeout=10)
+    try:
+        async with asyncio.timeout(10):
+            headers = {"x-api-key": await demo.token()}
+            async with demo.session.post(url, data=in_pieces(), headers=headers) as answer:
+                assert answer.status == 200
+    finally:
+        over.set()
+        for answered in await asyncio.gather(*trickling, return_exceptions=True):
+            if not isinstance(answered, BaseException):
+                answered.close()

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import structlog
 from aiohttp import web
@@ -17,6 +18,7 @@ from llm_proxy.call import CallReport
 from llm_proxy.caller import Caller
 from llm_proxy.gateway import Chunk, Done, Gateway
 from llm_proxy.http.identity import Identity
+from llm_proxy.ledger.scopes import Payer
 from llm_proxy.messages.errors import comment, error_event, internal
 from llm_proxy.messages.request import MessagesRequest, read_request
 from llm_proxy.routing.attempts import Retry
@@ -27,8 +29,10 @@ USAGE_HEADER: Final = "x-pointsman-usage"
 
 # Reading such a body takes 10 ms and more.
 _LARGE_BODY: Final = 1024 * 1024
-# Each may need some 200 MB while it is read.
+# Each may need some 200 MB while it is parsed.
 _LARGE_BODIES: Final = 4
+# Of one payer, while they arrive: who sends slowly keeps nobody else waiting.
+_LARGE_BODIES_EACH: Final = 4
 _READ_SECONDS: Final = 60.0
 
 _STREAM_HEADERS: Final = {
@@ -44,12 +48,13 @@ class MessagesRoutes:
     def __init__(self, gateway: Gateway, identity: Identity) -> None:
         self._gateway = gateway
         self._identity = identity
-        self._large = asyncio.Semaphore(_LARGE_BODIES)
+        self._parsing = asyncio.Semaphore(_LARGE_BODIES)
+        self._arriving: WeakValueDictionary[Payer, asyncio.Semaphore] = WeakValueDictionary()
 
     async def create(self, http: web.Request) -> web.StreamResponse:
         """Ask a model; a stream when the body says so."""
         caller = await self._identity.caller(http.headers)
-        request = await self._read(http)
+        request = await self._read(http, caller)
         # Only our relay asks for our own lines; to others they are noise.
         annotated = http.headers.get(USAGE_HEADER) == "1"
         if request.stream:
@@ -59,17 +64,20 @@ class MessagesRoutes:
     async def count(self, http: web.Request) -> web.Response:
         """Count a request's tokens."""
         caller = await self._identity.caller(http.headers)
-        request = await self._read(http, counting=True)
+        request = await self._read(http, caller, counting=True)
         return web.json_response({"input_tokens": await self._gateway.count_tokens(request, caller)})
 
-    async def _read(self, http: web.Request, *, counting: bool = False) -> MessagesRequest:
+    async def _read(self, http: web.Request, caller: Caller, *, counting: bool = False) -> MessagesRequest:
         """Read and check a body; large ones a few at a time, and in a thread, so that nobody else waits."""
         if http.content_length is not None and http.content_length < _LARGE_BODY:
             return read_request(await http.read(), http.headers, counting=counting)
         try:
-            async with asyncio.timeout(_READ_SECONDS), self._large:
-                raw = await http.read()
-                return await asyncio.to_thread(read_request, raw, http.headers, counting=counting)
+            async with asyncio.timeout(_READ_SECONDS):
+                arriving = self._arriving.setdefault(caller.payer, asyncio.Semaphore(_LARGE_BODIES_EACH))
+                async with arriving:
+                    raw = await http.read()
+                async with self._parsing:
+                    return await asyncio.to_thread(read_request, raw, http.headers, counting=counting)
         except TimeoutError:
             raise Failure(
                 errors_pb2.ERROR_REASON_CALL_TIMED_OUT,
