@@ -41,7 +41,7 @@ async def cancelled_in(house: RunnerHouse, session: str, until: Callable[[TurnRe
     answer = await house.stub().CancelTurn(cancel, metadata=house.metadata(), timeout=5)
     assert answer.found
     await following
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
     return result
 
 
