@@ -70,7 +70,7 @@ async def test_turns_at_once_are_limited_per_tenant_and_a_place_is_free_again_af
         await wait_until(lambda: house.peer.open_watches == 2)
         begun = time.monotonic()
         failure = await refusal(query(house))
-        # A tenth of this is promised; a machine that runs other tests beside may take its time.
+        # A tenth of a second is promised; a machine that runs other tests beside may take its time.
         assert time.monotonic() - begun < 5
         assert failure.reason == errors_pb2.ERROR_REASON_QUOTA_EXCEEDED
         assert failure.retry_after is not None
