@@ -61,7 +61,9 @@ async def test_misbehaviour_ends_that_turn_typed_and_nobody_elses(
             slowest = max(slowest, time.monotonic() - began)
             assert good.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
         result = await bad
-        assert result.finished.error.reason == reason, result.finished
+        # Requests may be answered as fast as they come; then it is their sheer mass that ends the turn.
+        typed = (reason, OUTPUT) if mode == "requests" else (reason,)
+        assert result.finished.error.reason in typed, result.finished
         # A turn of the neighbour takes milliseconds. The bound is for a machine under load; a line that
         # holds up the loop takes longer than it.
         assert slowest < 5.0
