@@ -102,6 +102,13 @@ class Town:
         """Return a caller at one replica."""
         return Client(self._channels[replica % len(self.replicas)], self.keys, tenant)
 
+    async def back(self, replica: int) -> None:
+        """Return as soon as a replica that was started again is healthy and its callers have found it."""
+        await self.replicas[replica].serves()
+        # A caller that was refused meanwhile waits a moment before it dials again.
+        async with asyncio.timeout(30):
+            await self._channels[replica].channel_ready()
+
     def journal(self) -> list[tuple[float, str, str]]:
         """Return what the runners did, in order."""
         lines = self._journal.read_text().splitlines() if self._journal.exists() else []

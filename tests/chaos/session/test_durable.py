@@ -96,7 +96,7 @@ async def test_an_orderly_stop_fails_no_acknowledged_turn(tmp_path: Path) -> Non
         assert await place.replicas[0].wait() == 0
         assert set(await asyncio.gather(*streams)) == {grpc.StatusCode.UNAVAILABLE}
         place.replicas[0].start()
-        await place.replicas[0].serves()
+        await place.back(0)
         for turn in turns:
             assert (await client.finish(turn)).outcome == turn_pb2.TURN_STATE_SUCCEEDED
         assert sum(step == "start" for _, step, _ in place.journal()) == len(turns)
