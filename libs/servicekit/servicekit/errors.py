@@ -54,7 +54,10 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_TEMPLATE_NOT_FOUND,
         errors_pb2.ERROR_REASON_KEY_NOT_FOUND,
     ),
-    grpc.StatusCode.ALREADY_EXISTS: (errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,),
+    grpc.StatusCode.ALREADY_EXISTS: (
+        errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+        errors_pb2.ERROR_REASON_TEMPLATE_EXISTS,
+    ),
     grpc.StatusCode.FAILED_PRECONDITION: (
         errors_pb2.ERROR_REASON_TURN_NOT_QUEUED,
         errors_pb2.ERROR_REASON_TURN_RUNNING,
@@ -62,6 +65,8 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_TURN_NOT_FORKABLE,
         errors_pb2.ERROR_REASON_SESSION_DELETED,
         errors_pb2.ERROR_REASON_PATH_REFUSED,
+        errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND,
+        errors_pb2.ERROR_REASON_EGRESS_NOT_ALLOWED,
         errors_pb2.ERROR_REASON_PROVIDER_CREDENTIAL_MISSING,
         errors_pb2.ERROR_REASON_SANDBOX_UNSUPPORTED,
         errors_pb2.ERROR_REASON_MAX_TURNS_REACHED,

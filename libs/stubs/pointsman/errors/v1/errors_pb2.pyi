@@ -86,6 +86,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. No such template."""
     ERROR_REASON_KEY_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND. No such API key in this tenant."""
+    ERROR_REASON_SHARED_FOLDER_NOT_FOUND: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION. A folder that the session shares is not there, or its
+    session is deleted; share another one, or none. Metadata: `session`, `path`,
+    `name`.
+    """
+    ERROR_REASON_EGRESS_NOT_ALLOWED: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION. The operator does not allow this host to agents.
+    Metadata: `host`.
+    """
+    ERROR_REASON_TEMPLATE_EXISTS: _ErrorReason.ValueType  # 29
+    """ALREADY_EXISTS. There is a template of this name; delete it first, or take
+    another name.
+    """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 30
     """ALREADY_EXISTS. This `request_id` came before with another body."""
     ERROR_REASON_TURN_NOT_QUEUED: _ErrorReason.ValueType  # 31
@@ -267,6 +280,19 @@ ERROR_REASON_TEMPLATE_NOT_FOUND: ErrorReason.ValueType  # 25
 """NOT_FOUND. No such template."""
 ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND. No such API key in this tenant."""
+ERROR_REASON_SHARED_FOLDER_NOT_FOUND: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION. A folder that the session shares is not there, or its
+session is deleted; share another one, or none. Metadata: `session`, `path`,
+`name`.
+"""
+ERROR_REASON_EGRESS_NOT_ALLOWED: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION. The operator does not allow this host to agents.
+Metadata: `host`.
+"""
+ERROR_REASON_TEMPLATE_EXISTS: ErrorReason.ValueType  # 29
+"""ALREADY_EXISTS. There is a template of this name; delete it first, or take
+another name.
+"""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 30
 """ALREADY_EXISTS. This `request_id` came before with another body."""
 ERROR_REASON_TURN_NOT_QUEUED: ErrorReason.ValueType  # 31

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from pointsman.session.v1 import event_pb2 as _event_pb2
+from pointsman.session.v1 import session_service_pb2 as _session_service_pb2
 from pointsman.session.v1 import turn_pb2 as _turn_pb2
 from pointsman.session.v1 import workspace_service_pb2 as _workspace_service_pb2
 import builtins as _builtins
@@ -37,6 +38,7 @@ class RunTurnRequest(_message.Message):
     AFTER_INDEX_FIELD_NUMBER: _builtins.int
     ATTACH_ONLY_FIELD_NUMBER: _builtins.int
     DIRECT_TURNS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     turn: _builtins.str
     """`sessions/{uuid}/turns/{uuid}`."""
     account: _builtins.str
@@ -63,6 +65,12 @@ class RunTurnRequest(_message.Message):
         knows, oldest first.
         """
 
+    @_builtins.property
+    def sandbox(self) -> Global___SandboxSettings:
+        """What its sandbox has beyond the workspace. One that runs with other settings
+        is booted anew.
+        """
+
     def __init__(
         self,
         *,
@@ -75,14 +83,55 @@ class RunTurnRequest(_message.Message):
         after_index: _builtins.int = ...,
         attach_only: _builtins.bool = ...,
         direct_turns: _abc.Iterable[_turn_pb2.Turn] | None = ...,
+        sandbox: Global___SandboxSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "after_index", b"after_index", "attach_only", b"attach_only", "direct_turns", b"direct_turns", "epoch", b"epoch", "model", b"model", "options", b"options", "prompt", b"prompt", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "after_index", b"after_index", "attach_only", b"attach_only", "direct_turns", b"direct_turns", "epoch", b"epoch", "model", b"model", "options", b"options", "prompt", b"prompt", "sandbox", b"sandbox", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunTurnRequest: _TypeAlias = RunTurnRequest  # noqa: Y015
+
+@_typing.final
+class SandboxSettings(_message.Message):
+    """What a sandbox has beyond the session's workspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARED_FOLDERS_FIELD_NUMBER: _builtins.int
+    EGRESS_HOSTS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    template: _builtins.str
+    """`templates/{id}`: sessions of one template share a pool of booted sandboxes.
+    Empty for none.
+    """
+    @_builtins.property
+    def shared_folders(self) -> _containers.RepeatedCompositeFieldContainer[_session_service_pb2.SharedFolder]:
+        """Folders of other sessions of the same tenant and account, at
+        `/shared/{name}`. The caller has checked whose they are.
+        """
+
+    @_builtins.property
+    def egress_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts that the agent may reach. EGRESS_NOT_ALLOWED for one outside of what
+        the operator allows on this machine.
+        """
+
+    def __init__(
+        self,
+        *,
+        shared_folders: _abc.Iterable[_session_service_pb2.SharedFolder] | None = ...,
+        egress_hosts: _abc.Iterable[_builtins.str] | None = ...,
+        template: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress_hosts", b"egress_hosts", "shared_folders", b"shared_folders", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SandboxSettings: _TypeAlias = SandboxSettings  # noqa: Y015
 
 @_typing.final
 class RunTurnResponse(_message.Message):
@@ -220,6 +269,7 @@ class PrepareSandboxRequest(_message.Message):
     ACCOUNT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """`sessions/{uuid}`."""
     account: _builtins.str
@@ -230,6 +280,10 @@ class PrepareSandboxRequest(_message.Message):
     def options(self) -> _turn_pb2.TurnOptions:
         """The options that its first turn will have."""
 
+    @_builtins.property
+    def sandbox(self) -> Global___SandboxSettings:
+        """What its sandbox will have beyond the workspace."""
+
     def __init__(
         self,
         *,
@@ -237,10 +291,11 @@ class PrepareSandboxRequest(_message.Message):
         account: _builtins.str = ...,
         model: _builtins.str = ...,
         options: _turn_pb2.TurnOptions | None = ...,
+        sandbox: Global___SandboxSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "model", b"model", "options", b"options", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "model", b"model", "options", b"options", "sandbox", b"sandbox", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

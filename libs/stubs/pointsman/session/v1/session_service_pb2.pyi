@@ -72,6 +72,8 @@ class Session(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     FORKED_FROM_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    SHARED_FOLDERS_FIELD_NUMBER: _builtins.int
+    EGRESS_HOSTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. `sessions/{uuid}`, given by the server."""
     account: _builtins.str
@@ -99,8 +101,8 @@ class Session(_message.Message):
     forked_from: _builtins.str
     """Output only. The session and turn that it was forked from; empty if not."""
     template: _builtins.str
-    """The template that it was made from; empty if none. Set when made. No
-    installation has templates yet: naming one is TEMPLATE_NOT_FOUND.
+    """The template that it was made from: `templates/{id}`; empty if none. Set
+    when made. An unknown one is TEMPLATE_NOT_FOUND.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -130,6 +132,21 @@ class Session(_message.Message):
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """Output only. Messages, newest last, at most 100; only in `GetSession`."""
 
+    @_builtins.property
+    def shared_folders(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedFolder]:
+        """Folders of other sessions of the same account that its agent can read, at
+        `/shared/{name}`. Names are unique. Mutable; a change counts from the next
+        turn on.
+        """
+
+    @_builtins.property
+    def egress_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts that its agent may reach through the forward proxy, out of those that
+        the operator allows: `example.org`, or `*.example.org` for those below it.
+        Empty: none. One that the operator does not allow is EGRESS_NOT_ALLOWED.
+        Mutable; a change counts from the next turn on.
+        """
+
     def __init__(
         self,
         *,
@@ -152,14 +169,51 @@ class Session(_message.Message):
         messages: _abc.Iterable[Global___Message] | None = ...,
         forked_from: _builtins.str = ...,
         template: _builtins.str = ...,
+        shared_folders: _abc.Iterable[Global___SharedFolder] | None = ...,
+        egress_hosts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_activity_time", b"last_activity_time", "sandbox", b"sandbox", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "active_tools", b"active_tools", "create_time", b"create_time", "first_sequence", b"first_sequence", "forked_from", b"forked_from", "last_activity_time", b"last_activity_time", "last_command", b"last_command", "last_sequence", b"last_sequence", "messages", b"messages", "name", b"name", "preferred_model", b"preferred_model", "queued_turns", b"queued_turns", "running_turn", b"running_turn", "sandbox", b"sandbox", "session_files", b"session_files", "template", b"template", "title", b"title", "usage", b"usage", "workspace_path", b"workspace_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "active_tools", b"active_tools", "create_time", b"create_time", "egress_hosts", b"egress_hosts", "first_sequence", b"first_sequence", "forked_from", b"forked_from", "last_activity_time", b"last_activity_time", "last_command", b"last_command", "last_sequence", b"last_sequence", "messages", b"messages", "name", b"name", "preferred_model", b"preferred_model", "queued_turns", b"queued_turns", "running_turn", b"running_turn", "sandbox", b"sandbox", "session_files", b"session_files", "shared_folders", b"shared_folders", "template", b"template", "title", b"title", "usage", b"usage", "workspace_path", b"workspace_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class SharedFolder(_message.Message):
+    """A folder of one session that the agent of another reads and cannot change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    """Whose folder: `sessions/{uuid}`, of the same account. Another's answers like
+    one that does not exist: SESSION_NOT_FOUND.
+    """
+    path: _builtins.str
+    """Path below that session's workspace; empty for the whole of it. What it
+    holds is seen as it changes. When a turn starts and it is not there, or its
+    session is deleted, the turn ends with SHARED_FOLDER_NOT_FOUND.
+    """
+    name: _builtins.str
+    """Where it is seen: `/shared/{name}`."""
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+        path: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "path", b"path", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedFolder: _TypeAlias = SharedFolder  # noqa: Y015
 
 @_typing.final
 class SandboxStatus(_message.Message):
