@@ -12,5 +12,7 @@ for (const file of files) {
   total += size;
   console.log(`${(size / 1024).toFixed(1).padStart(7)} KB  ${file}`);
 }
-console.log(`${(total / 1024).toFixed(1).padStart(7)} KB  first load, compressed; budget ${BUDGET / 1024} KB`);
+console.log(
+  `${(total / 1024).toFixed(1).padStart(7)} KB  first load, compressed; budget ${BUDGET / 1024} KB`,
+);
 process.exit(total > BUDGET ? 1 : 0);

@@ -1,6 +1,13 @@
 import { mkdirSync } from "node:fs";
 import { AxeBuilder } from "@axe-core/playwright";
-import { type Browser, type BrowserContextOptions, expect, type Locator, type Page, test as base } from "@playwright/test";
+import {
+  type Browser,
+  type BrowserContextOptions,
+  test as base,
+  expect,
+  type Locator,
+  type Page,
+} from "@playwright/test";
 
 export { expect };
 
@@ -85,7 +92,9 @@ export class Client {
   async accessible(): Promise<void> {
     const { violations } = await new AxeBuilder({ page: this.page }).analyze();
     const serious = violations.filter((each) => each.impact === "serious" || each.impact === "critical");
-    expect(serious.map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" | ")}`)).toEqual([]);
+    expect(serious.map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" | ")}`)).toEqual(
+      [],
+    );
   }
 
   /** Does something to the house: `open/<gate>`, `kill/<service>`, `kill/<service>?seconds=3`. */

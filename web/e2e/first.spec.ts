@@ -6,10 +6,15 @@ test.describe("signing in", () => {
     await expect(client.page.getByRole("alert").first()).toContainText("Check that you copied all of it");
     await client.shot("sign-in-refused");
     await client.accessible();
-    expect(await client.page.evaluate(() => JSON.stringify({ ...sessionStorage, ...localStorage }))).not.toContain("pm_wrong");
+    expect(
+      await client.page.evaluate(() => JSON.stringify({ ...sessionStorage, ...localStorage })),
+    ).not.toContain("pm_wrong");
   });
 
-  test("the key stays in the tab: not in the URL, not in another tab, gone after signing out", async ({ signedIn, context }) => {
+  test("the key stays in the tab: not in the URL, not in another tab, gone after signing out", async ({
+    signedIn,
+    context,
+  }) => {
     expect(signedIn.page.url()).not.toContain(KEY);
     await signedIn.page.reload();
     await expect(signedIn.prompt).toBeVisible();
@@ -24,7 +29,8 @@ test.describe("signing in", () => {
   test("nothing is asked of any other origin", async ({ client }) => {
     const elsewhere: string[] = [];
     client.page.on("request", (request) => {
-      if (!request.url().startsWith(process.env.POINTSMAN_URL ?? "") && !request.url().startsWith("blob:")) elsewhere.push(request.url());
+      if (!request.url().startsWith(process.env.POINTSMAN_URL ?? "") && !request.url().startsWith("blob:"))
+        elsewhere.push(request.url());
     });
     await client.signIn();
     await client.start("play:hostile");
@@ -37,13 +43,17 @@ test.describe("a turn", () => {
   test("the demo model writes a file and runs it: tool rows, diff, usage, file", async ({ signedIn }) => {
     await signedIn.start("Create hello.py that prints hello world, then run it", { model: DEMO });
     await expect(signedIn.conversation.getByText("Write", { exact: true })).toBeVisible();
-    await expect(signedIn.conversation.getByRole("region", { name: "Changes in hello.py" })).toContainText("hello world");
+    await expect(signedIn.conversation.getByRole("region", { name: "Changes in hello.py" })).toContainText(
+      "hello world",
+    );
     await expect(signedIn.conversation.getByText("Bash", { exact: true })).toBeVisible();
     await signedIn.turns(1);
     await expect(signedIn.ends.first()).toContainText("demo/offline");
     await signedIn.conversation.getByText("Bash", { exact: true }).click();
     await expect(signedIn.conversation.getByRole("region", { name: "Output" })).toContainText("hello world");
-    await expect(signedIn.page.getByRole("navigation", { name: "Your sessions" })).toContainText("Create hello.py");
+    await expect(signedIn.page.getByRole("navigation", { name: "Your sessions" })).toContainText(
+      "Create hello.py",
+    );
     await signedIn.shot("turn");
     await signedIn.accessible();
   });
@@ -67,7 +77,10 @@ test.describe("a turn", () => {
     await signedIn.turns(1);
     await signedIn.say("play:markdown");
     await expect(signedIn.conversation.getByRole("heading", { name: "What I found" })).toBeVisible();
-    await expect(signedIn.conversation.getByRole("link", { name: "the page" })).toHaveAttribute("href", "https://example.com");
+    await expect(signedIn.conversation.getByRole("link", { name: "the page" })).toHaveAttribute(
+      "href",
+      "https://example.com",
+    );
     await expect(signedIn.conversation.getByRole("cell", { name: "2" })).toBeVisible();
     await signedIn.turns(2);
     await signedIn.shot("markdown");
@@ -112,7 +125,9 @@ test.describe("a turn", () => {
     await signedIn.shot("failed");
   });
 
-  test("over plain HTTP from another machine, where browsers keep some of their functions back", async ({ browser }) => {
+  test("over plain HTTP from another machine, where browsers keep some of their functions back", async ({
+    browser,
+  }) => {
     const address = new URL(process.env.POINTSMAN_URL ?? "");
     const client = await another(browser, { baseURL: `http://pointsman.test:${address.port}` });
     await client.signIn();

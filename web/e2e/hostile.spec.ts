@@ -21,23 +21,32 @@ async function longestFrame(client: Client, during: () => Promise<void>): Promis
   });
 }
 
-test("markup, script links, terminal codes and reordering characters are shown, not obeyed", async ({ signedIn }) => {
+test("markup, script links, terminal codes and reordering characters are shown, not obeyed", async ({
+  signedIn,
+}) => {
   const { page } = signedIn;
   await signedIn.start("play:hostile");
   await expect(signedIn.conversation).toContainText("harmless after all");
   await signedIn.turns(1);
   await signedIn.conversation.getByText("Bash", { exact: true }).click();
-  await expect(signedIn.conversation.getByRole("region", { name: "Output" })).toContainText("<img src=x onerror=window.pwned=9> ⟨U+202E⟩dlrow");
+  await expect(signedIn.conversation.getByRole("region", { name: "Output" })).toContainText(
+    "<img src=x onerror=window.pwned=9> ⟨U+202E⟩dlrow",
+  );
   await expect(signedIn.conversation).toContainText('<img src=x onerror="window.pwned=1">');
   await expect(signedIn.conversation).toContainText("red and ⟨U+202E⟩evil⟨U+202C⟩ bidi");
   expect(await page.evaluate(() => "pwned" in window)).toBe(false);
   expect(await page.locator("main img, main iframe, main script, main object, main embed").count()).toBe(0);
-  const links = await signedIn.conversation.locator("a").evaluateAll((all) => all.map((link) => (link as HTMLAnchorElement).protocol));
+  const links = await signedIn.conversation
+    .locator("a")
+    .evaluateAll((all) => all.map((link) => (link as HTMLAnchorElement).protocol));
   expect(new Set(links)).toEqual(new Set(["https:"]));
   await signedIn.shot("hostile");
 });
 
-test("the page's policy refuses markup and inline script whoever asks for them", async ({ page, baseURL }) => {
+test("the page's policy refuses markup and inline script whoever asks for them", async ({
+  page,
+  baseURL,
+}) => {
   const answer = await page.goto(baseURL ?? "/");
   const policy = answer?.headers()["content-security-policy"] ?? "";
   expect(policy).toContain("default-src 'none'");

@@ -1,7 +1,9 @@
 import { expect, test } from "./client.ts";
 
 // Against the scripted backend: ten thousand events from a real agent would take minutes to make.
-test("ten thousand events: there at once, smooth to scroll, and few of them in the page", async ({ signedIn }) => {
+test("ten thousand events: there at once, smooth to scroll, and few of them in the page", async ({
+  signedIn,
+}) => {
   const { page } = signedIn;
   await signedIn.say("Do 10,000 events");
   await expect(signedIn.conversation).toContainText("Step 3299 is done", { timeout: 60_000 });
@@ -21,9 +23,15 @@ test("ten thousand events: there at once, smooth to scroll, and few of them in t
       last = now;
     }
     frames.sort((a, b) => a - b);
-    return { median: frames[75] ?? 0, worst: frames.at(-1) ?? 0, nodes: document.querySelectorAll("*").length };
+    return {
+      median: frames[75] ?? 0,
+      worst: frames.at(-1) ?? 0,
+      nodes: document.querySelectorAll("*").length,
+    };
   });
-  console.log(`reloaded in ${reload} ms; frames while scrolling: median ${scrolled.median.toFixed(1)} ms, worst ${scrolled.worst.toFixed(1)} ms; ${scrolled.nodes} elements`);
+  console.log(
+    `reloaded in ${reload} ms; frames while scrolling: median ${scrolled.median.toFixed(1)} ms, worst ${scrolled.worst.toFixed(1)} ms; ${scrolled.nodes} elements`,
+  );
   // The machine's speed is not what is tested: a page that holds all rows at once has 100,000 elements.
   expect(scrolled.nodes).toBeLessThan(6000);
   expect(scrolled.median).toBeLessThan(300);
@@ -32,16 +40,22 @@ test("ten thousand events: there at once, smooth to scroll, and few of them in t
   await expect(signedIn.conversation.getByText("Step 3299")).toBeInViewport();
 });
 
-test("a server that cuts every connection in mid-block: text goes on where it was, each line once", async ({ signedIn }) => {
+test("a server that cuts every connection in mid-block: text goes on where it was, each line once", async ({
+  signedIn,
+}) => {
   await signedIn.say("Slow, please");
   await expect(signedIn.conversation).toContainText("Line 3 of a long answer.");
   for (let cut = 0; cut < 3; cut++) {
-    await fetch(`${process.env.POINTSMAN_URL}/control/down?ms=900`, { method: "POST" }).catch(() => undefined);
+    await fetch(`${process.env.POINTSMAN_URL}/control/down?ms=900`, { method: "POST" }).catch(
+      () => undefined,
+    );
     const lines = await signedIn.conversation.locator(".answer p").count();
     await expect.poll(() => signedIn.conversation.locator(".answer p").count()).toBeGreaterThan(lines + 2);
   }
   await signedIn.page.getByRole("button", { name: "Stop" }).click();
   await expect(signedIn.conversation.getByText("Stopped")).toBeVisible();
   const lines = await signedIn.conversation.locator(".answer p").allTextContents();
-  expect(lines.slice(0, -1)).toEqual(lines.slice(0, -1).map((_, index) => `Line ${index + 1} of a long answer.`));
+  expect(lines.slice(0, -1)).toEqual(
+    lines.slice(0, -1).map((_, index) => `Line ${index + 1} of a long answer.`),
+  );
 });

@@ -1,11 +1,18 @@
 import { another, DEMO, expect, test } from "./client.ts";
 
-const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2, baseURL: process.env.POINTSMAN_URL };
+const PHONE = {
+  viewport: { width: 390, height: 844 },
+  isMobile: true,
+  hasTouch: true,
+  deviceScaleFactor: 2,
+  baseURL: process.env.POINTSMAN_URL,
+};
 
 test("phone: sign in, run a turn, look at a file, without ever scrolling sideways", async ({ browser }) => {
   const client = await another(browser, PHONE);
   const { page } = client;
-  const fits = async () => expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
+  const fits = async () =>
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
   await client.signIn();
   await expect(client.prompt).toBeVisible();
   await fits();
@@ -24,7 +31,9 @@ test("phone: sign in, run a turn, look at a file, without ever scrolling sideway
   await client.shot("phone-file");
   await page.getByRole("button", { name: "Close the workspace" }).click();
   await page.getByRole("button", { name: "Sessions" }).click();
-  await expect(page.getByRole("navigation", { name: "Your sessions" }).getByRole("link").first()).toBeInViewport();
+  await expect(
+    page.getByRole("navigation", { name: "Your sessions" }).getByRole("link").first(),
+  ).toBeInViewport();
   await client.shot("phone-sessions");
   await page.getByRole("link", { name: "Status" }).click();
   await expect(page.getByText("All healthy")).toBeVisible();
@@ -33,11 +42,16 @@ test("phone: sign in, run a turn, look at a file, without ever scrolling sideway
 });
 
 test("dark: follows the system, can be chosen, is kept", async ({ browser }) => {
-  const client = await another(browser, { colorScheme: "dark", baseURL: process.env.POINTSMAN_URL, viewport: { width: 1360, height: 860 } });
+  const client = await another(browser, {
+    colorScheme: "dark",
+    baseURL: process.env.POINTSMAN_URL,
+    viewport: { width: 1360, height: 860 },
+  });
   const { page } = client;
   await client.signIn();
   await expect(client.prompt).toBeVisible();
-  const brightness = () => page.evaluate(() => Number(/\d+/.exec(getComputedStyle(document.body).backgroundColor)?.[0]));
+  const brightness = () =>
+    page.evaluate(() => Number(/\d+/.exec(getComputedStyle(document.body).backgroundColor)?.[0]));
   expect(await brightness()).toBeLessThan(60);
   await client.start("play:edit");
   await client.turns(1);
@@ -101,7 +115,8 @@ test("the status page says how it stands, and holds nothing that axe calls serio
   await signedIn.turns(1);
   await page.getByRole("link", { name: "Status" }).click();
   await expect(page.getByText("All healthy")).toBeVisible();
-  for (const service of ["router", "session", "runner", "llm-proxy"]) await expect(page.getByRole("listitem").filter({ hasText: service }).first()).toBeVisible();
+  for (const service of ["router", "session", "runner", "llm-proxy"])
+    await expect(page.getByRole("listitem").filter({ hasText: service }).first()).toBeVisible();
   await expect(page.getByText("Tokens a day")).toBeVisible();
   await signedIn.shot("status");
   await signedIn.accessible();

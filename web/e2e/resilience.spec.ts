@@ -19,12 +19,15 @@ test("a reload in mid-turn shows all of it, once", async ({ signedIn }) => {
 
 // The edge and the router only in a run of full size: each costs half a minute on a busy machine.
 for (const service of process.env.CHAOS_FULL ? ["session", "edge", "router"] : ["session"]) {
-  test(`${service} killed in mid-turn: it says so, comes back by itself, and nothing is missing or doubled`, async ({ signedIn }) => {
+  test(`${service} killed in mid-turn: it says so, comes back by itself, and nothing is missing or doubled`, async ({
+    signedIn,
+  }) => {
     await signedIn.start("play:tool-then-gate");
     await expect(signedIn.conversation).toContainText("After the tool.");
     const killing = signedIn.house(`kill/${service}?seconds=${service === "router" ? 0 : 1.5}`);
     // The router is no part of a stream that is open: its loss is not even seen.
-    if (service !== "router") await expect(signedIn.page.getByText("Connection lost, reconnecting.")).toBeVisible();
+    if (service !== "router")
+      await expect(signedIn.page.getByText("Connection lost, reconnecting.")).toBeVisible();
     if (service === "session") await signedIn.shot("reconnecting");
     await killing;
     await expect(signedIn.page.getByText("Connection lost, reconnecting.")).toBeHidden({ timeout: 60_000 });
@@ -40,14 +43,18 @@ for (const service of process.env.CHAOS_FULL ? ["session", "edge", "router"] : [
   });
 }
 
-test("the runner killed in mid-turn: the turn is cut off, honestly, and the next one works", async ({ signedIn }) => {
+test("the runner killed in mid-turn: the turn is cut off, honestly, and the next one works", async ({
+  signedIn,
+}) => {
   await signedIn.start("play:tool-then-gate");
   await expect(signedIn.conversation).toContainText("After the tool.");
   await signedIn.house("kill/runner");
   await expect(signedIn.conversation.getByText("The turn was cut off")).toBeVisible({ timeout: 60_000 });
   await signedIn.shot("cut-off");
   await signedIn.say("play:markdown");
-  await expect(signedIn.conversation.getByRole("heading", { name: "What I found" })).toBeVisible({ timeout: 60_000 });
+  await expect(signedIn.conversation.getByRole("heading", { name: "What I found" })).toBeVisible({
+    timeout: 60_000,
+  });
 });
 
 test("a network that goes away and comes back", async ({ signedIn, context }) => {

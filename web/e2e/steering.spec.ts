@@ -16,7 +16,9 @@ test.describe("approvals", () => {
     await expect(signedIn.page.getByRole("link", { name: "asked.txt" })).toBeVisible();
   });
 
-  test("denied with a reason, by keyboard alone, the tool does not run and the agent is told", async ({ signedIn }) => {
+  test("denied with a reason, by keyboard alone, the tool does not run and the agent is told", async ({
+    signedIn,
+  }) => {
     await signedIn.start("play:ask", { mode: "Ask first" });
     const card = signedIn.page.getByRole("region", { name: "Permission request" });
     await expect(card).toBeVisible();
@@ -54,7 +56,9 @@ test.describe("approvals", () => {
 });
 
 test.describe("the queue", () => {
-  test("prompts sent meanwhile wait; they can be edited, moved and cancelled, and then run in that order", async ({ signedIn }) => {
+  test("prompts sent meanwhile wait; they can be edited, moved and cancelled, and then run in that order", async ({
+    signedIn,
+  }) => {
     await signedIn.start("play:gate");
     await expect(signedIn.conversation).toContainText("The first half.");
     for (const prompt of ["Say alpha", "Say beta", "Say gamma"]) await signedIn.say(prompt);
@@ -75,16 +79,29 @@ test.describe("the queue", () => {
     await expect(queue).toBeHidden({ timeout: 60_000 });
     await expect(signedIn.page.getByRole("article", { name: "Prompt" }).last()).toContainText("Say delta");
     const prompts = await signedIn.page.getByRole("article", { name: "Prompt" }).allTextContents();
-    expect(prompts.findIndex((each) => each.includes("gamma"))).toBeLessThan(prompts.findIndex((each) => each.includes("delta")));
+    expect(prompts.findIndex((each) => each.includes("gamma"))).toBeLessThan(
+      prompts.findIndex((each) => each.includes("delta")),
+    );
   });
 });
 
 test.describe("sessions", () => {
-  test("the model of a session is kept over a reload, here and on the server", async ({ signedIn, browser }) => {
+  test("the model of a session is kept over a reload, here and on the server", async ({
+    signedIn,
+    browser,
+  }) => {
     await signedIn.start("play:markdown");
     await signedIn.turns(1);
     await signedIn.page.getByLabel("Model").selectOption("demo/offline");
-    await expect.poll(() => signedIn.page.evaluate(() => Object.entries(localStorage).filter(([key]) => key.startsWith("model_")).map(([, value]) => value))).toContain("demo/offline");
+    await expect
+      .poll(() =>
+        signedIn.page.evaluate(() =>
+          Object.entries(localStorage)
+            .filter(([key]) => key.startsWith("model_"))
+            .map(([, value]) => value),
+        ),
+      )
+      .toContain("demo/offline");
     await signedIn.page.reload();
     await expect(signedIn.page.getByLabel("Model")).toHaveValue("demo/offline");
     const elsewhere = await another(browser, { baseURL: process.env.POINTSMAN_URL });

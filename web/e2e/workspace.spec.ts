@@ -2,7 +2,10 @@ import { readFile } from "node:fs/promises";
 import { expect, test } from "./client.ts";
 
 /** A red square of eight by eight pixels. */
-const PNG = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC", "base64");
+const PNG = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC",
+  "base64",
+);
 
 test("files are dropped, shown, downloaded and deleted", async ({ signedIn }) => {
   const { page } = signedIn;
@@ -14,7 +17,11 @@ test("files are dropped, shown, downloaded and deleted", async ({ signedIn }) =>
   const data = await page.evaluateHandle((image) => {
     const transfer = new DataTransfer();
     transfer.items.add(new File(["First line\nSecond <b>line</b>\n"], "notes.txt", { type: "text/plain" }));
-    transfer.items.add(new File([Uint8Array.from(atob(image), (each) => each.charCodeAt(0))], "red.png", { type: "image/png" }));
+    transfer.items.add(
+      new File([Uint8Array.from(atob(image), (each) => each.charCodeAt(0))], "red.png", {
+        type: "image/png",
+      }),
+    );
     return transfer;
   }, PNG.toString("base64"));
   await page.getByRole("region", { name: "Files" }).dispatchEvent("drop", { dataTransfer: data });
@@ -23,7 +30,9 @@ test("files are dropped, shown, downloaded and deleted", async ({ signedIn }) =>
   await signedIn.accessible();
 
   await page.getByRole("link", { name: "notes.txt" }).click();
-  await expect(page.getByRole("region", { name: "Contents of notes.txt" })).toContainText("Second <b>line</b>");
+  await expect(page.getByRole("region", { name: "Contents of notes.txt" })).toContainText(
+    "Second <b>line</b>",
+  );
   const downloading = page.waitForEvent("download");
   await page.getByRole("button", { name: "Download" }).click();
   const path = await (await downloading).path();
@@ -31,7 +40,11 @@ test("files are dropped, shown, downloaded and deleted", async ({ signedIn }) =>
 
   await page.getByRole("link", { name: "Back to the files" }).click();
   await page.getByRole("link", { name: "red.png" }).click();
-  await expect.poll(() => page.getByRole("img", { name: "red.png" }).evaluate((image: HTMLImageElement) => image.naturalWidth)).toBe(8);
+  await expect
+    .poll(() =>
+      page.getByRole("img", { name: "red.png" }).evaluate((image: HTMLImageElement) => image.naturalWidth),
+    )
+    .toBe(8);
   await signedIn.shot("image");
 
   await page.getByRole("link", { name: "Back to the files" }).click();
@@ -49,7 +62,9 @@ test("an SVG that carries a script is a picture and nothing else", async ({ sign
   await page.getByLabel("Files to upload").setInputFiles({
     name: "evil.svg",
     mimeType: "image/svg+xml",
-    buffer: Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20" onload="window.pwned=1"><script>parent.pwned=2</script><rect width="20" height="20"/></svg>'),
+    buffer: Buffer.from(
+      '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20" onload="window.pwned=1"><script>parent.pwned=2</script><rect width="20" height="20"/></svg>',
+    ),
   });
   await page.getByRole("link", { name: "evil.svg" }).click();
   await expect(page.getByRole("img", { name: "evil.svg" })).toBeVisible();
@@ -60,7 +75,13 @@ test("a file over the limit is refused before it is sent, with the limit", async
   const { page } = signedIn;
   await signedIn.start("play:markdown");
   await page.getByRole("button", { name: "Workspace" }).click();
-  await page.getByLabel("Files to upload").setInputFiles({ name: "big.bin", mimeType: "application/octet-stream", buffer: Buffer.alloc(3 * 1024 * 1024 + 1) });
+  await page
+    .getByLabel("Files to upload")
+    .setInputFiles({
+      name: "big.bin",
+      mimeType: "application/octet-stream",
+      buffer: Buffer.alloc(3 * 1024 * 1024 + 1),
+    });
   await expect(page.getByRole("alert").filter({ hasText: "Files up to 3 MB" })).toBeVisible();
 });
 

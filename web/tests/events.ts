@@ -8,7 +8,13 @@ type Kind = NonNullable<MessageInitShape<typeof EventSchema>["kind"]>;
 
 /** An event of the log; with `sequence` 0 one that is only sent live. */
 export function event(sequence: number, kind: Kind, { turn = TURN, parent = "" } = {}): Event {
-  return create(EventSchema, { sequence: BigInt(sequence), createTime: timestampFromMs(1_000 * sequence), turn, parentToolUseId: parent, kind });
+  return create(EventSchema, {
+    sequence: BigInt(sequence),
+    createTime: timestampFromMs(1_000 * sequence),
+    turn,
+    parentToolUseId: parent,
+    kind,
+  });
 }
 
 export function delta(text: string, offset: number, messageId = "m1", block = 0): Event {
@@ -20,7 +26,11 @@ export function message(sequence: number, text: string, messageId = "m1", block 
 }
 
 export function toolUse(sequence: number, id: string, parent = ""): Event {
-  return event(sequence, { case: "toolUse", value: { id, tool: "Bash", input: { command: "ls" } } }, { parent });
+  return event(
+    sequence,
+    { case: "toolUse", value: { id, tool: "Bash", input: { command: "ls" } } },
+    { parent },
+  );
 }
 
 export function toolResult(sequence: number, toolUseId: string, content = "ok"): Event {

@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
-import { type Connection, follow, type FollowParts } from "../src/conversation/follow.ts";
+import { type Connection, type FollowParts, follow } from "../src/conversation/follow.ts";
 import { ConversationLog } from "../src/conversation/log.ts";
 import { ErrorInfoSchema } from "../src/gen/google/rpc/error_details_pb.ts";
 import type { Event } from "../src/gen/pointsman/session/v1/event_pb.ts";
@@ -44,26 +44,34 @@ function texts(log: ConversationLog): string[] {
 }
 
 function refusal(code: Code, reason: string, metadata: Record<string, string> = {}): ConnectError {
-  return new ConnectError(reason, code, undefined, [{ desc: ErrorInfoSchema, value: { reason, domain: "pointsman", metadata } }]);
+  return new ConnectError(reason, code, undefined, [
+    { desc: ErrorInfoSchema, value: { reason, domain: "pointsman", metadata } },
+  ]);
 }
 
 test("a stream that is cut again and again gives the same transcript, each event once", async () => {
   const cuts = new Set([7, 8, 30, 31, 77]);
-  const { log, asked, done } = world((_, event) => (cuts.delete(Number(event.sequence)) ? new ConnectError("gone", Code.Unavailable) : undefined));
+  const { log, asked, done } = world((_, event) =>
+    cuts.delete(Number(event.sequence)) ? new ConnectError("gone", Code.Unavailable) : undefined,
+  );
   await done;
   expect(texts(log)).toEqual(ALL.map((_, index) => String(index + 1)));
   expect(asked).toEqual([0n, 6n, 7n, 29n, 30n, 76n]);
 });
 
 test("a stream that ends without an error is taken up again", async () => {
-  const { asked, states, done } = world((stream, event) => (stream === 1 && event.sequence === 5n ? "end" : undefined));
+  const { asked, states, done } = world((stream, event) =>
+    stream === 1 && event.sequence === 5n ? "end" : undefined,
+  );
   await done;
   expect(asked).toEqual([0n, 4n]);
   expect(states).toEqual(["connecting", "live", "lost", "live"]);
 });
 
 test("it waits longer from failure to failure, and short again once the server has answered", async () => {
-  const { pauses, done } = world((stream) => (stream <= 5 ? new ConnectError("down", Code.Unavailable) : undefined));
+  const { pauses, done } = world((stream) =>
+    stream <= 5 ? new ConnectError("down", Code.Unavailable) : undefined,
+  );
   await done;
   expect(pauses).toHaveLength(5);
   for (const [index, pause] of pauses.entries()) {
@@ -84,13 +92,17 @@ test.each([
 });
 
 test("a cursor that is too old starts over at the oldest event that is kept", async () => {
-  const { asked, done } = world((stream) => (stream === 1 ? refusal(Code.OutOfRange, "CURSOR_EXPIRED", { first_sequence: "41" }) : undefined));
+  const { asked, done } = world((stream) =>
+    stream === 1 ? refusal(Code.OutOfRange, "CURSOR_EXPIRED", { first_sequence: "41" }) : undefined,
+  );
   await done;
   expect(asked).toEqual([0n, 40n]);
 });
 
 test("a cursor ahead of the server, as after a restored backup, starts over", async () => {
-  const { asked, done } = world((stream) => (stream === 1 ? refusal(Code.OutOfRange, "CURSOR_AHEAD", { last_sequence: "3" }) : undefined));
+  const { asked, done } = world((stream) =>
+    stream === 1 ? refusal(Code.OutOfRange, "CURSOR_AHEAD", { last_sequence: "3" }) : undefined,
+  );
   await done;
   expect(asked).toEqual([0n, 0n]);
 });

@@ -3,7 +3,7 @@ import { ConversationLog, SequenceGap } from "../src/conversation/log.ts";
 import type { Row, ToolRow } from "../src/conversation/rows.ts";
 import { FileChangeType, PermissionDecision } from "../src/gen/pointsman/session/v1/event_pb.ts";
 import { TurnState } from "../src/gen/pointsman/session/v1/turn_pb.ts";
-import { delta, event, message, toolResult, toolUse, TURN } from "./events.ts";
+import { delta, event, message, TURN, toolResult, toolUse } from "./events.ts";
 
 function texts(log: ConversationLog): string[] {
   log.settle();
@@ -17,7 +17,14 @@ function rows(log: ConversationLog): Row[] {
 describe("order", () => {
   test("an event that was seen is skipped, so a resumed stream may repeat itself", () => {
     const log = new ConversationLog();
-    for (const each of [message(1, "a", "m1"), message(2, "b", "m2"), message(1, "a", "m1"), message(2, "b", "m2"), message(3, "c", "m3")]) log.apply(each);
+    for (const each of [
+      message(1, "a", "m1"),
+      message(2, "b", "m2"),
+      message(1, "a", "m1"),
+      message(2, "b", "m2"),
+      message(3, "c", "m3"),
+    ])
+      log.apply(each);
     expect(texts(log)).toEqual(["a", "b", "c"]);
     expect(log.cursor).toBe(3n);
   });
@@ -126,7 +133,12 @@ describe("tools", () => {
     const log = new ConversationLog();
     log.apply(toolUse(1, "t1"));
     log.apply(toolUse(2, "t2"));
-    log.apply(event(3, { case: "fileChange", value: { path: "a.py", type: FileChangeType.CREATED, toolUseId: "t1" } }));
+    log.apply(
+      event(3, {
+        case: "fileChange",
+        value: { path: "a.py", type: FileChangeType.CREATED, toolUseId: "t1" },
+      }),
+    );
     log.apply(toolResult(4, "t1", "first"));
     const [first, second] = rows(log) as ToolRow[];
     expect(first?.result?.content).toBe("first");
@@ -157,14 +169,20 @@ describe("tools", () => {
 });
 
 describe("permissions", () => {
-  const asked = (sequence: number, permissionId: string, toolUseId = "") => event(sequence, { case: "permissionRequested", value: { permissionId, tool: "Bash", toolUseId } });
+  const asked = (sequence: number, permissionId: string, toolUseId = "") =>
+    event(sequence, { case: "permissionRequested", value: { permissionId, tool: "Bash", toolUseId } });
 
   test("a request waits until it is decided", () => {
     const log = new ConversationLog();
     log.apply(toolUse(1, "t1"));
     log.apply(asked(2, "p1", "t1"));
     expect(log.pending.map((each) => each.request.permissionId)).toEqual(["p1"]);
-    log.apply(event(3, { case: "permissionDecided", value: { permissionId: "p1", decision: PermissionDecision.ALLOW } }));
+    log.apply(
+      event(3, {
+        case: "permissionDecided",
+        value: { permissionId: "p1", decision: PermissionDecision.ALLOW },
+      }),
+    );
     expect(log.pending).toEqual([]);
     expect((rows(log)[0] as ToolRow).permission?.decided?.decision).toBe(PermissionDecision.ALLOW);
   });
@@ -186,7 +204,13 @@ describe("turns", () => {
     log.apply(event(2, { case: "turnUpdated", value: { position: 1, fields: ["position"] } }));
     log.apply(event(3, { case: "turnStarted", value: { model: "demo/offline" } }));
     expect(log.turns.get(TURN)).toMatchObject({ position: 0, edits: 1, anchor: 3n });
-    for (const sequence of [4, 5]) log.apply(event(sequence, { case: "usage", value: { usage: { inputTokens: 10n, outputTokens: 2n, costUsd: 0.5 } } }));
+    for (const sequence of [4, 5])
+      log.apply(
+        event(sequence, {
+          case: "usage",
+          value: { usage: { inputTokens: 10n, outputTokens: 2n, costUsd: 0.5 } },
+        }),
+      );
     expect(log.turns.get(TURN)?.usage).toEqual({ inputTokens: 20n, outputTokens: 4n, costUsd: 1, calls: 2 });
     log.apply(event(6, { case: "turnFinished", value: { outcome: TurnState.SUCCEEDED } }));
     expect(log.turns.get(TURN)?.finished?.outcome).toBe(TurnState.SUCCEEDED);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseRoute, hrefOf } from "../src/state/route.ts";
+import { hrefOf, parseRoute } from "../src/state/route.ts";
 import { parseDiff } from "../src/text/diff.ts";
 import { Lines, ROW_CHARACTERS } from "../src/text/lines.ts";
 import { blocksOf, GrowingBlocks } from "../src/text/markdown.tsx";
@@ -44,7 +44,26 @@ describe("markdown in pieces", () => {
     expect(growing.update("x\n\ny").map((block) => block.trim())).toEqual(["x", "y"]);
   });
 
-  test.each(["[", "*", "_", "`", "<", "(", "![", "**a", "\\", "> ", "- ", "|", "#", "&", "http://", "[a](", "*a_", "a*"])("100,000 characters of %j are read in under a second", (piece) => {
+  test.each([
+    "[",
+    "*",
+    "_",
+    "`",
+    "<",
+    "(",
+    "![",
+    "**a",
+    "\\",
+    "> ",
+    "- ",
+    "|",
+    "#",
+    "&",
+    "http://",
+    "[a](",
+    "*a_",
+    "a*",
+  ])("100,000 characters of %j are read in under a second", (piece) => {
     const text = piece.repeat(Math.ceil(100_000 / piece.length));
     const started = performance.now();
     blocksOf(text);
@@ -99,6 +118,9 @@ test("deep links lead where they came from", () => {
   }
 });
 
-test.each(["#/sessions/../../x", "#/sessions/<script>", "#/%E0%A4%A", "#javascript:alert(1)"])("a broken link %s leads home", (hash) => {
-  expect(parseRoute(hash)).toEqual({ page: "new" });
-});
+test.each(["#/sessions/../../x", "#/sessions/<script>", "#/%E0%A4%A", "#javascript:alert(1)"])(
+  "a broken link %s leads home",
+  (hash) => {
+    expect(parseRoute(hash)).toEqual({ page: "new" });
+  },
+);

@@ -2,7 +2,12 @@ import { randomUUID } from "node:crypto";
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ErrorReason } from "../../src/gen/pointsman/errors/v1/errors_pb.ts";
-import { FileChangeType, PermissionDecidedSchema, PermissionDecision, SandboxState } from "../../src/gen/pointsman/session/v1/event_pb.ts";
+import {
+  FileChangeType,
+  PermissionDecidedSchema,
+  PermissionDecision,
+  SandboxState,
+} from "../../src/gen/pointsman/session/v1/event_pb.ts";
 import { type Turn, TurnRoute, TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
 import type { ScriptedSession } from "./world.ts";
 
@@ -31,15 +36,29 @@ class Stage {
       this.live();
       const piece = points.slice(at, at + size).join("");
       const where = { messageId, block: 0, offset: BigInt(at) };
-      if (thinking) this.session.emit(this.turn.name, { case: "thinkingDelta", value: { thinking: piece, ...where } }, parent);
+      if (thinking)
+        this.session.emit(
+          this.turn.name,
+          { case: "thinkingDelta", value: { thinking: piece, ...where } },
+          parent,
+        );
       else this.session.emit(this.turn.name, { case: "textDelta", value: { text: piece, ...where } }, parent);
       if (pace) await sleep(pace);
     }
     const value = thinking ? { thinking: text, messageId } : { text, messageId };
-    this.session.emit(this.turn.name, { case: "assistantMessage", value: { ...value, model: this.turn.model } }, parent);
+    this.session.emit(
+      this.turn.name,
+      { case: "assistantMessage", value: { ...value, model: this.turn.model } },
+      parent,
+    );
   }
 
-  async tool(tool: string, input: JsonObject, result: string, { parent = "", isError = false, ms = 300 } = {}): Promise<string> {
+  async tool(
+    tool: string,
+    input: JsonObject,
+    result: string,
+    { parent = "", isError = false, ms = 300 } = {},
+  ): Promise<string> {
     const id = `toolu_${randomUUID()}`;
     this.use(id, tool, input, parent);
     await sleep(ms);
@@ -53,12 +72,19 @@ class Stage {
   }
 
   result(id: string, content: string, isError = false, parent = ""): void {
-    this.session.emit(this.turn.name, { case: "toolResult", value: { toolUseId: id, content, isError } }, parent);
+    this.session.emit(
+      this.turn.name,
+      { case: "toolResult", value: { toolUseId: id, content, isError } },
+      parent,
+    );
   }
 
   async write(path: string, text: string, diff: string, type = FileChangeType.CREATED): Promise<void> {
     const id = `toolu_${randomUUID()}`;
-    this.use(id, type === FileChangeType.CREATED ? "Write" : "Edit", { file_path: `/workspace/${path}`, content: text });
+    this.use(id, type === FileChangeType.CREATED ? "Write" : "Edit", {
+      file_path: `/workspace/${path}`,
+      content: text,
+    });
     await sleep(250);
     this.live();
     this.session.files.set(path, { data: new TextEncoder().encode(text), at: Date.now() });
@@ -66,14 +92,23 @@ class Stage {
     this.result(id, `File written at: /workspace/${path}`);
   }
 
-  async ask(tool: string, input: JsonObject): Promise<{ allowed: boolean; message: string; input?: JsonObject }> {
+  async ask(
+    tool: string,
+    input: JsonObject,
+  ): Promise<{ allowed: boolean; message: string; input?: JsonObject }> {
     const id = `toolu_${randomUUID()}`;
     const permissionId = randomUUID();
     this.use(id, tool, input);
     const decision = this.session.decision(permissionId);
     this.session.emit(this.turn.name, {
       case: "permissionRequested",
-      value: { permissionId, tool, input, toolUseId: id, expireTime: timestampFromMs(Date.now() + 3_600_000) },
+      value: {
+        permissionId,
+        tool,
+        input,
+        toolUseId: id,
+        expireTime: timestampFromMs(Date.now() + 3_600_000),
+      },
     });
     const decided = await decision;
     this.session.emit(this.turn.name, { case: "permissionDecided", value: decided });
@@ -97,11 +132,23 @@ export async function perform(session: ScriptedSession, turn: Turn): Promise<voi
   const route = direct ? TurnRoute.DIRECT : TurnRoute.AGENT;
   session.emit(turn.name, {
     case: "triageDecided",
-    value: { route, decidedBy: "rules", reason: direct ? "A sum needs no tools." : "It asks for files to be made.", confidence: 0.93, duration: { nanos: 4_000_000 } },
+    value: {
+      route,
+      decidedBy: "rules",
+      reason: direct ? "A sum needs no tools." : "It asks for files to be made.",
+      confidence: 0.93,
+      duration: { nanos: 4_000_000 },
+    },
   });
-  session.emit(turn.name, { case: "turnStarted", value: { model: turn.model, route, queuedFor: { nanos: 12_000_000 } } });
+  session.emit(turn.name, {
+    case: "turnStarted",
+    value: { model: turn.model, route, queuedFor: { nanos: 12_000_000 } },
+  });
   if (!direct && session.turns.length === 1) {
-    session.emit(turn.name, { case: "sandboxChanged", value: { state: SandboxState.READY, duration: { nanos: 241_000_000 }, pooled: true } });
+    session.emit(turn.name, {
+      case: "sandboxChanged",
+      value: { state: SandboxState.READY, duration: { nanos: 241_000_000 }, pooled: true },
+    });
   }
   let outcome = TurnState.SUCCEEDED;
   let error: { reason: ErrorReason; message: string; metadata?: Record<string, string> } | undefined;
@@ -114,20 +161,37 @@ export async function perform(session: ScriptedSession, turn: Turn): Promise<voi
     outcome = TurnState.CANCELLED;
     error = { reason: ErrorReason.TURN_CANCELLED, message: "You stopped this turn." };
   }
-  const usage = { inputTokens: 1840n, outputTokens: 412n, cacheReadTokens: 9200n, costUsd: 0.0137, modelCalls: 3 };
+  const usage = {
+    inputTokens: 1840n,
+    outputTokens: 412n,
+    cacheReadTokens: 9200n,
+    costUsd: 0.0137,
+    modelCalls: 3,
+  };
   session.emit(turn.name, { case: "usage", value: { model: turn.model, usage } });
   turn.state = outcome;
   session.record.runningTurn = "";
   session.record.usage = { ...session.record.usage!, costUsd: session.record.usage!.costUsd + usage.costUsd };
   session.emit(turn.name, {
     case: "turnFinished",
-    value: { outcome, result: "", error, usage, duration: { seconds: BigInt(Math.floor((Date.now() - begun) / 1000)), nanos: ((Date.now() - begun) % 1000) * 1e6 }, toolRan: !direct },
+    value: {
+      outcome,
+      result: "",
+      error,
+      usage,
+      duration: {
+        seconds: BigInt(Math.floor((Date.now() - begun) / 1000)),
+        nanos: ((Date.now() - begun) % 1000) * 1e6,
+      },
+      toolRan: !direct,
+    },
   });
 }
 
 type Outcome = { reason: ErrorReason; message: string; metadata?: Record<string, string> } | void;
 
-const HELLO_DIFF = "--- /dev/null\n+++ b/hello.py\n@@ -0,0 +1,6 @@\n+import sys\n+\n+\n+def greet(name: str) -> str:\n+    return f\"Hello, {name}!\"\n+\n";
+const HELLO_DIFF =
+  '--- /dev/null\n+++ b/hello.py\n@@ -0,0 +1,6 @@\n+import sys\n+\n+\n+def greet(name: str) -> str:\n+    return f"Hello, {name}!"\n+\n';
 const EDIT_DIFF =
   "--- a/src/app.py\n+++ b/src/app.py\n@@ -12,7 +12,8 @@ def main() -> None:\n     args = parse()\n-    connection = connect(args.url)\n-    connection.timeout = 5\n+    connection = connect(args.url, timeout=args.timeout)\n+    connection.ping()\n     for row in connection.rows():\n         print(row)\n";
 
@@ -152,55 +216,106 @@ def greet(name: str) -> str:
 
 async function talk(stage: Stage): Promise<Outcome> {
   if (/2\s*\+\s*2/.test(stage.turn.prompt)) return stage.say("4", { pace: 30 });
-  await stage.say("The reader wants a short answer. I know this one, so no tool is needed.", { thinking: true });
+  await stage.say("The reader wants a short answer. I know this one, so no tool is needed.", {
+    thinking: true,
+  });
   await stage.say(MARKDOWN, { pace: 8 });
 }
 
 async function makeHello(stage: Stage): Promise<Outcome> {
   await stage.say("I'll write the file first, then run it to be sure.", { thinking: true });
   await stage.say("I'll write it and then run it.");
-  await stage.write("hello.py", 'import sys\n\n\ndef greet(name: str) -> str:\n    return f"Hello, {name}!"\n', HELLO_DIFF);
+  await stage.write(
+    "hello.py",
+    'import sys\n\n\ndef greet(name: str) -> str:\n    return f"Hello, {name}!"\n',
+    HELLO_DIFF,
+  );
   await stage.tool("Bash", { command: "python3 hello.py", description: "Run it" }, "Hello, world!\n");
   await stage.write("src/app.py", "…", EDIT_DIFF, FileChangeType.MODIFIED);
   await stage.tool("Grep", { pattern: "TODO", path: "/workspace" }, "No matches found", { ms: 80 });
-  await stage.tool("Bash", { command: "pytest -q" }, "E   assert 1 == 2\n1 failed in 0.02s", { isError: true });
+  await stage.tool("Bash", { command: "pytest -q" }, "E   assert 1 == 2\n1 failed in 0.02s", {
+    isError: true,
+  });
   await stage.say(MARKDOWN, { pace: 6 });
 }
 
 async function askFirst(stage: Stage): Promise<Outcome> {
   await stage.say("That removes files, so I ask first.");
-  const { allowed, message } = await stage.ask("Bash", { command: "rm -rf build/ dist/ && make release VERSION=1.4.0", description: "Clean and build the release" });
-  await stage.say(allowed ? "Done: the release is built." : `I leave it, then. You said: ${message || "nothing"}`);
+  const { allowed, message } = await stage.ask("Bash", {
+    command: "rm -rf build/ dist/ && make release VERSION=1.4.0",
+    description: "Clean and build the release",
+  });
+  await stage.say(
+    allowed ? "Done: the release is built." : `I leave it, then. You said: ${message || "nothing"}`,
+  );
 }
 
 async function question(stage: Stage): Promise<Outcome> {
   const { input } = await stage.ask("AskUserQuestion", {
     questions: [
-      { question: "Which database should it use?", header: "Database", multiSelect: false, options: [{ label: "SQLite", description: "One file, nothing to install" }, { label: "PostgreSQL", description: "For more than one machine" }] },
-      { question: "Which extras?", header: "Extras", multiSelect: true, options: [{ label: "Tests", description: "With pytest" }, { label: "Docs", description: "A short README" }] },
+      {
+        question: "Which database should it use?",
+        header: "Database",
+        multiSelect: false,
+        options: [
+          { label: "SQLite", description: "One file, nothing to install" },
+          { label: "PostgreSQL", description: "For more than one machine" },
+        ],
+      },
+      {
+        question: "Which extras?",
+        header: "Extras",
+        multiSelect: true,
+        options: [
+          { label: "Tests", description: "With pytest" },
+          { label: "Docs", description: "A short README" },
+        ],
+      },
     ],
   });
   await stage.say(`You chose: \`${JSON.stringify(input?.answers ?? {})}\``);
 }
 
 async function slow(stage: Stage): Promise<Outcome> {
-  await stage.say(Array.from({ length: 400 }, (_, index) => `Line ${index + 1} of a long answer.`).join("\n\n"), { pace: 25, size: 8 });
+  await stage.say(
+    Array.from({ length: 400 }, (_, index) => `Line ${index + 1} of a long answer.`).join("\n\n"),
+    { pace: 25, size: 8 },
+  );
 }
 
 async function fail(stage: Stage): Promise<Outcome> {
   for (const attempt of [1, 2]) {
-    stage.session.emit(stage.turn.name, { case: "modelRetry", value: { attempt, maxAttempts: 3, delay: { seconds: BigInt(attempt) }, status: 529, message: "The provider is overloaded" } });
+    stage.session.emit(stage.turn.name, {
+      case: "modelRetry",
+      value: {
+        attempt,
+        maxAttempts: 3,
+        delay: { seconds: BigInt(attempt) },
+        status: 529,
+        message: "The provider is overloaded",
+      },
+    });
     await sleep(300);
   }
-  return { reason: ErrorReason.PROVIDER_UNAVAILABLE, message: "The provider groq is overloaded (status 529, 3 attempts).", metadata: { model: "groq/llama", status: "529" } };
+  return {
+    reason: ErrorReason.PROVIDER_UNAVAILABLE,
+    message: "The provider groq is overloaded (status 529, 3 attempts).",
+    metadata: { model: "groq/llama", status: "529" },
+  };
 }
 
 async function subagent(stage: Stage): Promise<Outcome> {
   await stage.say("I hand the search to a helper.");
   const id = `toolu_${randomUUID()}`;
-  stage.use(id, "Task", { description: "Find every caller", subagent_type: "explorer", prompt: "Find every caller of greet()." });
+  stage.use(id, "Task", {
+    description: "Find every caller",
+    subagent_type: "explorer",
+    prompt: "Find every caller of greet().",
+  });
   await stage.say("Looking for callers.", { parent: id });
-  await stage.tool("Grep", { pattern: "greet\\(", path: "/workspace" }, "hello.py:4\nsrc/app.py:20", { parent: id });
+  await stage.tool("Grep", { pattern: "greet\\(", path: "/workspace" }, "hello.py:4\nsrc/app.py:20", {
+    parent: id,
+  });
   await stage.tool("Read", { file_path: "/workspace/src/app.py" }, "def main(): ...", { parent: id });
   await stage.say("Two callers.", { parent: id });
   stage.result(id, "Two callers: hello.py:4 and src/app.py:20.");
@@ -226,7 +341,10 @@ async function hugeLine(stage: Stage): Promise<Outcome> {
 }
 
 async function manyLines(stage: Stage): Promise<Outcome> {
-  await stage.say(Array.from({ length: 100_000 }, (_, index) => `line ${index}`).join("\n"), { pace: 1, size: 32768 });
+  await stage.say(Array.from({ length: 100_000 }, (_, index) => `line ${index}`).join("\n"), {
+    pace: 1,
+    size: 32768,
+  });
 }
 
 async function long(stage: Stage): Promise<Outcome> {
@@ -234,7 +352,10 @@ async function long(stage: Stage): Promise<Outcome> {
     const id = `toolu_${index}`;
     stage.use(id, "Bash", { command: `echo ${index}` });
     stage.result(id, `${index}\n`);
-    stage.session.emit(stage.turn.name, { case: "assistantMessage", value: { text: `Step **${index}** is done; \`echo ${index}\` said so.`, messageId: `m${index}` } });
+    stage.session.emit(stage.turn.name, {
+      case: "assistantMessage",
+      value: { text: `Step **${index}** is done; \`echo ${index}\` said so.`, messageId: `m${index}` },
+    });
     if (index % 500 === 499) await sleep(1);
   }
 }
@@ -252,6 +373,17 @@ const SCRIPTS: [RegExp, (stage: Stage) => Promise<Outcome>][] = [
   [/10,000/i, long],
 ];
 
-export function decided(permissionId: string, decision: PermissionDecision, message: string, updatedInput?: JsonObject) {
-  return create(PermissionDecidedSchema, { permissionId, decision, message, updatedInput, principal: "key:dev" });
+export function decided(
+  permissionId: string,
+  decision: PermissionDecision,
+  message: string,
+  updatedInput?: JsonObject,
+) {
+  return create(PermissionDecidedSchema, {
+    permissionId,
+    decision,
+    message,
+    updatedInput,
+    principal: "key:dev",
+  });
 }

@@ -1,9 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
-import { type Event, EventSchema, type PermissionDecided } from "../../src/gen/pointsman/session/v1/event_pb.ts";
-import { type Session, SessionSchema, type ScriptedFile } from "./types.ts";
+import {
+  type Event,
+  EventSchema,
+  type PermissionDecided,
+} from "../../src/gen/pointsman/session/v1/event_pb.ts";
 import { type Turn, TurnSchema, TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
+import { type ScriptedFile, type Session, SessionSchema } from "./types.ts";
 
 type Kind = NonNullable<MessageInitShape<typeof EventSchema>["kind"]>;
 
@@ -13,7 +17,12 @@ export class ScriptedSession {
   readonly turns: Turn[] = [];
   readonly events: Event[] = [];
   readonly files = new Map<string, ScriptedFile>();
-  readonly snapshots: { name: string; title: string; files: Map<string, ScriptedFile>; at: ReturnType<typeof timestampNow> }[] = [];
+  readonly snapshots: {
+    name: string;
+    title: string;
+    files: Map<string, ScriptedFile>;
+    at: ReturnType<typeof timestampNow>;
+  }[] = [];
   private readonly watchers = new Set<(event: Event) => void>();
   private readonly decisions = new Map<string, (decided: PermissionDecided) => void>();
   readonly cancelled = new Set<string>();
@@ -57,7 +66,10 @@ export class ScriptedSession {
   private remember(event: Event): void {
     const { kind } = event;
     if (kind.case === "textDelta") {
-      const text = this.block?.kind.case === "textDelta" && kind.value.offset > 0n ? this.block.kind.value.text + kind.value.text : kind.value.text;
+      const text =
+        this.block?.kind.case === "textDelta" && kind.value.offset > 0n
+          ? this.block.kind.value.text + kind.value.text
+          : kind.value.text;
       this.block = { ...event, kind: { case: "textDelta", value: { ...kind.value, text, offset: 0n } } };
     } else if (kind.case === "assistantMessage" || kind.case === "turnFinished") {
       this.block = undefined;
@@ -107,7 +119,9 @@ export class ScriptedSession {
   }
 
   get waiting(): Turn[] {
-    return this.turns.filter((turn) => turn.state === TurnState.QUEUED).sort((a, b) => a.position - b.position);
+    return this.turns
+      .filter((turn) => turn.state === TurnState.QUEUED)
+      .sort((a, b) => a.position - b.position);
   }
 
   /** Moves a waiting turn, and numbers the queue anew. */

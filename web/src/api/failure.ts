@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorReason, type Failure as WireFailure } from "../gen/pointsman/errors/v1/errors_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+import { ErrorReason, type Failure as WireFailure } from "../gen/pointsman/errors/v1/errors_pb.ts";
 
 /** What went wrong, in words for a person, and what they can do. */
 export interface Failure {
@@ -59,7 +59,9 @@ export function failureOf(thrown: unknown): Failure {
   return {
     reason,
     code: error.code,
-    message: fields.length ? fields.map((field) => `${field.field}: ${field.description}`).join("; ") : describe(error),
+    message: fields.length
+      ? fields.map((field) => `${field.field}: ${field.description}`).join("; ")
+      : describe(error),
     advice: ADVICE[reason] ?? adviceForCode(error.code),
     metadata: info?.metadata ?? {},
     retryAfter: retry && Number(retry.seconds) + retry.nanos / 1e9,
@@ -80,7 +82,8 @@ export function failureFromEvent(failure: WireFailure): Failure {
 }
 
 function describe(error: ConnectError): string {
-  if (error.code === Code.Unauthenticated) return error.rawMessage.startsWith("HTTP") ? "The key was not accepted." : error.rawMessage;
+  if (error.code === Code.Unauthenticated)
+    return error.rawMessage.startsWith("HTTP") ? "The key was not accepted." : error.rawMessage;
   if (isConnectionLoss(error.code)) {
     return isOffline() ? "This device is offline." : "Pointsman does not answer.";
   }
@@ -90,7 +93,10 @@ function describe(error: ConnectError): string {
 function adviceForCode(code: Code): string {
   if (code === Code.Unauthenticated) return "Check that you copied all of it.";
   if (code === Code.PermissionDenied) return "Sign in with a key that may do this.";
-  if (isConnectionLoss(code)) return isOffline() ? "Check the network; this page tries again by itself." : "Check that it runs; this page tries again by itself.";
+  if (isConnectionLoss(code))
+    return isOffline()
+      ? "Check the network; this page tries again by itself."
+      : "Check that it runs; this page tries again by itself.";
   return "";
 }
 

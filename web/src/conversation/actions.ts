@@ -7,8 +7,8 @@ import { rememberModel } from "../state/models.ts";
 import { attempt, notify } from "../state/notices.ts";
 import { go } from "../state/route.ts";
 import { dropSession, putSession, readSessions } from "../state/sessions.ts";
-import { forget, type SessionStore, storeOf } from "./store.ts";
 import type { Permission } from "./rows.ts";
+import { forget, type SessionStore, storeOf } from "./store.ts";
 
 /** What a prompt is sent with. */
 export interface Choice {
@@ -20,9 +20,20 @@ export interface Choice {
  * Sends a prompt. True: it is durable. The caller makes `requestId` once per prompt, so that pressing “send” again
  * after a failure cannot make it run twice.
  */
-export async function send(store: SessionStore, prompt: string, choice: Choice, requestId: string): Promise<boolean> {
+export async function send(
+  store: SessionStore,
+  prompt: string,
+  choice: Choice,
+  requestId: string,
+): Promise<boolean> {
   const answer = await attempt("The prompt was not sent", () =>
-    router.startTurn({ session: store.name, prompt, model: choice.model, requestId, options: { permissionMode: choice.mode } }),
+    router.startTurn({
+      session: store.name,
+      prompt,
+      model: choice.model,
+      requestId,
+      options: { permissionMode: choice.mode },
+    }),
   );
   if (answer?.turn) store.putTurn(answer.turn);
   if (answer) void readSessions();
@@ -33,9 +44,20 @@ export async function send(store: SessionStore, prompt: string, choice: Choice, 
  * Sends a first prompt, which makes its session: only then may triage answer it directly, without a sandbox. Returns
  * the session, or nothing when it failed.
  */
-export async function sendFirst(account: string, prompt: string, choice: Choice, requestId: string): Promise<string | undefined> {
+export async function sendFirst(
+  account: string,
+  prompt: string,
+  choice: Choice,
+  requestId: string,
+): Promise<string | undefined> {
   const answer = await attempt("The prompt was not sent", () =>
-    router.startTurn({ account: account.trim(), prompt, model: choice.model, requestId, options: { permissionMode: choice.mode } }),
+    router.startTurn({
+      account: account.trim(),
+      prompt,
+      model: choice.model,
+      requestId,
+      options: { permissionMode: choice.mode },
+    }),
   );
   if (!answer?.turn) return undefined;
   storeOf(answer.turn.session).putTurn(answer.turn);
@@ -44,7 +66,11 @@ export async function sendFirst(account: string, prompt: string, choice: Choice,
 }
 
 /** Makes a session. */
-export async function createSession(init: { title: string; account: string; model: string }): Promise<string | undefined> {
+export async function createSession(init: {
+  title: string;
+  account: string;
+  model: string;
+}): Promise<string | undefined> {
   const answer = await attempt("The session was not made", () =>
     sessions.createSession({
       account: init.account.trim(),
@@ -62,7 +88,11 @@ export async function cancel(turn: string): Promise<void> {
 
 export async function editPrompt(store: SessionStore, turn: Turn, prompt: string): Promise<void> {
   const answer = await attempt("The prompt was not changed", () =>
-    sessions.updateTurn({ turn: { name: turn.name, prompt }, updateMask: { paths: ["prompt"] }, requestId: newId() }),
+    sessions.updateTurn({
+      turn: { name: turn.name, prompt },
+      updateMask: { paths: ["prompt"] },
+      requestId: newId(),
+    }),
   );
   if (answer?.turn) store.putTurn(answer.turn);
 }
@@ -70,13 +100,22 @@ export async function editPrompt(store: SessionStore, turn: Turn, prompt: string
 /** Moves a waiting turn; 1 is next within its session. */
 export async function moveTurn(store: SessionStore, turn: string, position: number): Promise<void> {
   const answer = await attempt("The turn was not moved", () =>
-    sessions.updateTurn({ turn: { name: turn, position }, updateMask: { paths: ["position"] }, requestId: newId() }),
+    sessions.updateTurn({
+      turn: { name: turn, position },
+      updateMask: { paths: ["position"] },
+      requestId: newId(),
+    }),
   );
   if (answer?.turn) store.putTurn(answer.turn);
 }
 
 /** Decides a permission request. True: the decision stands. */
-export async function decide(permission: Permission, decision: PermissionDecision, message = "", updatedInput?: JsonObject): Promise<boolean> {
+export async function decide(
+  permission: Permission,
+  decision: PermissionDecision,
+  message = "",
+  updatedInput?: JsonObject,
+): Promise<boolean> {
   const answer = await attempt("The decision did not arrive", () =>
     router.decidePermission({
       turn: permission.turn,
@@ -95,7 +134,11 @@ export async function chooseModel(store: SessionStore, model: string): Promise<v
   const before = store.session.value;
   if (before) store.session.value = { ...before, preferredModel: model };
   const answer = await attempt("The model was not changed", () =>
-    sessions.updateSession({ session: { name: store.name, preferredModel: model }, updateMask: { paths: ["preferred_model"] }, requestId: newId() }),
+    sessions.updateSession({
+      session: { name: store.name, preferredModel: model },
+      updateMask: { paths: ["preferred_model"] },
+      requestId: newId(),
+    }),
   );
   if (answer?.session) {
     store.session.value = answer.session;
@@ -107,7 +150,11 @@ export async function chooseModel(store: SessionStore, model: string): Promise<v
 
 export async function rename(store: SessionStore, title: string): Promise<void> {
   const answer = await attempt("The session was not renamed", () =>
-    sessions.updateSession({ session: { name: store.name, title: title.trim() }, updateMask: { paths: ["title"] }, requestId: newId() }),
+    sessions.updateSession({
+      session: { name: store.name, title: title.trim() },
+      updateMask: { paths: ["title"] },
+      requestId: newId(),
+    }),
   );
   if (!answer?.session) return;
   store.session.value = answer.session;
@@ -116,7 +163,9 @@ export async function rename(store: SessionStore, title: string): Promise<void> 
 
 /** Forks a session after a turn, or after its newest finished one, and goes there. */
 export async function fork(session: string, turn = ""): Promise<void> {
-  const answer = await attempt("The session was not forked", () => sessions.forkSession({ name: session, turn, requestId: newId() }));
+  const answer = await attempt("The session was not forked", () =>
+    sessions.forkSession({ name: session, turn, requestId: newId() }),
+  );
   if (!answer?.session) return;
   putSession(answer.session);
   notify("This is the fork: what you do here leaves its origin as it is.");

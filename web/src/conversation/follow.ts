@@ -84,7 +84,15 @@ const CUT: Failure = {
 function whatNext(failure: Failure | undefined): "retry" | "restart" | "end" {
   if (!failure) return "retry";
   if (failure.reason === "CURSOR_EXPIRED" || failure.reason === "CURSOR_AHEAD") return "restart";
-  if ([Code.NotFound, Code.Unauthenticated, Code.PermissionDenied, Code.InvalidArgument, Code.Unimplemented].includes(failure.code)) {
+  if (
+    [
+      Code.NotFound,
+      Code.Unauthenticated,
+      Code.PermissionDenied,
+      Code.InvalidArgument,
+      Code.Unimplemented,
+    ].includes(failure.code)
+  ) {
     return "end";
   }
   return "retry";

@@ -44,7 +44,8 @@ export class ConversationLog {
   apply(event: Event): void {
     if (event.sequence > 0n) {
       if (event.sequence <= this.cursor) return;
-      if (this.cursor > 0n && event.sequence !== this.cursor + 1n) throw new SequenceGap(this.cursor, event.sequence);
+      if (this.cursor > 0n && event.sequence !== this.cursor + 1n)
+        throw new SequenceGap(this.cursor, event.sequence);
       this.cursor = event.sequence;
     }
     this.fold(event);
@@ -84,7 +85,11 @@ export class ConversationLog {
         break;
       case "turnFinished": {
         const started = this.turn(event).started !== undefined;
-        this.change(event, { finished: kind.value, position: 0, ...(started ? {} : { anchor: event.sequence }) });
+        this.change(event, {
+          finished: kind.value,
+          position: 0,
+          ...(started ? {} : { anchor: event.sequence }),
+        });
         this.closeLiveBlocks(event.turn);
         break;
       }
@@ -149,7 +154,11 @@ export class ConversationLog {
         this.append(event, { kind: "retry", key: `retry:${event.sequence}`, retry: kind.value }, "retry");
         break;
       case "sandboxChanged":
-        this.append(event, { kind: "sandbox", key: `sandbox:${event.sequence}`, sandbox: kind.value }, "sandbox");
+        this.append(
+          event,
+          { kind: "sandbox", key: `sandbox:${event.sequence}`, sandbox: kind.value },
+          "sandbox",
+        );
         break;
       case "triageDecided":
         this.append(event, { kind: "triage", key: `triage:${event.sequence}`, triage: kind.value });
@@ -237,7 +246,12 @@ export class ConversationLog {
     else rows[index] = { kind: "permission", key, permission };
   }
 
-  private write(event: Event, kind: "text" | "thinking", piece: string, at: { messageId: string; block: number; offset: bigint }): void {
+  private write(
+    event: Event,
+    kind: "text" | "thinking",
+    piece: string,
+    at: { messageId: string; block: number; offset: bigint },
+  ): void {
     const key = blockKey(event.turn, event.parentToolUseId, at);
     if (this.finishedBlocks.has(key) || this.turns.get(event.turn)?.finished) return;
     let block = this.live.get(key);

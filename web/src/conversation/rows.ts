@@ -16,7 +16,15 @@ import type { TurnFinished } from "../gen/pointsman/session/v1/turn_pb.ts";
  * What a conversation shows, one row each. Rows are never changed in place: a row that changes is replaced by a
  * new object with the same `key`, so that a view may compare by identity.
  */
-export type Row = TextRow | ToolRow | ChangeRow | PermissionRow | RetryRow | SandboxRow | TriageRow | ContextRow;
+export type Row =
+  | TextRow
+  | ToolRow
+  | ChangeRow
+  | PermissionRow
+  | RetryRow
+  | SandboxRow
+  | TriageRow
+  | ContextRow;
 
 interface Base {
   /** Unique within its session, and stable. */

@@ -1,5 +1,5 @@
-import { batch, signal } from "@preact/signals";
 import { Code } from "@connectrpc/connect";
+import { batch, signal } from "@preact/signals";
 import { NO_DEADLINE, sessions as sessionClient } from "../api/clients.ts";
 import { type Failure, failureOf } from "../api/failure.ts";
 import type { Event } from "../gen/pointsman/session/v1/event_pb.ts";
@@ -109,7 +109,8 @@ export class SessionStore {
         const session = this.session.value;
         if (session) {
           this.target = session.lastSequence;
-          if (session.firstSequence > 1n && this.log.cursor < session.firstSequence - 1n) this.restart(session.firstSequence - 1n);
+          if (session.firstSequence > 1n && this.log.cursor < session.firstSequence - 1n)
+            this.restart(session.firstSequence - 1n);
         }
         await this.readTurns();
         this.loaded.value = this.loaded.value || this.log.cursor >= this.target;
@@ -118,7 +119,11 @@ export class SessionStore {
       } catch (thrown) {
         const failure = failureOf(thrown);
         if (signedOut(failure)) return false;
-        if ([Code.NotFound, Code.PermissionDenied, Code.InvalidArgument, Code.Unimplemented].includes(failure.code)) {
+        if (
+          [Code.NotFound, Code.PermissionDenied, Code.InvalidArgument, Code.Unimplemented].includes(
+            failure.code,
+          )
+        ) {
           this.failure.value = failure;
           return false;
         }
@@ -238,7 +243,9 @@ export class SessionStore {
     batch(() => {
       this.frame.value = {
         conversation: views.filter((view) => !waits(view)).sort((a, b) => Number(a.anchor - b.anchor)),
-        queue: [...views.filter(waits), ...this.unseen()].sort((a, b) => a.position - b.position || Number(a.anchor - b.anchor)),
+        queue: [...views.filter(waits), ...this.unseen()].sort(
+          (a, b) => a.position - b.position || Number(a.anchor - b.anchor),
+        ),
         pending: this.log.pending,
         running: views.find((view) => view.started && !view.finished),
       };
@@ -288,7 +295,9 @@ function pauseUntilHope(ms: number, signal: AbortSignal): Promise<void> {
     };
     const timer = setTimeout(done, ms);
     addEventListener("online", done, { signal: events.signal });
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && done(), { signal: events.signal });
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && done(), {
+      signal: events.signal,
+    });
     signal.addEventListener("abort", done, { signal: events.signal });
   });
 }

@@ -1,5 +1,5 @@
-import { signal } from "@preact/signals";
 import { Code } from "@connectrpc/connect";
+import { signal } from "@preact/signals";
 import { type Failure, failureOf } from "../api/failure.ts";
 import { signOut } from "./credential.ts";
 

@@ -16,7 +16,8 @@ export function parseRoute(hash: string): Route {
   if (head !== "sessions" || !id || !UUID.test(id)) return { page: "new" };
   const session = `sessions/${id}`;
   if (area === "turns" && rest[0]) return { page: "session", session, turn: `${session}/turns/${rest[0]}` };
-  if (area === "files") return { page: "session", session, panel: "files", path: rest.join("/") || undefined };
+  if (area === "files")
+    return { page: "session", session, panel: "files", path: rest.join("/") || undefined };
   if (area === "changes" || area === "snapshots") return { page: "session", session, panel: area };
   return { page: "session", session };
 }

@@ -59,7 +59,9 @@ export function putSession(session: Session): void {
   const list = sessionList.value ?? [];
   const others = list.filter((other) => other.name !== session.name);
   const known = list.length !== others.length;
-  sessionList.value = known ? list.map((other) => (other.name === session.name ? session : other)) : [session, ...others];
+  sessionList.value = known
+    ? list.map((other) => (other.name === session.name ? session : other))
+    : [session, ...others];
 }
 
 export function dropSession(name: string): void {

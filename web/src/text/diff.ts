@@ -28,7 +28,8 @@ export function parseDiff(source: string): Diff {
       inHunk = true;
       lines.push({ kind: "hunk", text: (hunk[3] ?? "").trim() });
     } else if (!inHunk) {
-      if (line && !/^(---|\+\+\+|diff |index |new file|deleted file|similarity|rename )/.test(line)) lines.push({ kind: "note", text: line });
+      if (line && !/^(---|\+\+\+|diff |index |new file|deleted file|similarity|rename )/.test(line))
+        lines.push({ kind: "note", text: line });
     } else if (line.startsWith("+")) {
       lines.push({ kind: "added", text: line.slice(1), after: after++ });
     } else if (line.startsWith("-")) {

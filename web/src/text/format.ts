@@ -1,6 +1,5 @@
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
-import type { Duration } from "@bufbuild/protobuf/wkt";
 
 /** How long ago, in as few characters as a list has room for: `now`, `5m`, `3h`, `2d`, then the date. */
 export function ago(time: Timestamp | undefined, now = Date.now()): string {

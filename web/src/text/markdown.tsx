@@ -1,5 +1,5 @@
-import MarkdownIt from "markdown-it";
 import type { Token } from "markdown-it";
+import MarkdownIt from "markdown-it";
 import { type ComponentChild, Fragment, h } from "preact";
 import { memo } from "preact/compat";
 import { CodeBlock } from "../ui/code.tsx";
@@ -14,8 +14,27 @@ parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (url) => /^(https?:|mailto:)/i.test(url.trim());
 
 const ELEMENTS = new Set([
-  "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr",
-  "strong", "em", "s", "table", "thead", "tbody", "tr", "th", "td",
+  "p",
+  "h1",
+  "h2",
+  "h3",
+  "h4",
+  "h5",
+  "h6",
+  "ul",
+  "ol",
+  "li",
+  "blockquote",
+  "hr",
+  "strong",
+  "em",
+  "s",
+  "table",
+  "thead",
+  "tbody",
+  "tr",
+  "th",
+  "td",
 ]);
 
 /** Longest text that is read as Markdown; what is longer is shown as it is. */
@@ -82,7 +101,12 @@ function build(tokens: Token[]): ComponentChild[] {
 
 function element(tag: string, props: Record<string, unknown>, children: ComponentChild[]): ComponentChild {
   if (tag === "a") return <a {...props}>{children}</a>;
-  if (tag === "table") return <div class="table-scroll" tabIndex={0} role="region" aria-label="Table"><table>{children}</table></div>;
+  if (tag === "table")
+    return (
+      <div class="table-scroll" tabIndex={0} role="region" aria-label="Table">
+        <table>{children}</table>
+      </div>
+    );
   if (tag === "p" && props.hidden) return <Fragment>{children}</Fragment>;
   // A page has its own headings; those of an answer begin below them.
   if (/^h[1-6]$/.test(tag)) return h(`h${Math.min(6, Number(tag[1]) + 2)}`, { class: `md-${tag}` }, children);
@@ -92,11 +116,14 @@ function element(tag: string, props: Record<string, unknown>, children: Componen
 function propsOf(token: Token): Record<string, unknown> {
   if (token.tag === "a") {
     const href = attribute(token, "href");
-    return parser.validateLink(href) ? { href, target: "_blank", rel: "noreferrer noopener nofollow", title: href } : {};
+    return parser.validateLink(href)
+      ? { href, target: "_blank", rel: "noreferrer noopener nofollow", title: href }
+      : {};
   }
   if (token.tag === "p") return { hidden: token.hidden };
   if (token.tag === "ol") return { start: Number(token.attrGet("start")) || undefined };
-  if (token.tag === "th" || token.tag === "td") return { class: attribute(token, "style").replace("text-align:", "align-") };
+  if (token.tag === "th" || token.tag === "td")
+    return { class: attribute(token, "style").replace("text-align:", "align-") };
   return {};
 }
 
@@ -125,7 +152,9 @@ function leaf(token: Token): ComponentChild {
       const href = attribute(token, "src");
       const label = token.content || href;
       return parser.validateLink(href) ? (
-        <a href={href} target="_blank" rel="noreferrer noopener nofollow" title={href}>Image: {label}</a>
+        <a href={href} target="_blank" rel="noreferrer noopener nofollow" title={href}>
+          Image: {label}
+        </a>
       ) : (
         label
       );

@@ -42,7 +42,16 @@ function SignedIn() {
   }, [route.value]);
   return (
     <div class={`shell ${drawer.value ? "drawer-open" : ""}`}>
-      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>Skip to the page</a>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          document.getElementById("main")?.focus();
+        }}
+      >
+        Skip to the page
+      </a>
       <Sidebar />
       <div class="scrim" onClick={() => (drawer.value = false)} />
       <Page />

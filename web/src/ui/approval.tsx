@@ -14,7 +14,11 @@ export function Approvals({ pending }: { pending: Permission[] }) {
   if (!first) return null;
   const more = pending.length > 1 ? `1 of ${pending.length}` : "";
   const key = first.request.permissionId;
-  return first.request.tool === "AskUserQuestion" ? <QuestionCard key={key} permission={first} more={more} /> : <ApprovalCard key={key} permission={first} more={more} />;
+  return first.request.tool === "AskUserQuestion" ? (
+    <QuestionCard key={key} permission={first} more={more} />
+  ) : (
+    <ApprovalCard key={key} permission={first} more={more} />
+  );
 }
 
 function ApprovalCard({ permission, more }: { permission: Permission; more: string }) {
@@ -35,28 +39,65 @@ function ApprovalCard({ permission, more }: { permission: Permission; more: stri
     <section class="card approval" aria-label="Permission request" aria-live="assertive">
       <header>
         <Icon name="warning" />
-        <h2>Allow <strong>{visibleLine(request.tool, 80)}</strong>?</h2>
+        <h2>
+          Allow <strong>{visibleLine(request.tool, 80)}</strong>?
+        </h2>
         <span class="card-more">{more}</span>
         <Expiry permission={permission} />
       </header>
-      {describeTool(request.tool, request.input).note && <p class="card-note">{describeTool(request.tool, request.input).note}</p>}
+      {describeTool(request.tool, request.input).note && (
+        <p class="card-note">{describeTool(request.tool, request.input).note}</p>
+      )}
       <ToolInput tool={request.tool} input={request.input} />
       {denying ? (
-        <form class="deny" onSubmit={(event) => { event.preventDefault(); void answer(PermissionDecision.DENY, reason.trim()); }}>
+        <form
+          class="deny"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void answer(PermissionDecision.DENY, reason.trim());
+          }}
+        >
           <label class="field">
             <span>What should it do instead? (may be empty)</span>
             <input ref={field} value={reason} onInput={(event) => setReason(event.currentTarget.value)} />
           </label>
           <div class="card-actions">
-            <button type="submit" class="button danger" disabled={busy}>Deny</button>
-            <button type="button" class="button" disabled={busy} onClick={() => setDenying(false)}>Back</button>
+            <button type="submit" class="button danger" disabled={busy}>
+              Deny
+            </button>
+            <button type="button" class="button" disabled={busy} onClick={() => setDenying(false)}>
+              Back
+            </button>
           </div>
         </form>
       ) : (
         <div class="card-actions">
-          <button type="button" class="button primary" data-shortcut="allow" disabled={busy} onClick={() => answer(PermissionDecision.ALLOW)}>Allow</button>
-          <button type="button" class="button" disabled={busy} onClick={() => answer(PermissionDecision.ALLOW_FOR_SESSION)}>Allow for this session</button>
-          <button type="button" class="button" data-shortcut="deny" disabled={busy} onClick={() => setDenying(true)}>Deny…</button>
+          <button
+            type="button"
+            class="button primary"
+            data-shortcut="allow"
+            disabled={busy}
+            onClick={() => answer(PermissionDecision.ALLOW)}
+          >
+            Allow
+          </button>
+          <button
+            type="button"
+            class="button"
+            disabled={busy}
+            onClick={() => answer(PermissionDecision.ALLOW_FOR_SESSION)}
+          >
+            Allow for this session
+          </button>
+          <button
+            type="button"
+            class="button"
+            data-shortcut="deny"
+            disabled={busy}
+            onClick={() => setDenying(true)}
+          >
+            Deny…
+          </button>
         </div>
       )}
     </section>
@@ -68,6 +109,9 @@ export function Expiry({ permission }: { permission: Permission }) {
   const { expireTime } = permission.request;
   if (!expireTime) return null;
   const at = new Date(timestampMs(expireTime));
-  return <span class="card-expiry" title="Then it is denied by itself">waits until {at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" })}</span>;
+  return (
+    <span class="card-expiry" title="Then it is denied by itself">
+      waits until {at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" })}
+    </span>
+  );
 }
-

@@ -34,7 +34,10 @@ interface ChunkProps<Item> {
 }
 
 /** A chunk that exists while it is near the visible part, and is an empty box of the same height otherwise. */
-export const Chunk = memo(ChunkView, (before, after) => before.chunk === after.chunk && before.near === after.near) as typeof ChunkView;
+export const Chunk = memo(
+  ChunkView,
+  (before, after) => before.chunk === after.chunk && before.near === after.near,
+) as typeof ChunkView;
 
 function ChunkView<Item>({ chunk, scroller, near, children }: ChunkProps<Item>) {
   const element = useRef<HTMLDivElement>(null);
@@ -57,7 +60,11 @@ function ChunkView<Item>({ chunk, scroller, near, children }: ChunkProps<Item>) 
   }, []);
   const drawn = seen || near;
   return (
-    <div ref={element} class="chunk" style={drawn ? { height: "" } : { height: `${height.current || chunk.items.length * ROW_GUESS}px` }}>
+    <div
+      ref={element}
+      class="chunk"
+      style={drawn ? { height: "" } : { height: `${height.current || chunk.items.length * ROW_GUESS}px` }}
+    >
       {drawn && chunk.items.map(children)}
     </div>
   );

@@ -23,9 +23,30 @@ export function CodeBlock({ text, language = "" }: { text: string; language?: st
 }
 
 /** Preformatted text of any size. */
-export function PlainText({ text, label, fill = false, tall = false }: { text: string; label: string; fill?: boolean; tall?: boolean }) {
-  if (text.length > SMALL_CHARACTERS || countLines(text) > SMALL_LINES) return <LongText text={text} label={label} fill={fill} />;
-  return <pre class={`plain ${tall ? "tall" : ""} ${fill ? "fill" : ""}`} dir="ltr" tabIndex={0} aria-label={label} role="region"><code>{visible(text)}</code></pre>;
+export function PlainText({
+  text,
+  label,
+  fill = false,
+  tall = false,
+}: {
+  text: string;
+  label: string;
+  fill?: boolean;
+  tall?: boolean;
+}) {
+  if (text.length > SMALL_CHARACTERS || countLines(text) > SMALL_LINES)
+    return <LongText text={text} label={label} fill={fill} />;
+  return (
+    <pre
+      class={`plain ${tall ? "tall" : ""} ${fill ? "fill" : ""}`}
+      dir="ltr"
+      tabIndex={0}
+      aria-label={label}
+      role="region"
+    >
+      <code>{visible(text)}</code>
+    </pre>
+  );
 }
 
 /** Text of which only the rows in sight exist in the page. */
@@ -42,15 +63,32 @@ function LongText({ text, label, fill }: { text: string; label: string; fill: bo
   };
   useLayoutEffect(look, [lines]);
   const rows = [];
-  for (let index = range.from; index < Math.min(range.to, lines.count); index++) rows.push(visible(lines.row(index)));
+  for (let index = range.from; index < Math.min(range.to, lines.count); index++)
+    rows.push(visible(lines.row(index)));
   return (
     <div>
-      <div ref={scroller} class={`plain long ${fill ? "fill" : ""}`} dir="ltr" tabIndex={0} role="region" aria-label={label} onScroll={look}>
-        <div class="long-space" style={{ height: `${lines.count * ROW_PIXELS}px`, minWidth: `${Math.min(lines.width, 400)}ch` }}>
-          <pre style={{ transform: `translateY(${range.from * ROW_PIXELS}px)` }}><code>{rows.join("\n")}</code></pre>
+      <div
+        ref={scroller}
+        class={`plain long ${fill ? "fill" : ""}`}
+        dir="ltr"
+        tabIndex={0}
+        role="region"
+        aria-label={label}
+        onScroll={look}
+      >
+        <div
+          class="long-space"
+          style={{ height: `${lines.count * ROW_PIXELS}px`, minWidth: `${Math.min(lines.width, 400)}ch` }}
+        >
+          <pre style={{ transform: `translateY(${range.from * ROW_PIXELS}px)` }}>
+            <code>{rows.join("\n")}</code>
+          </pre>
         </div>
       </div>
-      <p class="long-note">{text.length.toLocaleString()} characters in {countLines(text).toLocaleString()} {countLines(text) === 1 ? "line" : "lines"}, as they are</p>
+      <p class="long-note">
+        {text.length.toLocaleString()} characters in {countLines(text).toLocaleString()}{" "}
+        {countLines(text) === 1 ? "line" : "lines"}, as they are
+      </p>
     </div>
   );
 }

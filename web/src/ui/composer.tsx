@@ -9,7 +9,11 @@ import { ModelSelect } from "./model-select.tsx";
 const PROMPT_BYTES = 1_048_576;
 
 const MODES: [PermissionMode, string, string][] = [
-  [PermissionMode.ACCEPT_EDITS, "Edit freely", "Edits files and runs commands in its workspace without asking"],
+  [
+    PermissionMode.ACCEPT_EDITS,
+    "Edit freely",
+    "Edits files and runs commands in its workspace without asking",
+  ],
   [PermissionMode.DEFAULT, "Ask first", "Asks before every tool that changes something"],
   [PermissionMode.PLAN, "Plan only", "Changes nothing"],
   [PermissionMode.BYPASS_PERMISSIONS, "Never ask", "Asks for nothing at all"],
@@ -36,7 +40,8 @@ export function Composer(props: ComposerProps) {
   const latest = useRef(props.value);
   latest.current = props.value;
   const [sending, setSending] = useState(0);
-  const tooLong = props.value.length > PROMPT_BYTES / 4 && new TextEncoder().encode(props.value).length > PROMPT_BYTES;
+  const tooLong =
+    props.value.length > PROMPT_BYTES / 4 && new TextEncoder().encode(props.value).length > PROMPT_BYTES;
   const empty = props.value.trim() === "";
 
   useLayoutEffect(() => {
@@ -75,33 +80,61 @@ export function Composer(props: ComposerProps) {
   };
 
   return (
-    <form class="composer" onSubmit={(event) => { event.preventDefault(); send(); }}>
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
       <textarea
         id="prompt"
         ref={input}
         rows={1}
         dir="auto"
         aria-label="Prompt"
-        placeholder={props.running ? "Say what comes next; it waits in the queue" : "Ask, or give it something to do"}
+        placeholder={
+          props.running ? "Say what comes next; it waits in the queue" : "Ask, or give it something to do"
+        }
         value={props.value}
         onInput={(event) => props.onValue(event.currentTarget.value)}
         onKeyDown={onKeyDown}
       />
-      {tooLong && <p class="field-error" role="alert">The prompt is longer than 1 MiB. Upload it as a file, and ask for that.</p>}
+      {tooLong && (
+        <p class="field-error" role="alert">
+          The prompt is longer than 1 MiB. Upload it as a file, and ask for that.
+        </p>
+      )}
       <div class="composer-bar">
         <ModelSelect value={props.model} onChange={props.onModel} />
         <label class="quiet-select" title={MODES.find(([mode]) => mode === props.mode)?.[2]}>
           <span class="visually-hidden">Permission mode</span>
           <select value={props.mode} onChange={(event) => props.onMode(Number(event.currentTarget.value))}>
-            {MODES.map(([mode, name]) => <option key={mode} value={mode}>{name}</option>)}
+            {MODES.map(([mode, name]) => (
+              <option key={mode} value={mode}>
+                {name}
+              </option>
+            ))}
           </select>
         </label>
         <span class="grow" />
         {props.running && props.onStop && (
-          <button type="button" class="button stop" onClick={props.onStop}><Icon name="stop" size={14} /> Stop</button>
+          <button type="button" class="button stop" onClick={props.onStop}>
+            <Icon name="stop" size={14} /> Stop
+          </button>
         )}
-        <button type="submit" class="button primary send" disabled={empty || tooLong} aria-label={props.running ? "Add to the queue" : "Send"} title={props.running ? "Add to the queue" : "Send"}>
-          {sending > 0 && empty ? <Spinner label="Sending" /> : <Icon name={props.running ? "add" : "send"} />}
+        <button
+          type="submit"
+          class="button primary send"
+          disabled={empty || tooLong}
+          aria-label={props.running ? "Add to the queue" : "Send"}
+          title={props.running ? "Add to the queue" : "Send"}
+        >
+          {sending > 0 && empty ? (
+            <Spinner label="Sending" />
+          ) : (
+            <Icon name={props.running ? "add" : "send"} />
+          )}
         </button>
       </div>
     </form>

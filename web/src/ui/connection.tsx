@@ -19,7 +19,10 @@ export function ConnectionBar({ connection }: { connection: Connection }) {
       {shown && connection.state === "lost" && (
         <div class="connection">
           <Icon name="retry" class="icon spinning" />
-          <p><strong>Connection lost, reconnecting.</strong> {connection.failure.message} The agent goes on working; nothing is lost.</p>
+          <p>
+            <strong>Connection lost, reconnecting.</strong> {connection.failure.message} The agent goes on
+            working; nothing is lost.
+          </p>
         </div>
       )}
     </div>

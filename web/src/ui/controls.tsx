@@ -4,9 +4,24 @@ import { copyText } from "../text/clipboard.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
 /** A button that is only an icon; `label` is what it says to those who cannot see it, and on hover. */
-export function IconButton(props: { icon: IconName; label: string; onClick: () => void; disabled?: boolean; pressed?: boolean; class?: string }) {
+export function IconButton(props: {
+  icon: IconName;
+  label: string;
+  onClick: () => void;
+  disabled?: boolean;
+  pressed?: boolean;
+  class?: string;
+}) {
   return (
-    <button type="button" class={`icon-button ${props.class ?? ""}`} aria-label={props.label} title={props.label} aria-pressed={props.pressed} disabled={props.disabled} onClick={props.onClick}>
+    <button
+      type="button"
+      class={`icon-button ${props.class ?? ""}`}
+      aria-label={props.label}
+      title={props.label}
+      aria-pressed={props.pressed}
+      disabled={props.disabled}
+      onClick={props.onClick}
+    >
       <Icon name={props.icon} />
     </button>
   );
@@ -22,13 +37,22 @@ export function CopyButton({ text, label = "Copy" }: { text: () => string; label
   const copy = () => copyText(text()).then(setCopied);
   return (
     <button type="button" class="copy" onClick={copy} aria-label={label}>
-      <Icon name={copied ? "check" : "copy"} size={14} /> <span aria-live="polite">{copied ? "Copied" : "Copy"}</span>
+      <Icon name={copied ? "check" : "copy"} size={14} />{" "}
+      <span aria-live="polite">{copied ? "Copied" : "Copy"}</span>
     </button>
   );
 }
 
 /** A modal over the page: focus stays inside, Escape closes it. */
-export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
+export function Dialog({
+  title,
+  onClose,
+  children,
+}: {
+  title: string;
+  onClose: () => void;
+  children: ComponentChildren;
+}) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => element.current?.showModal(), []);
   return (
@@ -47,20 +71,46 @@ export function Dialog({ title, onClose, children }: { title: string; onClose: (
 }
 
 /** Asks before something that cannot be taken back. */
-export function Confirm(props: { title: string; text: string; action: string; onConfirm: () => void; onClose: () => void }) {
+export function Confirm(props: {
+  title: string;
+  text: string;
+  action: string;
+  onConfirm: () => void;
+  onClose: () => void;
+}) {
   return (
     <Dialog title={props.title} onClose={props.onClose}>
       <p>{props.text}</p>
       <div class="dialog-actions">
-        <button type="button" class="button" onClick={props.onClose}>Keep it</button>
-        <button type="button" class="button danger" onClick={() => { props.onClose(); props.onConfirm(); }}>{props.action}</button>
+        <button type="button" class="button" onClick={props.onClose}>
+          Keep it
+        </button>
+        <button
+          type="button"
+          class="button danger"
+          onClick={() => {
+            props.onClose();
+            props.onConfirm();
+          }}
+        >
+          {props.action}
+        </button>
       </div>
     </Dialog>
   );
 }
 
 /** Asks for one line or one text. */
-export function Ask(props: { title: string; label: string; value: string; action: string; multiline?: boolean; required?: boolean; onSave: (value: string) => void; onClose: () => void }) {
+export function Ask(props: {
+  title: string;
+  label: string;
+  value: string;
+  action: string;
+  multiline?: boolean;
+  required?: boolean;
+  onSave: (value: string) => void;
+  onClose: () => void;
+}) {
   const [value, setValue] = useState(props.value);
   const save = (event: Event) => {
     event.preventDefault();
@@ -75,14 +125,24 @@ export function Ask(props: { title: string; label: string; value: string; action
         <label class="field">
           <span>{props.label}</span>
           {props.multiline ? (
-            <textarea rows={6} value={value} onInput={onInput} autofocus onKeyDown={(event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && save(event)} />
+            <textarea
+              rows={6}
+              value={value}
+              onInput={onInput}
+              autofocus
+              onKeyDown={(event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && save(event)}
+            />
           ) : (
             <input value={value} onInput={onInput} autofocus />
           )}
         </label>
         <div class="dialog-actions">
-          <button type="button" class="button" onClick={props.onClose}>Cancel</button>
-          <button type="submit" class="button primary" disabled={props.required && !value.trim()}>{props.action}</button>
+          <button type="button" class="button" onClick={props.onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="button primary" disabled={props.required && !value.trim()}>
+            {props.action}
+          </button>
         </div>
       </form>
     </Dialog>
@@ -90,7 +150,15 @@ export function Ask(props: { title: string; label: string; value: string; action
 }
 
 /** A page or panel with nothing in it, and what to do about that. */
-export function Empty({ icon, title, children }: { icon: IconName; title: string; children?: ComponentChildren }) {
+export function Empty({
+  icon,
+  title,
+  children,
+}: {
+  icon: IconName;
+  title: string;
+  children?: ComponentChildren;
+}) {
   return (
     <div class="empty">
       <Icon name={icon} size={28} />
@@ -107,7 +175,11 @@ export function Broken({ title, text, onRetry }: { title: string; text: string; 
       <Icon name="warning" size={28} />
       <p class="empty-title">{title}</p>
       <div class="empty-text">{text}</div>
-      {onRetry && <button type="button" class="button" onClick={onRetry}><Icon name="retry" /> Try again</button>}
+      {onRetry && (
+        <button type="button" class="button" onClick={onRetry}>
+          <Icon name="retry" /> Try again
+        </button>
+      )}
     </div>
   );
 }

@@ -4,8 +4,8 @@ import { route } from "../state/route.ts";
 import { Chunk, type Chunked, chunksOf } from "./chunks.tsx";
 import { Empty, Spinner } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
-import { type Entry, EntryView, entriesOf } from "./turn.tsx";
 import { useStickToEnd } from "./stick.ts";
+import { type Entry, EntryView, entriesOf } from "./turn.tsx";
 
 export function Conversation({ store }: { store: SessionStore }) {
   const scroller = useRef<HTMLDivElement>(null);
@@ -22,17 +22,33 @@ export function Conversation({ store }: { store: SessionStore }) {
 
   return (
     <div class="conversation-place">
-      <div class="conversation" ref={scroller} tabIndex={0} role="log" aria-live="off" aria-label="Conversation" aria-busy={!loaded}>
+      <div
+        class="conversation"
+        ref={scroller}
+        tabIndex={0}
+        role="log"
+        aria-live="off"
+        aria-label="Conversation"
+        aria-busy={!loaded}
+      >
         <div class="conversation-column">
-          {store.firstKept.value > 1n && <p class="kept-note">Events before this point are no longer kept.</p>}
+          {store.firstKept.value > 1n && (
+            <p class="kept-note">Events before this point are no longer kept.</p>
+          )}
           {!loaded && entries.length === 0 && <Loading />}
           {loaded && entries.length === 0 && (
             <Empty icon="agent" title="Nothing said yet">
-              Write a prompt below. The agent works in this session's own workspace; drop files into it if it needs any.
+              Write a prompt below. The agent works in this session's own workspace; drop files into it if it
+              needs any.
             </Empty>
           )}
           {chunks.map((chunk, index) => (
-            <Chunk key={index} chunk={chunk} scroller={scroller} near={index >= chunks.length - 2 || chunk.items.some((entry) => entry.key === target)}>
+            <Chunk
+              key={index}
+              chunk={chunk}
+              scroller={scroller}
+              near={index >= chunks.length - 2 || chunk.items.some((entry) => entry.key === target)}
+            >
               {(entry) => <EntryView key={entry.key} entry={entry} store={store} />}
             </Chunk>
           ))}
@@ -56,7 +72,9 @@ function useTarget(entries: Entry[], loaded: boolean): string | undefined {
   const there = key !== undefined && entries.some((entry) => entry.key === key);
   useEffect(() => {
     if (!there || !turn) return;
-    requestAnimationFrame(() => document.getElementById(`turn-${turn.split("/").at(-1)}`)?.scrollIntoView({ block: "start" }));
+    requestAnimationFrame(() =>
+      document.getElementById(`turn-${turn.split("/").at(-1)}`)?.scrollIntoView({ block: "start" }),
+    );
     setDone(turn);
   }, [there, turn]);
   return there ? key : undefined;
@@ -66,7 +84,9 @@ function Loading() {
   return (
     <div class="loading">
       <Spinner label="Reading the conversation" />
-      {[70, 92, 54].map((width) => <span key={width} class="skeleton" style={{ width: `${width}%` }} />)}
+      {[70, 92, 54].map((width) => (
+        <span key={width} class="skeleton" style={{ width: `${width}%` }} />
+      ))}
     </div>
   );
 }

@@ -31,16 +31,34 @@ export function DiffView({ change, open = true }: { change: FileChange; open?: b
         </span>
       </summary>
       {diff.lines.length === 0 ? (
-        <p class="diff-note">{change.type === FileChangeType.DELETED ? "The file is gone." : "A binary file, or nothing to compare."}</p>
+        <p class="diff-note">
+          {change.type === FileChangeType.DELETED
+            ? "The file is gone."
+            : "A binary file, or nothing to compare."}
+        </p>
       ) : (
-        <div class="diff-lines" tabIndex={0} role="region" aria-label={`Changes in ${visibleLine(change.path)}`} dir="ltr">
-          <div class="diff-sheet">{shown.map((line, index) => <Line key={index} line={line} />)}</div>
+        <div
+          class="diff-lines"
+          tabIndex={0}
+          role="region"
+          aria-label={`Changes in ${visibleLine(change.path)}`}
+          dir="ltr"
+        >
+          <div class="diff-sheet">
+            {shown.map((line, index) => (
+              <Line key={index} line={line} />
+            ))}
+          </div>
         </div>
       )}
       {!all && diff.lines.length > FIRST_LINES && (
-        <button type="button" class="more" onClick={() => setAll(true)}>Show all {diff.lines.length} lines</button>
+        <button type="button" class="more" onClick={() => setAll(true)}>
+          Show all {diff.lines.length} lines
+        </button>
       )}
-      {change.truncated && <p class="diff-note">The rest of this change was too long to keep; the file has all of it.</p>}
+      {change.truncated && (
+        <p class="diff-note">The rest of this change was too long to keep; the file has all of it.</p>
+      )}
     </details>
   );
 }
@@ -52,7 +70,10 @@ function Line({ line }: { line: DiffLine }) {
     <div class={`diff-line ${line.kind}`}>
       <span class="diff-number">{line.kind === "hunk" ? "⋯" : (line.after ?? line.before ?? "")}</span>
       <span class="diff-sign">{SIGN[line.kind]}</span>
-      <span class="diff-text">{visible(line.text.slice(0, LINE_CHARACTERS))}{line.text.length > LINE_CHARACTERS && " …"}</span>
+      <span class="diff-text">
+        {visible(line.text.slice(0, LINE_CHARACTERS))}
+        {line.text.length > LINE_CHARACTERS && " …"}
+      </span>
     </div>
   );
 }

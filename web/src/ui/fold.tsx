@@ -8,7 +8,13 @@ const opened = new Map<string, boolean>();
 const REMEMBERED = 2000;
 
 /** A line that opens. What is inside is made only when it is open. */
-export function Fold(props: { id: string; head: ComponentChild; class?: string; open?: boolean; children: () => ComponentChild }) {
+export function Fold(props: {
+  id: string;
+  head: ComponentChild;
+  class?: string;
+  open?: boolean;
+  children: () => ComponentChild;
+}) {
   const [open, setOpen] = useState(opened.get(props.id) ?? props.open ?? false);
   const toggle = (event: MouseEvent) => {
     event.preventDefault();

@@ -19,7 +19,8 @@ const PATHS = {
   fork: "M5 3v10M5 9c0-3 6-2 6-6M3.500 3.500L5 2l1.500 1.500M9.500 4.500L11 3l1.500 1.500",
   trash: "M3.500 4.500h9M6.500 4.500v-2h3v2M4.500 4.500l.6 9h5.800l.6-9",
   status: "M2.500 13.500h11M4 11V8M8 11V3.500M12 11V6",
-  light: "M8 5.200a2.800 2.800 0 100 5.600 2.800 2.800 0 000-5.600zM8 1.500v1.200M8 13.300v1.200M1.500 8h1.200M13.300 8h1.200M3.400 3.400l.9.9M11.700 11.700l.9.9M3.400 12.600l.9-.9M11.700 4.300l.9-.9",
+  light:
+    "M8 5.200a2.800 2.800 0 100 5.600 2.800 2.800 0 000-5.600zM8 1.500v1.200M8 13.300v1.200M1.500 8h1.200M13.300 8h1.200M3.400 3.400l.9.9M11.700 11.700l.9.9M3.400 12.600l.9-.9M11.700 4.300l.9-.9",
   dark: "M13 9.500A5.500 5.500 0 116.500 3a4.500 4.500 0 006.500 6.500z",
   system: "M2.500 3.500h11v7.500h-11zM6 13.500h4",
   out: "M9.500 3.500h-6v9h6M7 8h6.500M11 5.500L13.500 8 11 10.500",
@@ -38,9 +39,25 @@ const PATHS = {
 
 export type IconName = keyof typeof PATHS;
 
-export function Icon({ name, size = 16, ...rest }: { name: IconName; size?: number } & Omit<SVGAttributes<SVGSVGElement>, "name" | "size">) {
+export function Icon({
+  name,
+  size = 16,
+  ...rest
+}: { name: IconName; size?: number } & Omit<SVGAttributes<SVGSVGElement>, "name" | "size">) {
   return (
-    <svg class="icon" width={size} height={size} viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width={name === "more" ? 2.4 : 1.5} stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" {...rest}>
+    <svg
+      class="icon"
+      width={size}
+      height={size}
+      viewBox="0 0 16 16"
+      fill="none"
+      stroke="currentColor"
+      stroke-width={name === "more" ? 2.4 : 1.5}
+      stroke-linecap="round"
+      stroke-linejoin="round"
+      aria-hidden="true"
+      {...rest}
+    >
       <path d={PATHS[name]} />
     </svg>
   );

@@ -28,8 +28,12 @@ export function Menu({ label, children }: { label: string; children: ComponentCh
   };
   return (
     <details class="menu" ref={element} onKeyDown={onKeyDown}>
-      <summary class="icon-button" aria-label={label} title={label}><Icon name="more" /></summary>
-      <div class="menu-items" onClick={shut}>{children}</div>
+      <summary class="icon-button" aria-label={label} title={label}>
+        <Icon name="more" />
+      </summary>
+      <div class="menu-items" onClick={shut}>
+        {children}
+      </div>
     </details>
   );
 }

@@ -26,9 +26,13 @@ export function ModelSelect({ value, onChange }: { value: string; onChange: (mod
           {!current && <option value={value}>{value || "Default model"}</option>}
           {providers.map((provider) => (
             <optgroup key={provider} label={provider}>
-              {known.filter((model) => model.provider === provider).map((model) => (
-                <option key={model.name} value={model.name} disabled={!model.available}>{nameOf(model)}</option>
-              ))}
+              {known
+                .filter((model) => model.provider === provider)
+                .map((model) => (
+                  <option key={model.name} value={model.name} disabled={!model.available}>
+                    {nameOf(model)}
+                  </option>
+                ))}
             </optgroup>
           ))}
           {wildcards.length > 0 && <option value={OTHER}>Another model…</option>}

@@ -9,7 +9,11 @@ import { Composer } from "./composer.tsx";
 import { PageHead } from "./page-head.tsx";
 
 /** Prompts that show what an agent can do, also with the demo model. */
-const EXAMPLES = ["Create hello.py that prints hello world, then run it", "What is 17*23?", "List the files in the workspace and say what they are for"];
+const EXAMPLES = [
+  "Create hello.py that prints hello world, then run it",
+  "What is 17*23?",
+  "List the files in the workspace and say what they are for",
+];
 
 export function NewSession() {
   const [title, setTitle] = useState("");
@@ -33,7 +37,8 @@ export function NewSession() {
   const start = async (text: string, requestId: string): Promise<boolean> => {
     const plain = !title.trim() && !made.current;
     const session = plain ? await sendFirst(account, text, { model, mode }, requestId) : await make();
-    if (!session || (!plain && !(await send(storeOf(session), text, { model, mode }, requestId)))) return false;
+    if (!session || (!plain && !(await send(storeOf(session), text, { model, mode }, requestId))))
+      return false;
     enter(session);
     return true;
   };
@@ -48,7 +53,9 @@ export function NewSession() {
       <div class="new-body">
         <div class="new-intro">
           <h1>What should the agent do?</h1>
-          <p class="lead">It works in a sandbox with a workspace of its own. You see each step, and can stop it at any time.</p>
+          <p class="lead">
+            It works in a sandbox with a workspace of its own. You see each step, and can stop it at any time.
+          </p>
         </div>
         <Composer
           value={prompt}
@@ -64,17 +71,48 @@ export function NewSession() {
         <ul class="examples" aria-label="Examples">
           {EXAMPLES.map((example) => (
             <li key={example}>
-              <button type="button" class="example" onClick={() => { setPrompt(example); document.getElementById("prompt")?.focus(); }}>{example}</button>
+              <button
+                type="button"
+                class="example"
+                onClick={() => {
+                  setPrompt(example);
+                  document.getElementById("prompt")?.focus();
+                }}
+              >
+                {example}
+              </button>
             </li>
           ))}
         </ul>
         <details class="options">
           <summary>Title and account</summary>
           <div class="options-grid">
-            <label class="field"><span>Title</span><input value={title} placeholder="Made from the first prompt" onInput={(event) => setTitle(event.currentTarget.value)} /></label>
-            <label class="field"><span>Account</span><input value={account} placeholder="default" spellcheck={false} autocapitalize="off" onInput={(event) => setAccount(event.currentTarget.value)} /></label>
+            <label class="field">
+              <span>Title</span>
+              <input
+                value={title}
+                placeholder="Made from the first prompt"
+                onInput={(event) => setTitle(event.currentTarget.value)}
+              />
+            </label>
+            <label class="field">
+              <span>Account</span>
+              <input
+                value={account}
+                placeholder="default"
+                spellcheck={false}
+                autocapitalize="off"
+                onInput={(event) => setAccount(event.currentTarget.value)}
+              />
+            </label>
           </div>
-          <p class="hint">Turns of one account run one after another. <button type="button" class="link" onClick={startEmpty}>Start empty</button> to put files into the workspace first.</p>
+          <p class="hint">
+            Turns of one account run one after another.{" "}
+            <button type="button" class="link" onClick={startEmpty}>
+              Start empty
+            </button>{" "}
+            to put files into the workspace first.
+          </p>
         </details>
       </div>
     </main>

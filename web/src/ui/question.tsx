@@ -20,24 +20,42 @@ export function QuestionCard({ permission, more }: { permission: Permission; mor
   const [chosen, setChosen] = useState<string[][]>(() => questions.map(() => []));
   const [other, setOther] = useState<string[]>(() => questions.map(() => ""));
   const [busy, setBusy] = useState(false);
-  const answers = questions.map((_, index) => [...(chosen[index] ?? []), ...(other[index]?.trim() ? [other[index].trim()] : [])].join(", "));
+  const answers = questions.map((_, index) =>
+    [...(chosen[index] ?? []), ...(other[index]?.trim() ? [other[index].trim()] : [])].join(", "),
+  );
   const complete = answers.length > 0 && answers.every((answer) => answer !== "");
 
   const toggle = (index: number, label: string) => {
     const before = chosen[index] ?? [];
-    const after = questions[index]?.multiSelect ? (before.includes(label) ? before.filter((each) => each !== label) : [...before, label]) : [label];
+    const after = questions[index]?.multiSelect
+      ? before.includes(label)
+        ? before.filter((each) => each !== label)
+        : [...before, label]
+      : [label];
     setChosen(chosen.map((each, at) => (at === index ? after : each)));
     if (!questions[index]?.multiSelect) setOther(other.map((each, at) => (at === index ? "" : each)));
   };
   const write = (index: number, value: string) => {
     setOther(other.map((each, at) => (at === index ? value : each)));
-    if (value && !questions[index]?.multiSelect) setChosen(chosen.map((each, at) => (at === index ? [] : each)));
+    if (value && !questions[index]?.multiSelect)
+      setChosen(chosen.map((each, at) => (at === index ? [] : each)));
   };
   const answer = async (decision: PermissionDecision) => {
     setBusy(true);
-    const input: JsonObject = { ...permission.request.input, answers: Object.fromEntries(questions.map((each, index) => [each.question, answers[index] ?? ""])) };
+    const input: JsonObject = {
+      ...permission.request.input,
+      answers: Object.fromEntries(questions.map((each, index) => [each.question, answers[index] ?? ""])),
+    };
     const allowed = decision === PermissionDecision.ALLOW;
-    if (!(await decide(permission, decision, allowed ? "" : "The user does not want to answer.", allowed ? input : undefined))) setBusy(false);
+    if (
+      !(await decide(
+        permission,
+        decision,
+        allowed ? "" : "The user does not want to answer.",
+        allowed ? input : undefined,
+      ))
+    )
+      setBusy(false);
   };
 
   return (
@@ -48,22 +66,50 @@ export function QuestionCard({ permission, more }: { permission: Permission; mor
         <span class="card-more">{more}</span>
         <Expiry permission={permission} />
       </header>
-      <form onSubmit={(event) => { event.preventDefault(); if (complete) void answer(PermissionDecision.ALLOW); }}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (complete) void answer(PermissionDecision.ALLOW);
+        }}
+      >
         {questions.map((each, index) => (
           <fieldset key={each.question}>
             <legend>{visible(each.question)}</legend>
             {each.options.map((option) => (
               <label key={option.label} class="choice">
-                <input type={each.multiSelect ? "checkbox" : "radio"} name={`question-${index}`} checked={chosen[index]?.includes(option.label) ?? false} onChange={() => toggle(index, option.label)} />
-                <span><strong>{visibleLine(option.label)}</strong> {option.description && <small>{visibleLine(option.description, 400)}</small>}</span>
+                <input
+                  type={each.multiSelect ? "checkbox" : "radio"}
+                  name={`question-${index}`}
+                  checked={chosen[index]?.includes(option.label) ?? false}
+                  onChange={() => toggle(index, option.label)}
+                />
+                <span>
+                  <strong>{visibleLine(option.label)}</strong>{" "}
+                  {option.description && <small>{visibleLine(option.description, 400)}</small>}
+                </span>
               </label>
             ))}
-            <input class="choice-other" aria-label={`Something else: ${visibleLine(each.header || each.question)}`} placeholder="Something else" value={other[index] ?? ""} onInput={(event) => write(index, event.currentTarget.value)} />
+            <input
+              class="choice-other"
+              aria-label={`Something else: ${visibleLine(each.header || each.question)}`}
+              placeholder="Something else"
+              value={other[index] ?? ""}
+              onInput={(event) => write(index, event.currentTarget.value)}
+            />
           </fieldset>
         ))}
         <div class="card-actions">
-          <button type="submit" class="button primary" disabled={busy || !complete}>Answer</button>
-          <button type="button" class="button" disabled={busy} onClick={() => answer(PermissionDecision.DENY)}>Do not answer</button>
+          <button type="submit" class="button primary" disabled={busy || !complete}>
+            Answer
+          </button>
+          <button
+            type="button"
+            class="button"
+            disabled={busy}
+            onClick={() => answer(PermissionDecision.DENY)}
+          >
+            Do not answer
+          </button>
         </div>
       </form>
     </section>
@@ -76,12 +122,18 @@ export function questionsOf(input: JsonObject | undefined): Question[] {
     question: text(each.question) || "What should it do?",
     header: text(each.header),
     multiSelect: each.multiSelect === true,
-    options: list(each.options).map((option) => ({ label: text(option.label), description: text(option.description) })).filter((option) => option.label),
+    options: list(each.options)
+      .map((option) => ({ label: text(option.label), description: text(option.description) }))
+      .filter((option) => option.label),
   }));
 }
 
 function list(value: JsonValue | undefined): JsonObject[] {
-  return Array.isArray(value) ? value.filter((each): each is JsonObject => typeof each === "object" && each !== null && !Array.isArray(each)) : [];
+  return Array.isArray(value)
+    ? value.filter(
+        (each): each is JsonObject => typeof each === "object" && each !== null && !Array.isArray(each),
+      )
+    : [];
 }
 
 function text(value: JsonValue | undefined): string {

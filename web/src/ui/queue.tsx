@@ -20,10 +20,22 @@ export function Queue({ store, queue }: { store: SessionStore; queue: TurnView[]
           return (
             <li key={view.name}>
               <span class="queue-number">{index + 1}</span>
-              <span class="queue-prompt" title={prompt} dir="auto">{prompt || "…"}</span>
+              <span class="queue-prompt" title={prompt} dir="auto">
+                {prompt || "…"}
+              </span>
               <span class="queue-actions">
-                <IconButton icon="up" label="Move up" disabled={index === 0} onClick={() => moveTurn(store, view.name, index)} />
-                <IconButton icon="down" label="Move down" disabled={index === queue.length - 1} onClick={() => moveTurn(store, view.name, index + 2)} />
+                <IconButton
+                  icon="up"
+                  label="Move up"
+                  disabled={index === 0}
+                  onClick={() => moveTurn(store, view.name, index)}
+                />
+                <IconButton
+                  icon="down"
+                  label="Move down"
+                  disabled={index === queue.length - 1}
+                  onClick={() => moveTurn(store, view.name, index + 2)}
+                />
                 <IconButton icon="edit" label="Edit" disabled={!turn} onClick={() => setEditing(turn)} />
                 <IconButton icon="close" label="Cancel this prompt" onClick={() => cancel(view.name)} />
               </span>
@@ -36,6 +48,25 @@ export function Queue({ store, queue }: { store: SessionStore; queue: TurnView[]
   );
 }
 
-export function EditPrompt({ store, turn, onClose }: { store: SessionStore; turn: Turn; onClose: () => void }) {
-  return <Ask title="Edit the prompt" label="Prompt" value={turn.prompt} action="Save" multiline required onSave={(prompt) => editPrompt(store, turn, prompt)} onClose={onClose} />;
+export function EditPrompt({
+  store,
+  turn,
+  onClose,
+}: {
+  store: SessionStore;
+  turn: Turn;
+  onClose: () => void;
+}) {
+  return (
+    <Ask
+      title="Edit the prompt"
+      label="Prompt"
+      value={turn.prompt}
+      action="Save"
+      multiline
+      required
+      onSave={(prompt) => editPrompt(store, turn, prompt)}
+      onClose={onClose}
+    />
+  );
 }

@@ -17,8 +17,8 @@ import { Icon } from "./icons.tsx";
 import { Menu } from "./menu.tsx";
 import { PageHead } from "./page-head.tsx";
 import { Queue } from "./queue.tsx";
-import { upload } from "./workspace/transfer.ts";
 import { WorkspacePanel } from "./workspace/panel.tsx";
+import { upload } from "./workspace/transfer.ts";
 
 export function SessionPage({ name }: { name: string }) {
   const store = storeOf(name);
@@ -35,7 +35,8 @@ export function SessionPage({ name }: { name: string }) {
     event.preventDefault();
     setDropping(false);
     const files = [...(event.dataTransfer?.files ?? [])];
-    if (files.length > 0 && (await upload(name, "", files)) > 0) go({ page: "session", session: name, panel: "files" });
+    if (files.length > 0 && (await upload(name, "", files)) > 0)
+      go({ page: "session", session: name, panel: "files" });
   };
   return (
     <>
@@ -43,7 +44,10 @@ export function SessionPage({ name }: { name: string }) {
         id="main"
         class={`page session-page ${dropping ? "dropping" : ""}`}
         tabIndex={-1}
-        onDragOver={(event) => { event.preventDefault(); setDropping(true); }}
+        onDragOver={(event) => {
+          event.preventDefault();
+          setDropping(true);
+        }}
         onDragLeave={(event) => event.currentTarget === event.target && setDropping(false)}
         onDrop={onDrop}
       >
@@ -70,8 +74,14 @@ function SessionHead({ store }: { store: SessionStore }) {
   const usage = session?.usage;
   const at = route.value;
   const panelOpen = at.page === "session" && at.panel !== undefined;
-  const tokens = usage ? usage.inputTokens + usage.outputTokens + usage.cacheReadTokens + usage.cacheWriteTokens : 0n;
-  const facts = [session && session.account !== "default" && session.account, tokens > 0n && `${count(tokens)} tokens`, dollars(usage?.costUsd ?? 0)].filter(Boolean);
+  const tokens = usage
+    ? usage.inputTokens + usage.outputTokens + usage.cacheReadTokens + usage.cacheWriteTokens
+    : 0n;
+  const facts = [
+    session && session.account !== "default" && session.account,
+    tokens > 0n && `${count(tokens)} tokens`,
+    dollars(usage?.costUsd ?? 0),
+  ].filter(Boolean);
   return (
     <PageHead
       title={
@@ -91,11 +101,27 @@ function SessionHead({ store }: { store: SessionStore }) {
         <Icon name="folder" /> <span>Workspace</span>
       </button>
       <Menu label="Session">
-        <button type="button" onClick={() => setAsking("rename")}><Icon name="edit" /> Rename</button>
-        <button type="button" onClick={() => fork(store.name)}><Icon name="fork" /> Fork</button>
-        <button type="button" class="danger-text" onClick={() => setAsking("delete")}><Icon name="trash" /> Delete</button>
+        <button type="button" onClick={() => setAsking("rename")}>
+          <Icon name="edit" /> Rename
+        </button>
+        <button type="button" onClick={() => fork(store.name)}>
+          <Icon name="fork" /> Fork
+        </button>
+        <button type="button" class="danger-text" onClick={() => setAsking("delete")}>
+          <Icon name="trash" /> Delete
+        </button>
       </Menu>
-      {asking === "rename" && <Ask title="Rename the session" label="Title" value={session?.title ?? ""} action="Rename" required onSave={(value) => rename(store, value)} onClose={() => setAsking(undefined)} />}
+      {asking === "rename" && (
+        <Ask
+          title="Rename the session"
+          label="Title"
+          value={session?.title ?? ""}
+          action="Rename"
+          required
+          onSave={(value) => rename(store, value)}
+          onClose={() => setAsking(undefined)}
+        />
+      )}
       {asking === "delete" && (
         <Confirm
           title="Delete this session?"
@@ -145,7 +171,10 @@ function Dock({ store }: { store: SessionStore }) {
 
 function newestTurn(store: SessionStore): Turn | undefined {
   const at = (turn: Turn) => (turn.createTime ? timestampMs(turn.createTime) : 0);
-  return [...store.turns.value.values()].reduce<Turn | undefined>((newest, turn) => (newest && at(newest) > at(turn) ? newest : turn), undefined);
+  return [...store.turns.value.values()].reduce<Turn | undefined>(
+    (newest, turn) => (newest && at(newest) > at(turn) ? newest : turn),
+    undefined,
+  );
 }
 
 /** Escape twice within a second stops; once is too easily pressed. */

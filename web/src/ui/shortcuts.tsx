@@ -31,7 +31,11 @@ export function Shortcuts() {
       <dl class="shortcuts">
         {LIST.map(([keys, what]) => (
           <div key={what}>
-            <dt>{keys.map((key) => <kbd key={key}>{key}</kbd>)}</dt>
+            <dt>
+              {keys.map((key) => (
+                <kbd key={key}>{key}</kbd>
+              ))}
+            </dt>
             <dd>{what}</dd>
           </div>
         ))}
@@ -45,7 +49,9 @@ export function useShortcuts(): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.defaultPrevented || event.ctrlKey || event.metaKey) return;
-      const typing = event.target instanceof HTMLElement && event.target.closest("input, textarea, select, dialog") !== null;
+      const typing =
+        event.target instanceof HTMLElement &&
+        event.target.closest("input, textarea, select, dialog") !== null;
       const action = event.altKey ? withAlt(event.code) : typing ? undefined : alone(event.key);
       if (!action) return;
       event.preventDefault();
@@ -90,7 +96,8 @@ function press(name: string): void {
 
 function toggleWorkspace(): void {
   const at = route.value;
-  if (at.page === "session") go({ page: "session", session: at.session, panel: at.panel ? undefined : "files" });
+  if (at.page === "session")
+    go({ page: "session", session: at.session, panel: at.panel ? undefined : "files" });
 }
 
 function step(by: number): void {

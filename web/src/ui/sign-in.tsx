@@ -10,7 +10,10 @@ import { Mark } from "./icons.tsx";
 /** Asks the server whether a credential is good, without keeping it. */
 async function check(credential: string): Promise<void> {
   const transport = createGrpcWebTransport({ baseUrl: location.origin, defaultTimeoutMs: 10_000 });
-  await createClient(SessionService, transport).listSessions({ pageSize: 1 }, { headers: { authorization: `Bearer ${credential}` } });
+  await createClient(SessionService, transport).listSessions(
+    { pageSize: 1 },
+    { headers: { authorization: `Bearer ${credential}` } },
+  );
 }
 
 export function SignIn() {
@@ -21,7 +24,11 @@ export function SignIn() {
     event.preventDefault();
     const credential = key.trim();
     if (!/^[\x21-\x7e]+$/.test(credential)) {
-      setError(credential ? "A key has no spaces and no special characters. Paste it again." : "Paste an API key first.");
+      setError(
+        credential
+          ? "A key has no spaces and no special characters. Paste it again."
+          : "Paste an API key first.",
+      );
       return;
     }
     setBusy(true);
@@ -54,10 +61,15 @@ export function SignIn() {
             onInput={(event) => setKey(event.currentTarget.value)}
           />
         </label>
-        <p id="sign-in-error" class="field-error" role="alert">{error}</p>
-        <button class="button primary wide" type="submit" disabled={busy}>{busy ? <Spinner label="Checking the key" /> : "Sign in"}</button>
+        <p id="sign-in-error" class="field-error" role="alert">
+          {error}
+        </p>
+        <button class="button primary wide" type="submit" disabled={busy}>
+          {busy ? <Spinner label="Checking the key" /> : "Sign in"}
+        </button>
         <p id="sign-in-hint" class="hint">
-          <code>make run</code> prints a key for development. It is kept in this tab only, and forgotten when you close it.
+          <code>make run</code> prints a key for development. It is kept in this tab only, and forgotten when
+          you close it.
         </p>
       </form>
     </main>

@@ -37,17 +37,30 @@ const TELLING: Record<string, { icon: IconName; keys: string[] }> = {
 
 export function describeTool(tool: string, input: JsonObject | undefined): Description {
   const telling = TELLING[tool];
-  const texts = Object.entries(input ?? {}).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  const texts = Object.entries(input ?? {}).filter(
+    (entry): entry is [string, string] => typeof entry[1] === "string",
+  );
   const key = telling?.keys.find((name) => texts.some(([other]) => other === name));
-  const text = key ? (texts.find(([name]) => name === key)?.[1] ?? "") : (firstQuestion(input) ?? texts[0]?.[1] ?? "");
+  const text = key
+    ? (texts.find(([name]) => name === key)?.[1] ?? "")
+    : (firstQuestion(input) ?? texts[0]?.[1] ?? "");
   const note = key !== "description" && typeof input?.description === "string" ? input.description : "";
-  return { icon: telling?.icon ?? "tool", text: visibleLine(text.replace(/^\/workspace\//, ""), 160), note: visibleLine(note, 300) };
+  return {
+    icon: telling?.icon ?? "tool",
+    text: visibleLine(text.replace(/^\/workspace\//, ""), 160),
+    note: visibleLine(note, 300),
+  };
 }
 
 function firstQuestion(input: JsonObject | undefined): string | undefined {
   const questions = input?.questions;
   const first = Array.isArray(questions) ? questions[0] : undefined;
-  return typeof first === "object" && first !== null && !Array.isArray(first) && typeof first.question === "string" ? first.question : undefined;
+  return typeof first === "object" &&
+    first !== null &&
+    !Array.isArray(first) &&
+    typeof first.question === "string"
+    ? first.question
+    : undefined;
 }
 
 /** One call of a tool: a line that opens to what went in and what came out, with the files it changed below. */
@@ -65,9 +78,23 @@ export function ToolView({ row }: { row: ToolRow }) {
           <>
             <Icon name={icon} size={14} />
             <span class="tool-name">{visibleLine(row.use.tool, 60)}</span>
-            <span class="tool-text" dir="ltr">{text}</span>
+            <span class="tool-text" dir="ltr">
+              {text}
+            </span>
             <span class="tool-state">
-              {waits ? <span class="waits">waits for you</span> : row.result ? (row.result.isError ? <span class="failed-word">{denied ? "denied" : "failed"}</span> : took >= 1 ? span(took) : "") : <Spinner label="Running" />}
+              {waits ? (
+                <span class="waits">waits for you</span>
+              ) : row.result ? (
+                row.result.isError ? (
+                  <span class="failed-word">{denied ? "denied" : "failed"}</span>
+                ) : took >= 1 ? (
+                  span(took)
+                ) : (
+                  ""
+                )
+              ) : (
+                <Spinner label="Running" />
+              )}
             </span>
           </>
         }
@@ -81,7 +108,9 @@ export function ToolView({ row }: { row: ToolRow }) {
         )}
       </Fold>
       {row.children.length > 0 && <SubAgent row={row} />}
-      {row.changes.map((change, index) => <DiffView key={index} change={change} open={row.changes.length === 1 && change.diff.length < 6000} />)}
+      {row.changes.map((change, index) => (
+        <DiffView key={index} change={change} open={row.changes.length === 1 && change.diff.length < 6000} />
+      ))}
     </div>
   );
 }
@@ -92,7 +121,11 @@ function ToolOutput({ row }: { row: ToolRow }) {
   return (
     <div class="tool-part">
       <h3>{result.isError ? "Error" : "Output"}</h3>
-      {result.content ? <PlainText text={result.content} label={result.isError ? "Error" : "Output"} tall /> : <p class="diff-note">Nothing came out.</p>}
+      {result.content ? (
+        <PlainText text={result.content} label={result.isError ? "Error" : "Output"} tall />
+      ) : (
+        <p class="diff-note">Nothing came out.</p>
+      )}
       {result.truncated && <p class="diff-note">The rest was too long to keep.</p>}
     </div>
   );
@@ -112,7 +145,17 @@ export function ToolInput({ tool, input }: { tool: string; input: JsonObject | u
           {shown.map(([name, value]) => (
             <div key={name}>
               <dt>{visibleLine(name, 60)}</dt>
-              <dd>{isShort(value) ? visible(String(value)) : <PlainText text={typeof value === "string" ? value : JSON.stringify(value, null, 2)} label={name} tall />}</dd>
+              <dd>
+                {isShort(value) ? (
+                  visible(String(value))
+                ) : (
+                  <PlainText
+                    text={typeof value === "string" ? value : JSON.stringify(value, null, 2)}
+                    label={name}
+                    tall
+                  />
+                )}
+              </dd>
             </div>
           ))}
         </dl>
@@ -123,7 +166,12 @@ export function ToolInput({ tool, input }: { tool: string; input: JsonObject | u
 }
 
 function isShort(value: JsonValue): boolean {
-  return typeof value === "number" || typeof value === "boolean" || value === null || (typeof value === "string" && value.length < 80 && !value.includes("\n"));
+  return (
+    typeof value === "number" ||
+    typeof value === "boolean" ||
+    value === null ||
+    (typeof value === "string" && value.length < 80 && !value.includes("\n"))
+  );
 }
 
 const DECISIONS: Partial<Record<PermissionDecision, string>> = {
@@ -134,9 +182,19 @@ const DECISIONS: Partial<Record<PermissionDecision, string>> = {
 
 export function PermissionRecord({ permission }: { permission: Permission }) {
   const { decided, request } = permission;
-  if (!decided) return <p class="permission-record waits">{visibleLine(request.tool, 60)} waits for a decision, below.</p>;
-  const by = decided.timedOut ? "because nobody decided in time" : decided.principal && `by ${visibleLine(decided.principal, 80)}`;
-  return <p class="permission-record">{DECISIONS[decided.decision] ?? "Decided"} {by}{decided.message && `: ${visibleLine(decided.message, 300)}`}</p>;
+  if (!decided)
+    return (
+      <p class="permission-record waits">{visibleLine(request.tool, 60)} waits for a decision, below.</p>
+    );
+  const by = decided.timedOut
+    ? "because nobody decided in time"
+    : decided.principal && `by ${visibleLine(decided.principal, 80)}`;
+  return (
+    <p class="permission-record">
+      {DECISIONS[decided.decision] ?? "Decided"} {by}
+      {decided.message && `: ${visibleLine(decided.message, 300)}`}
+    </p>
+  );
 }
 
 /** Rows of a sub-agent that are shown before somebody asks for all of them. */
@@ -147,11 +205,29 @@ function SubAgent({ row }: { row: ToolRow }) {
   const kind = row.use.input?.subagent_type;
   const hidden = all ? 0 : Math.max(0, row.children.length - LAST_ROWS);
   return (
-    <Fold id={`${row.key}:children`} class="sub-agent" open={row.result === undefined} head={<><Icon name="agent" size={14} /> Sub-agent{typeof kind === "string" && ` ${visibleLine(kind, 40)}`}<span class="thinking-hint">{row.children.length} {row.children.length === 1 ? "step" : "steps"}</span></>}>
+    <Fold
+      id={`${row.key}:children`}
+      class="sub-agent"
+      open={row.result === undefined}
+      head={
+        <>
+          <Icon name="agent" size={14} /> Sub-agent{typeof kind === "string" && ` ${visibleLine(kind, 40)}`}
+          <span class="thinking-hint">
+            {row.children.length} {row.children.length === 1 ? "step" : "steps"}
+          </span>
+        </>
+      }
+    >
       {() => (
         <div class="sub-rows">
-          {hidden > 0 && <button type="button" class="more" onClick={() => setAll(true)}>Show {hidden} earlier steps</button>}
-          {row.children.slice(hidden).map((child) => <RowView key={child.key} row={child} />)}
+          {hidden > 0 && (
+            <button type="button" class="more" onClick={() => setAll(true)}>
+              Show {hidden} earlier steps
+            </button>
+          )}
+          {row.children.slice(hidden).map((child) => (
+            <RowView key={child.key} row={child} />
+          ))}
         </div>
       )}
     </Fold>

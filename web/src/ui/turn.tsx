@@ -4,6 +4,7 @@ import { cancel, fork } from "../conversation/actions.ts";
 import type { Row, TurnView } from "../conversation/rows.ts";
 import type { SessionStore } from "../conversation/store.ts";
 import { type TurnFinished, TurnRoute, TurnState } from "../gen/pointsman/session/v1/turn_pb.ts";
+import { notify } from "../state/notices.ts";
 import { go, hrefOf } from "../state/route.ts";
 import { copyText } from "../text/clipboard.ts";
 import { count, dollars, exactTime, seconds, span } from "../text/format.ts";
@@ -12,10 +13,11 @@ import { Icon } from "./icons.tsx";
 import { Menu } from "./menu.tsx";
 import { EditPrompt } from "./queue.tsx";
 import { RowView } from "./row.tsx";
-import { notify } from "../state/notices.ts";
 
 /** One line of the conversation: a turn's prompt, one of its rows, or its end. */
-export type Entry = { key: string; kind: "head" | "foot"; turn: TurnView } | { key: string; kind: "row"; row: Row };
+export type Entry =
+  | { key: string; kind: "head" | "foot"; turn: TurnView }
+  | { key: string; kind: "row"; row: Row };
 
 /** Entries by what they show, so that the same content is the same object from frame to frame. */
 const entryOfRow = new WeakMap<Row, Entry>();
@@ -26,7 +28,10 @@ export function entriesOf(turns: TurnView[]): Entry[] {
   for (const turn of turns) {
     let ends = entriesOfTurn.get(turn);
     if (!ends) {
-      ends = { head: { key: `${turn.name}:head`, kind: "head", turn }, foot: { key: `${turn.name}:foot`, kind: "foot", turn } };
+      ends = {
+        head: { key: `${turn.name}:head`, kind: "head", turn },
+        foot: { key: `${turn.name}:foot`, kind: "foot", turn },
+      };
       entriesOfTurn.set(turn, ends);
     }
     entries.push(ends.head);
@@ -62,19 +67,39 @@ function TurnHead({ view, store }: { view: TurnView; store: SessionStore }) {
   const id = view.name.split("/").at(-1);
   const link = () => {
     const url = `${location.origin}${location.pathname}${hrefOf({ page: "session", session: store.name, turn: view.name })}`;
-    void copyText(url).then((copied) => (copied ? notify("The link to this turn is copied.") : notify("The browser does not allow copying.", "error")));
+    void copyText(url).then((copied) =>
+      copied
+        ? notify("The link to this turn is copied.")
+        : notify("The browser does not allow copying.", "error"),
+    );
   };
   return (
     <article class="prompt" id={`turn-${id}`} aria-label="Prompt">
       <div class="prompt-text" dir="auto">
         {turn ? visible(long && !all ? prompt.slice(0, LONG_PROMPT) : prompt) : <span class="skeleton" />}
-        {long && <button type="button" class="more" onClick={() => setAll(!all)}>{all ? "Show less" : `Show all ${prompt.length.toLocaleString()} characters`}</button>}
+        {long && (
+          <button type="button" class="more" onClick={() => setAll(!all)}>
+            {all ? "Show less" : `Show all ${prompt.length.toLocaleString()} characters`}
+          </button>
+        )}
       </div>
       <Menu label="Turn">
-        <button type="button" onClick={link}><Icon name="copy" /> Copy link to this turn</button>
-        <button type="button" onClick={() => go({ page: "session", session: store.name, panel: "changes" })}><Icon name="changes" /> Show changed files</button>
-        {view.finished && <button type="button" onClick={() => fork(store.name, view.name)}><Icon name="fork" /> Fork from here</button>}
-        <p class="menu-note">{exactTime(turn?.createTime)}<br />{turn?.model}</p>
+        <button type="button" onClick={link}>
+          <Icon name="copy" /> Copy link to this turn
+        </button>
+        <button type="button" onClick={() => go({ page: "session", session: store.name, panel: "changes" })}>
+          <Icon name="changes" /> Show changed files
+        </button>
+        {view.finished && (
+          <button type="button" onClick={() => fork(store.name, view.name)}>
+            <Icon name="fork" /> Fork from here
+          </button>
+        )}
+        <p class="menu-note">
+          {exactTime(turn?.createTime)}
+          <br />
+          {turn?.model}
+        </p>
       </Menu>
     </article>
   );
@@ -88,13 +113,22 @@ function TurnFoot({ view, store }: { view: TurnView; store: SessionStore }) {
 
 function Running({ view }: { view: TurnView }) {
   const last = view.rows.at(-1);
-  const doing = last?.kind === "tool" && !last.result ? (last.permission && !last.permission.decided ? "Waiting for you" : `Running ${visibleLine(last.use.tool, 60)}`) : last?.kind === "text" && last.live ? "Writing" : "Thinking";
+  const doing =
+    last?.kind === "tool" && !last.result
+      ? last.permission && !last.permission.decided
+        ? "Waiting for you"
+        : `Running ${visibleLine(last.use.tool, 60)}`
+      : last?.kind === "text" && last.live
+        ? "Writing"
+        : "Thinking";
   return (
     <div class="turn-foot running" role="status">
       <span class="pulse" />
       <span>{doing}</span>
       {view.startedAt !== undefined && <Elapsed since={view.startedAt} />}
-      {view.usage.outputTokens > 0n && <span>{count(view.usage.inputTokens + view.usage.outputTokens)} tokens</span>}
+      {view.usage.outputTokens > 0n && (
+        <span>{count(view.usage.inputTokens + view.usage.outputTokens)} tokens</span>
+      )}
     </div>
   );
 }
@@ -105,7 +139,11 @@ function Elapsed({ since }: { since: number }) {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
-  return <span class="elapsed" aria-hidden="true">{Math.max(0, Math.round((now - since) / 1000))} s</span>;
+  return (
+    <span class="elapsed" aria-hidden="true">
+      {Math.max(0, Math.round((now - since) / 1000))} s
+    </span>
+  );
 }
 
 function Waiting({ view, store }: { view: TurnView; store: SessionStore }) {
@@ -113,9 +151,15 @@ function Waiting({ view, store }: { view: TurnView; store: SessionStore }) {
   const turn = store.turns.value.get(view.name);
   return (
     <div class="turn-foot waiting" role="status">
-      <span>{view.position > 1 ? `Waits: place ${view.position} in the account's queue` : "Waits for its turn"}</span>
-      <button type="button" class="link" disabled={!turn} onClick={() => setEditing(true)}>Edit</button>
-      <button type="button" class="link" onClick={() => cancel(view.name)}>Cancel</button>
+      <span>
+        {view.position > 1 ? `Waits: place ${view.position} in the account's queue` : "Waits for its turn"}
+      </span>
+      <button type="button" class="link" disabled={!turn} onClick={() => setEditing(true)}>
+        Edit
+      </button>
+      <button type="button" class="link" onClick={() => cancel(view.name)}>
+        Cancel
+      </button>
       {editing && turn && <EditPrompt store={store} turn={turn} onClose={() => setEditing(false)} />}
     </div>
   );
@@ -130,7 +174,9 @@ const OUTCOMES: Partial<Record<TurnState, string>> = {
 function Finished({ view, finished }: { view: TurnView; finished: TurnFinished }) {
   const usage = finished.usage;
   const written = usage?.outputTokens ?? view.usage.outputTokens;
-  const read = usage ? usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens : view.usage.inputTokens;
+  const read = usage
+    ? usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens
+    : view.usage.inputTokens;
   const facts = [
     view.started?.model,
     view.started?.route === TurnRoute.DIRECT && "direct",
@@ -138,13 +184,32 @@ function Finished({ view, finished }: { view: TurnView; finished: TurnFinished }
     read + written > 0n && `${count(read)} in, ${count(written)} out`,
     dollars(usage?.costUsd ?? view.usage.costUsd),
   ].filter(Boolean);
-  const silent = finished.outcome === TurnState.SUCCEEDED && finished.result && !view.rows.some((row) => row.kind === "text");
+  const silent =
+    finished.outcome === TurnState.SUCCEEDED &&
+    finished.result &&
+    !view.rows.some((row) => row.kind === "text");
   return (
     <>
-      {silent && <div class="row"><div class="answer">{visible(finished.result)}</div></div>}
-      {finished.structuredOutput && <pre class="plain structured" tabIndex={0} role="region" aria-label="Structured output"><code>{visible(JSON.stringify(finished.structuredOutput, null, 2))}</code></pre>}
-      {finished.outcome !== TurnState.SUCCEEDED && <Outcome finished={finished} started={view.started !== undefined} />}
-      {facts.length > 0 && <div class="turn-foot">{facts.map((fact) => <span key={String(fact)}>{fact}</span>)}</div>}
+      {silent && (
+        <div class="row">
+          <div class="answer">{visible(finished.result)}</div>
+        </div>
+      )}
+      {finished.structuredOutput && (
+        <pre class="plain structured" tabIndex={0} role="region" aria-label="Structured output">
+          <code>{visible(JSON.stringify(finished.structuredOutput, null, 2))}</code>
+        </pre>
+      )}
+      {finished.outcome !== TurnState.SUCCEEDED && (
+        <Outcome finished={finished} started={view.started !== undefined} />
+      )}
+      {facts.length > 0 && (
+        <div class="turn-foot">
+          {facts.map((fact) => (
+            <span key={String(fact)}>{fact}</span>
+          ))}
+        </div>
+      )}
     </>
   );
 }
@@ -156,10 +221,14 @@ function Outcome({ finished, started }: { finished: TurnFinished; started: boole
     <div class={`outcome ${calm ? "calm" : "bad"}`} role={calm ? undefined : "alert"}>
       <Icon name={calm ? "stop" : "warning"} />
       <div>
-        <p class="outcome-title">{calm && !started ? "Cancelled before it ran" : OUTCOMES[finished.outcome]}</p>
+        <p class="outcome-title">
+          {calm && !started ? "Cancelled before it ran" : OUTCOMES[finished.outcome]}
+        </p>
         {failure && !calm && <p>{visible(failure.message)}</p>}
         {failure?.advice && !calm && <p class="outcome-advice">{failure.advice}</p>}
-        {finished.toolRan && !calm && <p class="outcome-advice">A tool had run, so files may have changed.</p>}
+        {finished.toolRan && !calm && (
+          <p class="outcome-advice">A tool had run, so files may have changed.</p>
+        )}
         {failure?.reason && !calm && <code class="reason">{failure.reason}</code>}
       </div>
     </div>

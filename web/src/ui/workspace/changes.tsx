@@ -14,7 +14,10 @@ export function Changes({ store }: { store: SessionStore }) {
   const { conversation } = store.frame.value;
   const [since, setSince] = useState("");
   const finished = conversation.filter((turn) => turn.finished).length;
-  const { value, failure, again } = useReading((signal) => workspace.diffWorkspace({ session: store.name, sinceTurn: since }, { signal }), [since, finished]);
+  const { value, failure, again } = useReading(
+    (signal) => workspace.diffWorkspace({ session: store.name, sinceTurn: since }, { signal }),
+    [since, finished],
+  );
   const turns = store.turns.value;
   return (
     <section class="changes" aria-label="Changes">
@@ -22,13 +25,33 @@ export function Changes({ store }: { store: SessionStore }) {
         <span>Since</span>
         <select value={since} onChange={(event) => setSince(event.currentTarget.value)}>
           <option value="">the newest turn</option>
-          {[...conversation].reverse().map((turn) => <option key={turn.name} value={turn.name}>{visibleLine(turns.get(turn.name)?.prompt ?? "", 50) || "a turn"}</option>)}
+          {[...conversation].reverse().map((turn) => (
+            <option key={turn.name} value={turn.name}>
+              {visibleLine(turns.get(turn.name)?.prompt ?? "", 50) || "a turn"}
+            </option>
+          ))}
         </select>
       </label>
-      {failure && !value && <Broken title="The changes could not be read" text={`${failure.message} ${failure.advice}`} onRetry={again} />}
-      {!failure && !value && <div class="files-reading"><Spinner label="Comparing" /></div>}
-      {value?.changes.length === 0 && <Empty icon="changes" title="Nothing changed">No file is different from when that turn began.</Empty>}
-      {value?.changes.map((change, index) => <DiffView key={change.path} change={change} open={index < OPEN} />)}
+      {failure && !value && (
+        <Broken
+          title="The changes could not be read"
+          text={`${failure.message} ${failure.advice}`}
+          onRetry={again}
+        />
+      )}
+      {!failure && !value && (
+        <div class="files-reading">
+          <Spinner label="Comparing" />
+        </div>
+      )}
+      {value?.changes.length === 0 && (
+        <Empty icon="changes" title="Nothing changed">
+          No file is different from when that turn began.
+        </Empty>
+      )}
+      {value?.changes.map((change, index) => (
+        <DiffView key={change.path} change={change} open={index < OPEN} />
+      ))}
       {value?.truncated && <p class="diff-note">There are more changes than are shown.</p>}
     </section>
   );

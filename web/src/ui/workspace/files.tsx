@@ -54,7 +54,10 @@ export function Files({ store }: { store: SessionStore }) {
     <section
       class={`files ${dropping ? "dropping" : ""}`}
       aria-label="Files"
-      onDragOver={(event) => { event.preventDefault(); setDropping(true); }}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setDropping(true);
+      }}
       onDragLeave={() => setDropping(false)}
       onDrop={onDrop}
     >
@@ -64,7 +67,18 @@ export function Files({ store }: { store: SessionStore }) {
         <button type="button" class="button" disabled={uploading} onClick={() => input.current?.click()}>
           {uploading ? <Spinner label="Uploading" /> : <Icon name="upload" />} Upload
         </button>
-        <input ref={input} type="file" multiple class="visually-hidden" tabIndex={-1} aria-label="Files to upload" onChange={(event) => { void take(event.currentTarget.files); event.currentTarget.value = ""; }} />
+        <input
+          ref={input}
+          type="file"
+          multiple
+          class="visually-hidden"
+          tabIndex={-1}
+          aria-label="Files to upload"
+          onChange={(event) => {
+            void take(event.currentTarget.files);
+            event.currentTarget.value = "";
+          }}
+        />
       </div>
       <Folder store={store} path="" fresh={`${round}:${changes}`} onChanged={() => setRound(round + 1)} />
     </section>
@@ -72,24 +86,63 @@ export function Files({ store }: { store: SessionStore }) {
 }
 
 function Folder(props: { store: SessionStore; path: string; fresh: string; onChanged: () => void }) {
-  const { value, failure, again } = useReading((signal) => readFolder(props.store.name, props.path, signal), [props.path, props.fresh]);
-  if (failure && !value) return <Broken title="The folder could not be read" text={`${failure.message} ${failure.advice}`} onRetry={again} />;
-  if (!value) return <div class="files-reading"><Spinner label="Reading the folder" /></div>;
-  if (value.length === 0) return props.path ? <p class="hint indent">Empty</p> : <Empty icon="folder" title="No files yet">What the agent writes appears here, and so does what you drop.</Empty>;
+  const { value, failure, again } = useReading(
+    (signal) => readFolder(props.store.name, props.path, signal),
+    [props.path, props.fresh],
+  );
+  if (failure && !value)
+    return (
+      <Broken
+        title="The folder could not be read"
+        text={`${failure.message} ${failure.advice}`}
+        onRetry={again}
+      />
+    );
+  if (!value)
+    return (
+      <div class="files-reading">
+        <Spinner label="Reading the folder" />
+      </div>
+    );
+  if (value.length === 0)
+    return props.path ? (
+      <p class="hint indent">Empty</p>
+    ) : (
+      <Empty icon="folder" title="No files yet">
+        What the agent writes appears here, and so does what you drop.
+      </Empty>
+    );
   return (
     <ul class="tree">
-      {value.map((file) => <FileEntry key={file.path} file={file} {...props} />)}
-      {value.length >= MOST_ENTRIES && <li class="hint">There are more; only the first {MOST_ENTRIES.toLocaleString()} are shown.</li>}
+      {value.map((file) => (
+        <FileEntry key={file.path} file={file} {...props} />
+      ))}
+      {value.length >= MOST_ENTRIES && (
+        <li class="hint">There are more; only the first {MOST_ENTRIES.toLocaleString()} are shown.</li>
+      )}
     </ul>
   );
 }
 
-function FileEntry({ file, store, fresh, onChanged }: { file: FileInfo; store: SessionStore; path: string; fresh: string; onChanged: () => void }) {
+function FileEntry({
+  file,
+  store,
+  fresh,
+  onChanged,
+}: {
+  file: FileInfo;
+  store: SessionStore;
+  path: string;
+  fresh: string;
+  onChanged: () => void;
+}) {
   const [open, setOpen] = useState(false);
   const [deleting, setDeleting] = useState(false);
   const name = visibleLine(file.path.split("/").at(-1) ?? file.path);
   const remove = async () => {
-    const done = await attempt(`${name} was not deleted`, () => workspace.deleteFile({ session: store.name, path: file.path }));
+    const done = await attempt(`${name} was not deleted`, () =>
+      workspace.deleteFile({ session: store.name, path: file.path }),
+    );
     if (done) onChanged();
   };
   const isFolder = file.type === FileType.DIRECTORY;
@@ -98,23 +151,52 @@ function FileEntry({ file, store, fresh, onChanged }: { file: FileInfo; store: S
       <div class="tree-line">
         {isFolder ? (
           <button type="button" class="tree-name" aria-expanded={open} onClick={() => setOpen(!open)}>
-            <Icon name="chevron" size={12} class={`icon turn-chevron ${open ? "open" : ""}`} /><Icon name="folder" size={14} /> {name}
+            <Icon name="chevron" size={12} class={`icon turn-chevron ${open ? "open" : ""}`} />
+            <Icon name="folder" size={14} /> {name}
           </button>
         ) : file.type === FileType.FILE ? (
-          <a class="tree-name" href={hrefOf({ page: "session", session: store.name, panel: "files", path: file.path })} title={exactTime(file.updateTime)}>
+          <a
+            class="tree-name"
+            href={hrefOf({ page: "session", session: store.name, panel: "files", path: file.path })}
+            title={exactTime(file.updateTime)}
+          >
             <Icon name="file" size={14} /> {name}
           </a>
         ) : (
-          <span class="tree-name faint" title="A link or a device; it cannot be read"><Icon name="file" size={14} /> {name}</span>
+          <span class="tree-name faint" title="A link or a device; it cannot be read">
+            <Icon name="file" size={14} /> {name}
+          </span>
         )}
         <span class="tree-size">{isFolder ? "" : `${bytes(file.sizeBytes)} · ${ago(file.updateTime)}`}</span>
         <span class="tree-actions">
-          {file.type === FileType.FILE && <IconButton icon="download" label={`Download ${name}`} onClick={() => download(store.name, file.path, Number(file.sizeBytes))} />}
+          {file.type === FileType.FILE && (
+            <IconButton
+              icon="download"
+              label={`Download ${name}`}
+              onClick={() => download(store.name, file.path, Number(file.sizeBytes))}
+            />
+          )}
           <IconButton icon="trash" label={`Delete ${name}`} onClick={() => setDeleting(true)} />
         </span>
       </div>
-      {open && isFolder && <div class="tree-children"><Folder store={store} path={file.path} fresh={fresh} onChanged={onChanged} /></div>}
-      {deleting && <Confirm title={`Delete ${name}?`} text={isFolder ? "The folder and all that is in it are gone for good, unless a snapshot has them." : "The file is gone for good, unless a snapshot has it."} action="Delete" onConfirm={remove} onClose={() => setDeleting(false)} />}
+      {open && isFolder && (
+        <div class="tree-children">
+          <Folder store={store} path={file.path} fresh={fresh} onChanged={onChanged} />
+        </div>
+      )}
+      {deleting && (
+        <Confirm
+          title={`Delete ${name}?`}
+          text={
+            isFolder
+              ? "The folder and all that is in it are gone for good, unless a snapshot has them."
+              : "The file is gone for good, unless a snapshot has it."
+          }
+          action="Delete"
+          onConfirm={remove}
+          onClose={() => setDeleting(false)}
+        />
+      )}
     </li>
   );
 }

@@ -21,13 +21,24 @@ export function WorkspacePanel({ store, panel }: { store: SessionStore; panel: P
       <header class="panel-head">
         <nav class="tabs" aria-label="Workspace">
           {TABS.map(([id, name]) => (
-            <a key={id} href={hrefOf({ page: "session", session: store.name, panel: id })} aria-current={panel === id ? "page" : undefined}>{name}</a>
+            <a
+              key={id}
+              href={hrefOf({ page: "session", session: store.name, panel: id })}
+              aria-current={panel === id ? "page" : undefined}
+            >
+              {name}
+            </a>
           ))}
         </nav>
-        <IconButton icon="close" label="Close the workspace" onClick={() => go({ page: "session", session: store.name })} />
+        <IconButton
+          icon="close"
+          label="Close the workspace"
+          onClick={() => go({ page: "session", session: store.name })}
+        />
       </header>
       <div class="panel-body">
-        {panel === "files" && (path ? <Preview key={path} store={store} path={path} /> : <Files store={store} />)}
+        {panel === "files" &&
+          (path ? <Preview key={path} store={store} path={path} /> : <Files store={store} />)}
         {panel === "changes" && <Changes store={store} />}
         {panel === "snapshots" && <Snapshots store={store} />}
       </div>

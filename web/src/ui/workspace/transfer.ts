@@ -11,7 +11,12 @@ export const UPLOAD_BYTES = 3 * 1024 * 1024;
 export const DOWNLOAD_BYTES = 512 * 1024 * 1024;
 
 /** Reads the first `limit` bytes of a file. `total` is its whole size. */
-export async function readFile(session: string, path: string, signal: AbortSignal, limit: number): Promise<{ data: Uint8Array<ArrayBuffer>; total: number }> {
+export async function readFile(
+  session: string,
+  path: string,
+  signal: AbortSignal,
+  limit: number,
+): Promise<{ data: Uint8Array<ArrayBuffer>; total: number }> {
   const { pieces, total } = await readPieces(session, path, limit, signal);
   const size = pieces.reduce((sum, piece) => sum + piece.length, 0);
   const data = new Uint8Array(size);
@@ -23,10 +28,18 @@ export async function readFile(session: string, path: string, signal: AbortSigna
   return { data, total: Math.max(total, size) };
 }
 
-async function readPieces(session: string, path: string, limit: number, signal?: AbortSignal): Promise<{ pieces: Uint8Array<ArrayBuffer>[]; total: number }> {
+async function readPieces(
+  session: string,
+  path: string,
+  limit: number,
+  signal?: AbortSignal,
+): Promise<{ pieces: Uint8Array<ArrayBuffer>[]; total: number }> {
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   let total = 0;
-  for await (const piece of workspace.readFile({ session, path, limit: BigInt(limit) }, { signal, timeoutMs: NO_DEADLINE })) {
+  for await (const piece of workspace.readFile(
+    { session, path, limit: BigInt(limit) },
+    { signal, timeoutMs: NO_DEADLINE },
+  )) {
     if (piece.file) total = Number(piece.file.sizeBytes);
     pieces.push(piece.data as Uint8Array<ArrayBuffer>);
   }
@@ -36,7 +49,11 @@ async function readPieces(session: string, path: string, limit: number, signal?:
 /** Downloads a file of `size` bytes. */
 export async function download(session: string, path: string, size: number): Promise<void> {
   if (size > DOWNLOAD_BYTES) {
-    notify(`The file has ${bytes(size)}.`, "error", `Up to ${bytes(DOWNLOAD_BYTES)} can be downloaded here; use ReadFile for more.`);
+    notify(
+      `The file has ${bytes(size)}.`,
+      "error",
+      `Up to ${bytes(DOWNLOAD_BYTES)} can be downloaded here; use ReadFile for more.`,
+    );
     return;
   }
   const file = await attempt("The file could not be read", () => readPieces(session, path, DOWNLOAD_BYTES));
@@ -55,12 +72,21 @@ export async function upload(session: string, folder: string, files: Iterable<Fi
   let done = 0;
   for (const file of files) {
     if (file.size > UPLOAD_BYTES) {
-      notify(`${file.name} has ${bytes(file.size)}.`, "error", `Files up to ${bytes(UPLOAD_BYTES)} can be uploaded; split or compress it.`);
+      notify(
+        `${file.name} has ${bytes(file.size)}.`,
+        "error",
+        `Files up to ${bytes(UPLOAD_BYTES)} can be uploaded; split or compress it.`,
+      );
       continue;
     }
     const path = folder ? `${folder}/${file.name}` : file.name;
     const answer = await attempt(`${file.name} was not uploaded`, async () =>
-      workspace.writeFile({ session, path, data: new Uint8Array(await file.arrayBuffer()), requestId: newId() }),
+      workspace.writeFile({
+        session,
+        path,
+        data: new Uint8Array(await file.arrayBuffer()),
+        requestId: newId(),
+      }),
     );
     if (answer) done += 1;
   }
