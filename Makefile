@@ -27,6 +27,9 @@ bench: setup ## every ratio against the bare thing, with its gate; under ten min
 proto: python ## generate stubs and descriptors from protos/
 	@.venv/bin/python libs/stubs/generate.py
 
+deploy: images ## build the images and start them in containers, with docker compose
+	@docker compose -f deploy/compose.yaml up --detach --wait
+
 images: python ## build the container images that deploy/compose.yaml runs
 	@deploy/images/build.sh
 
@@ -47,4 +50,4 @@ clean: ## remove what can be made again; keeps data/ and .env
 	@rm -rf .venv build web/dist web/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint chaos bench proto images web setup python lock clean
+.PHONY: help run test lint chaos bench proto deploy images web setup python lock clean
