@@ -17,9 +17,11 @@ from pointsman.router.v1 import (
     router_service_pb2_grpc,
 )
 from pointsman.session.v1 import (
+    account_service_pb2_grpc,
     event_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
+    template_service_pb2_grpc,
     turn_pb2,
     workspace_service_pb2,
     workspace_service_pb2_grpc,
@@ -41,8 +43,8 @@ class AsyncClient:
     """Calls an installation's edge, such as `http://localhost:8080`, with an API key or a JWT.
 
     The stubs of the contract's services are there under their names, with the key in place: `router`,
-    `sessions`, `workspace`, `models`, `keys`, `audit`, `system`. The methods are for what takes more than one
-    call.
+    `sessions`, `workspace`, `templates`, `accounts`, `models`, `keys`, `audit`, `system`. The methods are for
+    what takes more than one call.
     """
 
     def __init__(self, url: str, key: str = "") -> None:
@@ -51,6 +53,8 @@ class AsyncClient:
         self.router = router_service_pb2_grpc.RouterServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
         self.workspace = workspace_service_pb2_grpc.WorkspaceServiceStub(channel)
+        self.templates = template_service_pb2_grpc.TemplateServiceStub(channel)
+        self.accounts = account_service_pb2_grpc.AccountServiceStub(channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(channel)
         self.keys = key_service_pb2_grpc.KeyServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)

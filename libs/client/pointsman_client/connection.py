@@ -21,6 +21,8 @@ _READING: Final = (
         ("GetSession", "ListSessions", "ListTurns", "GetTurn", "ListEvents"),
     ),
     ("pointsman.session.v1.WorkspaceService", ("ListFiles", "DiffWorkspace", "ListSnapshots")),
+    ("pointsman.session.v1.TemplateService", ("GetTemplate", "ListTemplates")),
+    ("pointsman.session.v1.AccountService", ("GetAccount", "ListAccounts")),
     ("pointsman.llm.v1.ModelService", ()),
     ("pointsman.router.v1.RouterService", ("GetQuota",)),
     ("pointsman.router.v1.KeyService", ("ListKeys",)),

@@ -33,6 +33,8 @@ class Access(Enum):
     """Make, change and delete sessions and files."""
     TURNS_RUN = "turns.run"
     """Run turns, steer them, decide what agents ask."""
+    ACCOUNTS_MANAGE = "accounts.manage"
+    """Set the limits of accounts."""
     MODELS_READ = "models.read"
     """See which models there are."""
     USAGE_READ = "usage.read"
@@ -55,7 +57,7 @@ SCOPES: Final = frozenset(access.value for access in Access if access not in _CO
 
 _VIEWER: Final = frozenset({Access.SESSIONS_READ, Access.MODELS_READ, Access.USAGE_READ})
 _MEMBER: Final = _VIEWER | {Access.SESSIONS_WRITE, Access.TURNS_RUN}
-_OPERATOR: Final = _MEMBER | {Access.AUDIT_READ}
+_OPERATOR: Final = _MEMBER | {Access.ACCOUNTS_MANAGE, Access.AUDIT_READ}
 _ADMIN: Final = _OPERATOR | {Access.KEYS_READ, Access.KEYS_MANAGE}
 ROLES: Final[Mapping[str, frozenset[str]]] = {
     role: frozenset(access.value for access in accesses)
@@ -73,6 +75,8 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 _ROUTER: Final = "pointsman.router.v1.RouterService"
 _SESSION: Final = "pointsman.session.v1.SessionService"
 _WORKSPACE: Final = "pointsman.session.v1.WorkspaceService"
+_TEMPLATE: Final = "pointsman.session.v1.TemplateService"
+_ACCOUNT: Final = "pointsman.session.v1.AccountService"
 
 ACCESS: Final[Mapping[str, Access]] = {
     _ROUTER: Access.TURNS_RUN,
@@ -89,6 +93,12 @@ ACCESS: Final[Mapping[str, Access]] = {
     f"{_WORKSPACE}/ReadFile": Access.SESSIONS_READ,
     f"{_WORKSPACE}/DiffWorkspace": Access.SESSIONS_READ,
     f"{_WORKSPACE}/ListSnapshots": Access.SESSIONS_READ,
+    _TEMPLATE: Access.SESSIONS_WRITE,
+    f"{_TEMPLATE}/GetTemplate": Access.SESSIONS_READ,
+    f"{_TEMPLATE}/ListTemplates": Access.SESSIONS_READ,
+    _ACCOUNT: Access.ACCOUNTS_MANAGE,
+    f"{_ACCOUNT}/GetAccount": Access.SESSIONS_READ,
+    f"{_ACCOUNT}/ListAccounts": Access.SESSIONS_READ,
     "pointsman.llm.v1.ModelService": Access.MODELS_READ,
     "pointsman.llm.v1.ModelService/GetUsage": Access.USAGE_READ,
     "pointsman.router.v1.KeyService": Access.KEYS_MANAGE,
@@ -110,7 +120,9 @@ ACCESS: Final[Mapping[str, Access]] = {
     "envoy.service.auth.v3.Authorization": Access.OPEN,
 }
 
-CHANGING: Final = frozenset({Access.SESSIONS_WRITE, Access.TURNS_RUN, Access.KEYS_MANAGE})
+CHANGING: Final = frozenset(
+    {Access.SESSIONS_WRITE, Access.TURNS_RUN, Access.ACCOUNTS_MANAGE, Access.KEYS_MANAGE}
+)
 """Methods that need one of these change something, and are in the audit log."""
 
 

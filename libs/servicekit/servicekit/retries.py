@@ -17,6 +17,8 @@ IDEMPOTENT: Final[Mapping[str, Sequence[str]]] = {
         "WatchEvents",
     ),
     "pointsman.session.v1.WorkspaceService": ("ListFiles", "ReadFile", "DiffWorkspace", "ListSnapshots"),
+    "pointsman.session.v1.TemplateService": ("GetTemplate", "ListTemplates"),
+    "pointsman.session.v1.AccountService": ("GetAccount", "ListAccounts"),
     "pointsman.llm.v1.ModelService": ("ListModels", "GetUsage"),
     "pointsman.llm.v1.LlmService": ("CountTokens", "ResolveModel"),
     "pointsman.runner.v1.RunnerService": ("ListSandboxes", "ListFiles", "ReadFile", "DiffWorkspace"),

@@ -18,6 +18,8 @@ SERVICES: Final = (
     "pointsman.router.v1.RouterService",
     "pointsman.session.v1.SessionService",
     "pointsman.session.v1.WorkspaceService",
+    "pointsman.session.v1.TemplateService",
+    "pointsman.session.v1.AccountService",
     "pointsman.llm.v1.ModelService",
     "pointsman.router.v1.KeyService",
     "pointsman.router.v1.AuditService",

@@ -16,7 +16,12 @@ from pointsman.router.v1 import (
     router_service_pb2,
     router_service_pb2_grpc,
 )
-from pointsman.session.v1 import session_service_pb2, workspace_service_pb2
+from pointsman.session.v1 import (
+    account_service_pb2,
+    session_service_pb2,
+    template_service_pb2,
+    workspace_service_pb2,
+)
 from pointsman.system.v1 import system_service_pb2, system_service_pb2_grpc
 from servicekit.audit import audit_trail
 from servicekit.channels import service_channel
@@ -58,6 +63,8 @@ PUBLIC_SERVICES: Final = (
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"].full_name,
+    template_service_pb2.DESCRIPTOR.services_by_name["TemplateService"].full_name,
+    account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     system_service_pb2.DESCRIPTOR.services_by_name["SystemService"].full_name,
 )

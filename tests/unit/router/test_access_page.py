@@ -15,6 +15,8 @@ SERVICES = {
     "AuditService": "router.v1.audit_service",
     "SessionService": "session.v1.session_service",
     "WorkspaceService": "session.v1.workspace_service",
+    "TemplateService": "session.v1.template_service",
+    "AccountService": "session.v1.account_service",
     "ModelService": "llm.v1.model_service",
     "SystemService": "system.v1.system_service",
 }

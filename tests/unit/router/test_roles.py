@@ -9,7 +9,12 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from pointsman.llm.v1 import model_service_pb2
 from pointsman.router.v1 import audit_service_pb2, key_service_pb2, router_service_pb2
-from pointsman.session.v1 import session_service_pb2, workspace_service_pb2
+from pointsman.session.v1 import (
+    account_service_pb2,
+    session_service_pb2,
+    template_service_pb2,
+    workspace_service_pb2,
+)
 from pointsman.system.v1 import system_service_pb2
 from servicekit.access import ACCESS, ROLES, SCOPES, Access, check_scope, needed
 from servicekit.errors import Failure
@@ -21,6 +26,8 @@ PUBLIC = {
     "AuditService": audit_service_pb2,
     "SessionService": session_service_pb2,
     "WorkspaceService": workspace_service_pb2,
+    "TemplateService": template_service_pb2,
+    "AccountService": account_service_pb2,
     "ModelService": model_service_pb2,
     "SystemService": system_service_pb2,
 }

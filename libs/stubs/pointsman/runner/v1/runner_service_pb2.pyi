@@ -741,19 +741,25 @@ class CreateSnapshotRequest(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """`sessions/{uuid}`."""
     snapshot_id: _builtins.str
     """The snapshot's UUID."""
+    source_snapshot_id: _builtins.str
+    """The UUID of a snapshot to keep once more, under an id of its own, instead of
+    the workspace. Either may then be deleted without the other.
+    """
     def __init__(
         self,
         *,
         session: _builtins.str = ...,
         snapshot_id: _builtins.str = ...,
+        source_snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "snapshot_id", b"snapshot_id", "source_snapshot_id", b"source_snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

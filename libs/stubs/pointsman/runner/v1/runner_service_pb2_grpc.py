@@ -208,7 +208,8 @@ class RunnerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSnapshot(self, request, context):
-        """Keep a workspace as it is. Idempotent by the snapshot's id.
+        """Keep a workspace as it is, or what another snapshot holds. Idempotent by the
+        snapshot's id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,9 @@ class RunnerServiceStub:
     DiffWorkspace: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.DiffWorkspaceRequest, _runner_service_pb2.DiffWorkspaceResponse]
     """What changed since a turn began."""
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.CreateSnapshotRequest, _runner_service_pb2.CreateSnapshotResponse]
-    """Keep a workspace as it is. Idempotent by the snapshot's id."""
+    """Keep a workspace as it is, or what another snapshot holds. Idempotent by the
+    snapshot's id.
+    """
     RestoreSnapshot: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.RestoreSnapshotRequest, _runner_service_pb2.RestoreSnapshotResponse]
     """Make a session's workspace what a snapshot holds, wholly or not at all.
     Used to restore, to fork and to start from a template.
@@ -118,7 +120,9 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     DiffWorkspace: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.DiffWorkspaceRequest, _runner_service_pb2.DiffWorkspaceResponse]  # type: ignore[assignment]
     """What changed since a turn began."""
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.CreateSnapshotRequest, _runner_service_pb2.CreateSnapshotResponse]  # type: ignore[assignment]
-    """Keep a workspace as it is. Idempotent by the snapshot's id."""
+    """Keep a workspace as it is, or what another snapshot holds. Idempotent by the
+    snapshot's id.
+    """
     RestoreSnapshot: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.RestoreSnapshotRequest, _runner_service_pb2.RestoreSnapshotResponse]  # type: ignore[assignment]
     """Make a session's workspace what a snapshot holds, wholly or not at all.
     Used to restore, to fork and to start from a template.
@@ -242,7 +246,9 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runner_service_pb2.CreateSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.CreateSnapshotResponse, _abc.Awaitable[_runner_service_pb2.CreateSnapshotResponse]]:
-        """Keep a workspace as it is. Idempotent by the snapshot's id."""
+        """Keep a workspace as it is, or what another snapshot holds. Idempotent by the
+        snapshot's id.
+        """
 
     @_abc_1.abstractmethod
     def RestoreSnapshot(

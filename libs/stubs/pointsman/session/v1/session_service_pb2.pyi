@@ -74,6 +74,7 @@ class Session(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     SHARED_FOLDERS_FIELD_NUMBER: _builtins.int
     EGRESS_HOSTS_FIELD_NUMBER: _builtins.int
+    DEFAULT_OPTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. `sessions/{uuid}`, given by the server."""
     account: _builtins.str
@@ -147,6 +148,12 @@ class Session(_message.Message):
         Mutable; a change counts from the next turn on.
         """
 
+    @_builtins.property
+    def default_options(self) -> _turn_pb2.TurnOptions:
+        """Output only. Options of its turns, where a turn does not say otherwise: those
+        of its template.
+        """
+
     def __init__(
         self,
         *,
@@ -171,10 +178,11 @@ class Session(_message.Message):
         template: _builtins.str = ...,
         shared_folders: _abc.Iterable[Global___SharedFolder] | None = ...,
         egress_hosts: _abc.Iterable[_builtins.str] | None = ...,
+        default_options: _turn_pb2.TurnOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_activity_time", b"last_activity_time", "sandbox", b"sandbox", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_options", b"default_options", "last_activity_time", b"last_activity_time", "sandbox", b"sandbox", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "active_tools", b"active_tools", "create_time", b"create_time", "egress_hosts", b"egress_hosts", "first_sequence", b"first_sequence", "forked_from", b"forked_from", "last_activity_time", b"last_activity_time", "last_command", b"last_command", "last_sequence", b"last_sequence", "messages", b"messages", "name", b"name", "preferred_model", b"preferred_model", "queued_turns", b"queued_turns", "running_turn", b"running_turn", "sandbox", b"sandbox", "session_files", b"session_files", "shared_folders", b"shared_folders", "template", b"template", "title", b"title", "usage", b"usage", "workspace_path", b"workspace_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "active_tools", b"active_tools", "create_time", b"create_time", "default_options", b"default_options", "egress_hosts", b"egress_hosts", "first_sequence", b"first_sequence", "forked_from", b"forked_from", "last_activity_time", b"last_activity_time", "last_command", b"last_command", "last_sequence", b"last_sequence", "messages", b"messages", "name", b"name", "preferred_model", b"preferred_model", "queued_turns", b"queued_turns", "running_turn", b"running_turn", "sandbox", b"sandbox", "session_files", b"session_files", "shared_folders", b"shared_folders", "template", b"template", "title", b"title", "usage", b"usage", "workspace_path", b"workspace_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,13 +304,20 @@ class CreateSessionRequest(_message.Message):
     ACCOUNT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Account to make it in. Default: the credential's, else `default`."""
     request_id: _builtins.str
     """A UUID; the same one again answers with the same session."""
+    snapshot: _builtins.str
+    """Begin with the files that a session of the same account had:
+    `sessions/{uuid}/snapshots/{uuid}`. Not together with `session.template`.
+    """
     @_builtins.property
     def session(self) -> Global___Session:
-        """`title`, `preferred_model` and `template` are taken from it."""
+        """`title`, `preferred_model`, `template`, `shared_folders` and `egress_hosts`
+        are taken from it.
+        """
 
     def __init__(
         self,
@@ -310,10 +325,11 @@ class CreateSessionRequest(_message.Message):
         account: _builtins.str = ...,
         request_id: _builtins.str = ...,
         session: Global___Session | None = ...,
+        snapshot: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "request_id", b"request_id", "session", b"session", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -464,7 +480,9 @@ class UpdateSessionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: `title`, `preferred_model`. Required."""
+        """What to change: `title`, `preferred_model`, `shared_folders`,
+        `egress_hosts`. Required.
+        """
 
     def __init__(
         self,

@@ -101,7 +101,8 @@ class SessionServiceServicer:
     """
 
     def CreateSession(self, request, context):
-        """Make an empty session. Idempotent by `request_id`.
+        """Make a session: empty, or with the files of a template or snapshot, wholly or
+        not at all. Idempotent by `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
