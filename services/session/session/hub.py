@@ -14,6 +14,7 @@ from typing import Final
 from pointsman.session.v1 import event_pb2
 
 from session.blocks import Blocks, joined
+from session.metrics import metrics
 
 # Per watcher: some seconds of a busy turn. A watcher further behind reads from the log.
 _MAX_ITEMS: Final = 512
@@ -113,7 +114,8 @@ class Hub:
         if self._closed is not None:
             watcher.end(self._closed)
         try:
-            yield watcher
+            with metrics().watching():
+                yield watcher
         finally:
             topic.watchers.discard(watcher)
             self._drop_if_unused(session_id, topic)

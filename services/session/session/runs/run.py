@@ -17,6 +17,7 @@ from session.claim import Claim
 from session.database import Database
 from session.hub import Hub
 from session.log import Log
+from session.metrics import metrics
 from session.peers import Models, Runner
 from session.permissions import Permissions
 from session.refusals import LeaseLost
@@ -74,6 +75,15 @@ class Runs:
 
     async def run(self, claim: Claim, cancel: asyncio.Event, decided: asyncio.Event) -> None:
         """Run a turn to its end. Raises LeaseLost; when cancelled, leaves the turn as it is."""
+        if not claim.recovered:
+            metrics().started(claim.turn)
+        with metrics().running(claim.turn):
+            writer = await self._written(claim, cancel, decided)
+        if writer.finished and writer.changed:
+            await self._snapshots.left_by(claim.turn)
+
+    async def _written(self, claim: Claim, cancel: asyncio.Event, decided: asyncio.Event) -> TurnWriter:
+        """Run a turn until its end is in the log, or on its way there."""
         writer = TurnWriter(claim, self._log, self._hub)
         try:
             if claim.turn.route == turn_pb2.TURN_ROUTE_DIRECT:
@@ -85,8 +95,7 @@ class Runs:
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn gets its end
             _log.exception("turn_failed", turn=claim.turn.name)
             await writer.failed(_fault(error))
-        if writer.finished and writer.changed:
-            await self._snapshots.left_by(claim.turn)
+        return writer
 
     async def _direct(
         self, claim: Claim, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event

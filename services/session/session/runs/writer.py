@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from session.append import Append
 from session.claim import Claim
 from session.hub import Hub
 from session.log import Log
+from session.metrics import metrics
 from session.refusals import LeaseLost
 from session.snapshots import HOLD
 from session.state import AgentState, add_usage
@@ -128,7 +130,12 @@ class TurnWriter:
             append.permissions.append(self._permission(event.permission_requested, time))
         elif kind == "turn_finished":
             self._finish(event.turn_finished, append, time)
+            append.done.add_done_callback(lambda done: self._measure(done, event.turn_finished, time))
         append.session["agent_state"] = self.state.dump()
+
+    def _measure(self, done: asyncio.Future[Any], finished: turn_pb2.TurnFinished, time: int) -> None:
+        if not done.cancelled() and done.exception() is None:
+            metrics().ended(self.turn, finished, time)
 
     def _permission(self, asked: event_pb2.PermissionRequested, time: int) -> dict[str, Any]:
         if not asked.HasField("expire_time"):
