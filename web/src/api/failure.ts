@@ -108,3 +108,8 @@ function isOffline(): boolean {
 export function isConnectionLoss(code: Code): boolean {
   return code === Code.Unavailable || code === Code.DeadlineExceeded || code === Code.Unknown;
 }
+
+/** Whether asking the same again is of no use, whenever it is. */
+export function isFinal(code: Code): boolean {
+  return [Code.NotFound, Code.PermissionDenied, Code.InvalidArgument, Code.Unimplemented].includes(code);
+}

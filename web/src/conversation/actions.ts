@@ -8,7 +8,8 @@ import { attempt, notify } from "../state/notices.ts";
 import { go } from "../state/route.ts";
 import { dropSession, putSession, readSessions } from "../state/sessions.ts";
 import type { Permission } from "./rows.ts";
-import { forget, type SessionStore, storeOf } from "./store.ts";
+import type { SessionStore } from "./store.ts";
+import { forget, storeOf } from "./stores.ts";
 
 /** What a prompt is sent with. */
 export interface Choice {

@@ -1,5 +1,5 @@
 import { Code } from "@connectrpc/connect";
-import { type Failure, failureOf } from "../api/failure.ts";
+import { type Failure, failureOf, isFinal } from "../api/failure.ts";
 import type { Event } from "../gen/pointsman/session/v1/event_pb.ts";
 import { SequenceGap } from "./log.ts";
 
@@ -34,31 +34,7 @@ export async function follow(parts: FollowParts, signal: AbortSignal): Promise<v
   let attempt = 0;
   parts.onConnection({ state: "connecting" });
   while (!signal.aborted) {
-    const stream = new AbortController();
-    const stop = () => stream.abort();
-    signal.addEventListener("abort", stop, { once: true });
-    let failure: Failure | undefined;
-    let open = false;
-    const alive = () => {
-      if (open) return;
-      open = true;
-      attempt = 0;
-      parts.onConnection({ state: "live" });
-    };
-    const silence = new Silence(() => stream.abort());
-    try {
-      for await (const event of parts.watch(parts.cursor(), stream.signal, alive)) {
-        alive();
-        silence.reset();
-        parts.take(event);
-      }
-    } catch (thrown) {
-      if (!(thrown instanceof SequenceGap)) failure = failureOf(thrown);
-    } finally {
-      silence.end();
-      stream.abort();
-      signal.removeEventListener("abort", stop);
-    }
+    const { opened, failure } = await followOnce(parts, signal);
     if (signal.aborted) return;
     const next = whatNext(failure);
     if (next === "restart") parts.restart(restartCursor(failure));
@@ -66,10 +42,41 @@ export async function follow(parts: FollowParts, signal: AbortSignal): Promise<v
       parts.onConnection({ state: "ended", failure });
       return;
     }
-    attempt += 1;
+    attempt = opened ? 1 : attempt + 1;
     parts.onConnection({ state: "lost", attempt, failure: failure ?? CUT });
     await parts.pause(backoff(attempt, failure?.retryAfter), signal);
   }
+}
+
+/** Follows one stream to its end: whether the server answered at all, and what went wrong if anything did. */
+async function followOnce(
+  parts: FollowParts,
+  signal: AbortSignal,
+): Promise<{ opened: boolean; failure: Failure | undefined }> {
+  const stream = new AbortController();
+  const stop = () => stream.abort();
+  signal.addEventListener("abort", stop, { once: true });
+  const silence = new Silence(stop);
+  let opened = false;
+  const alive = () => {
+    if (opened) return;
+    opened = true;
+    parts.onConnection({ state: "live" });
+  };
+  try {
+    for await (const event of parts.watch(parts.cursor(), stream.signal, alive)) {
+      alive();
+      silence.reset();
+      parts.take(event);
+    }
+  } catch (thrown) {
+    return { opened, failure: thrown instanceof SequenceGap ? undefined : failureOf(thrown) };
+  } finally {
+    silence.end();
+    stream.abort();
+    signal.removeEventListener("abort", stop);
+  }
+  return { opened, failure: undefined };
 }
 
 /** A stream that ended without an error: the server closed it, or went away in the middle. */
@@ -84,17 +91,7 @@ const CUT: Failure = {
 function whatNext(failure: Failure | undefined): "retry" | "restart" | "end" {
   if (!failure) return "retry";
   if (failure.reason === "CURSOR_EXPIRED" || failure.reason === "CURSOR_AHEAD") return "restart";
-  if (
-    [
-      Code.NotFound,
-      Code.Unauthenticated,
-      Code.PermissionDenied,
-      Code.InvalidArgument,
-      Code.Unimplemented,
-    ].includes(failure.code)
-  ) {
-    return "end";
-  }
+  if (isFinal(failure.code) || failure.code === Code.Unauthenticated) return "end";
   return "retry";
 }
 

@@ -2,19 +2,13 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { AssistantMessage, Event } from "../gen/pointsman/session/v1/event_pb.ts";
 import { LiveText } from "./live.ts";
 import type { Permission, Row, ToolRow, TurnView } from "./rows.ts";
+import { type Place, RowTree } from "./tree.ts";
 
 /** An event came whose predecessor did not. The watcher asks again from `cursor`. */
 export class SequenceGap extends Error {
   constructor(cursor: bigint, got: bigint) {
     super(`event ${got} came after event ${cursor}`);
   }
-}
-
-/** Where a row lies: which list, at which index, and in which tool call's children, if any. */
-interface Place {
-  list: Row[];
-  index: number;
-  parent: string;
 }
 
 /** A block that is being written. */
@@ -34,7 +28,7 @@ export class ConversationLog {
   cursor = 0n;
   readonly turns = new Map<string, TurnView>();
   readonly permissions = new Map<string, Permission>();
-  private readonly tools = new Map<string, Place>();
+  private readonly rows = new RowTree();
   private readonly live = new Map<string, LiveBlock>();
   private readonly finishedBlocks = new Set<string>();
   private readonly dirtyBlocks = new Set<string>();
@@ -55,7 +49,7 @@ export class ConversationLog {
   settle(): string[] {
     for (const key of this.dirtyBlocks) {
       const block = this.live.get(key);
-      if (block) this.replace(block.place, (row) => ({ ...row, text: block.text.text }) as Row);
+      if (block) this.rows.replace(block.place, (row) => ({ ...row, text: block.text.text }) as Row);
     }
     this.dirtyBlocks.clear();
     const changed = [...this.dirtyTurns];
@@ -116,8 +110,8 @@ export class ConversationLog {
       case "assistantMessage":
         this.finishBlock(event, kind.value);
         break;
-      case "toolUse": {
-        const place = this.append(event, {
+      case "toolUse":
+        this.append(event, {
           kind: "tool",
           key: `tool:${kind.value.id}`,
           use: kind.value,
@@ -125,9 +119,7 @@ export class ConversationLog {
           changes: [],
           children: [],
         });
-        this.tools.set(kind.value.id, place);
         break;
-      }
       case "toolResult": {
         const result = kind.value;
         this.changeTool(event, result.toolUseId, (row) => ({ ...row, result, endedAt: at }));
@@ -135,11 +127,11 @@ export class ConversationLog {
       }
       case "fileChange": {
         const change = kind.value;
-        if (this.tools.has(change.toolUseId)) {
-          this.changeTool(event, change.toolUseId, (row) => ({ ...row, changes: [...row.changes, change] }));
-        } else {
-          this.append(event, { kind: "change", key: `change:${event.sequence}`, change });
-        }
+        const added = this.changeTool(event, change.toolUseId, (row) => ({
+          ...row,
+          changes: [...row.changes, change],
+        }));
+        if (!added) this.append(event, { kind: "change", key: `change:${event.sequence}`, change });
         break;
       }
       case "permissionRequested":
@@ -192,53 +184,20 @@ export class ConversationLog {
     this.dirtyTurns.add(event.turn);
   }
 
-  /** Adds a row at the end. With `fold`, a row of that kind that is the last one gives way to it. */
   private append(event: Event, row: Row, fold?: Row["kind"]): Place {
-    const turn = this.turn(event);
-    const parent = this.tools.get(event.parentToolUseId);
-    const list = parent ? (parent.list[parent.index] as ToolRow).children : turn.rows;
-    const last = list.at(-1);
-    const index = fold && last?.kind === fold ? list.length - 1 : list.length;
-    list[index] = index < list.length && last ? ({ ...row, key: last.key } as Row) : row;
-    this.touch(event.turn, event.parentToolUseId);
-    return { list, index, parent: parent ? event.parentToolUseId : "" };
-  }
-
-  private replace(place: Place, by: (row: Row) => Row): void {
-    const row = place.list[place.index];
-    if (row) place.list[place.index] = by(row);
-    if (place.parent) this.touchTool(place.parent);
-  }
-
-  private changeTool(event: Event, id: string, by: (row: ToolRow) => ToolRow): void {
-    const place = this.tools.get(id);
-    if (!place) return;
-    this.replace(place, (row) => by(row as ToolRow));
     this.dirtyTurns.add(event.turn);
+    return this.rows.append(this.turn(event).rows, event.parentToolUseId, row, fold);
   }
 
-  /** Marks what shows a row as changed: the turn, and the tool calls it lies in. */
-  private touch(turn: string, tool: string): void {
-    this.dirtyTurns.add(turn);
-    this.touchTool(tool);
-  }
-
-  private touchTool(id: string): void {
-    const place = this.tools.get(id);
-    const row = place?.list[place.index];
-    if (!place || !row) return;
-    place.list[place.index] = { ...row };
-    this.touchTool(place.parent);
+  private changeTool(event: Event, id: string, by: (row: ToolRow) => ToolRow): boolean {
+    this.dirtyTurns.add(event.turn);
+    return this.rows.replaceTool(id, by);
   }
 
   private setPermission(event: Event, permission: Permission): void {
     this.permissions.set(permission.request.permissionId, permission);
     this.dirtyTurns.add(event.turn);
-    const tool = permission.request.toolUseId;
-    if (this.tools.has(tool)) {
-      this.changeTool(event, tool, (row) => ({ ...row, permission }));
-      return;
-    }
+    if (this.changeTool(event, permission.request.toolUseId, (row) => ({ ...row, permission }))) return;
     const key = `permission:${permission.request.permissionId}`;
     const rows = this.turn(event).rows;
     const index = rows.findIndex((row) => row.key === key);
@@ -274,7 +233,7 @@ export class ConversationLog {
     const text = message.thinking || message.text;
     const block = this.live.get(key);
     if (block) {
-      this.replace(block.place, (row) => ({ kind, key: row.key, text, live: false }));
+      this.rows.replace(block.place, (row) => ({ kind, key: row.key, text, live: false }));
       this.live.delete(key);
     } else {
       this.append(event, { kind, key: `block:${event.sequence}`, text, live: false });
@@ -287,7 +246,7 @@ export class ConversationLog {
   private closeLiveBlocks(turn: string): void {
     for (const [key, block] of this.live) {
       if (!key.startsWith(turn)) continue;
-      this.replace(block.place, (row) => ({ ...row, text: block.text.text, live: false }) as Row);
+      this.rows.replace(block.place, (row) => ({ ...row, text: block.text.text, live: false }) as Row);
       this.live.delete(key);
     }
   }

@@ -1,37 +1,23 @@
-import { Code } from "@connectrpc/connect";
 import { batch, signal } from "@preact/signals";
-import { NO_DEADLINE, sessions as sessionClient } from "../api/clients.ts";
-import { type Failure, failureOf } from "../api/failure.ts";
+import { sessions as sessionClient } from "../api/clients.ts";
+import { type Failure, failureOf, isFinal } from "../api/failure.ts";
 import type { Event } from "../gen/pointsman/session/v1/event_pb.ts";
 import type { Session } from "../gen/pointsman/session/v1/session_service_pb.ts";
-import { type Turn, TurnState } from "../gen/pointsman/session/v1/turn_pb.ts";
+import type { Turn } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { signedOut } from "../state/notices.ts";
 import { putSession } from "../state/sessions.ts";
 import { type Connection, follow } from "./follow.ts";
+import { EMPTY, type Frame, frameOf } from "./frame.ts";
 import { ConversationLog } from "./log.ts";
-import type { Permission, TurnView } from "./rows.ts";
+import { pauseUntilHope } from "./pause.ts";
+import { readTurns, watchEvents } from "./records.ts";
 
 /** A page shows at most one frame of news per this many milliseconds; what comes between is taken together. */
 const FRAME_MS = 33;
-/** Turns per page when their prompts are fetched. */
-const TURNS_PAGE = 200;
 /** Turns end and begin in pairs: one reading does for both. */
 const REFRESH_DELAY_MS = 250;
 /** How long a hidden tab in which nothing runs keeps its stream: browsers allow few connections per server. */
 const HIDDEN_GRACE_MS = 60_000;
-
-/** What the page shows of a session's log, one frame at a time. */
-export interface Frame {
-  /** Turns that have started or ended, in the order in which they did. */
-  conversation: TurnView[];
-  /** Turns that wait, the next one first. */
-  queue: TurnView[];
-  /** Permission requests that wait. */
-  pending: Permission[];
-  running: TurnView | undefined;
-}
-
-const EMPTY: Frame = { conversation: [], queue: [], pending: [], running: undefined };
 
 /** One session as this tab sees it: fed by its event stream, one way, and kept in step with the server's record. */
 export class SessionStore {
@@ -53,6 +39,7 @@ export class SessionStore {
   private following: AbortController | undefined;
   private scheduled = false;
   private refreshing: ReturnType<typeof setTimeout> | undefined;
+  private hiddenTimer: ReturnType<typeof setTimeout> | undefined;
   private readonly fetching = new Set<string>();
 
   constructor(name: string) {
@@ -90,7 +77,8 @@ export class SessionStore {
     if (!(await this.readRecord(signal))) return;
     await follow(
       {
-        watch: (afterSequence, streamSignal, onOpen) => this.watch(afterSequence, streamSignal, onOpen),
+        watch: (afterSequence, streamSignal, onOpen) =>
+          watchEvents(this.name, afterSequence, streamSignal, onOpen),
         cursor: () => this.log.cursor,
         take: (event) => this.take(event),
         restart: (cursor) => this.restart(cursor),
@@ -105,25 +93,12 @@ export class SessionStore {
   private async readRecord(signal: AbortSignal): Promise<boolean> {
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        await this.refresh();
-        const session = this.session.value;
-        if (session) {
-          this.target = session.lastSequence;
-          if (session.firstSequence > 1n && this.log.cursor < session.firstSequence - 1n)
-            this.restart(session.firstSequence - 1n);
-        }
-        await this.readTurns();
-        this.loaded.value = this.loaded.value || this.log.cursor >= this.target;
-        this.failure.value = undefined;
+        await this.readOnce();
         return true;
       } catch (thrown) {
         const failure = failureOf(thrown);
         if (signedOut(failure)) return false;
-        if (
-          [Code.NotFound, Code.PermissionDenied, Code.InvalidArgument, Code.Unimplemented].includes(
-            failure.code,
-          )
-        ) {
+        if (isFinal(failure.code)) {
           this.failure.value = failure;
           return false;
         }
@@ -134,28 +109,17 @@ export class SessionStore {
     return false;
   }
 
-  private async readTurns(): Promise<void> {
-    const turns = new Map(this.turns.value);
-    try {
-      let pageToken = "";
-      do {
-        const page = await sessionClient.listTurns({ session: this.name, pageSize: TURNS_PAGE, pageToken });
-        for (const turn of page.turns) turns.set(turn.name, turn);
-        pageToken = page.nextPageToken;
-      } while (pageToken);
-    } catch (thrown) {
-      // A page of very long prompts is more than one message holds: they are then read one by one, as they are met.
-      if (failureOf(thrown).code !== Code.ResourceExhausted) throw thrown;
+  private async readOnce(): Promise<void> {
+    await this.refresh();
+    const session = this.session.value;
+    if (session) {
+      this.target = session.lastSequence;
+      const before = session.firstSequence - 1n;
+      if (before > 0n && this.log.cursor < before) this.restart(before);
     }
-    this.turns.value = turns;
-  }
-
-  private async *watch(afterSequence: bigint, signal: AbortSignal, onOpen: () => void): AsyncIterable<Event> {
-    const stream = sessionClient.watchEvents(
-      { session: this.name, afterSequence },
-      { signal, timeoutMs: NO_DEADLINE, onHeader: onOpen },
-    );
-    for await (const answer of stream) if (answer.event) yield answer.event;
+    this.turns.value = await readTurns(this.name, this.turns.value);
+    this.loaded.value = this.loaded.value || this.log.cursor >= this.target;
+    this.failure.value = undefined;
   }
 
   private take(event: Event): void {
@@ -222,7 +186,7 @@ export class SessionStore {
   private async catchUp(): Promise<void> {
     try {
       await this.refresh();
-      await this.readTurns();
+      this.turns.value = await readTurns(this.name, this.turns.value);
     } catch {
       // The stream is what tells of the connection.
     }
@@ -238,36 +202,11 @@ export class SessionStore {
   private show(): void {
     this.scheduled = false;
     this.log.settle();
-    const views = [...this.log.turns.values()];
-    const waits = (view: TurnView) => !view.started && !view.finished;
     batch(() => {
-      this.frame.value = {
-        conversation: views.filter((view) => !waits(view)).sort((a, b) => Number(a.anchor - b.anchor)),
-        queue: [...views.filter(waits), ...this.unseen()].sort(
-          (a, b) => a.position - b.position || Number(a.anchor - b.anchor),
-        ),
-        pending: this.log.pending,
-        running: views.find((view) => view.started && !view.finished),
-      };
+      this.frame.value = frameOf(this.log, this.turns.value);
       this.loaded.value = this.loaded.value || this.log.cursor >= this.target;
     });
   }
-
-  /** Queued turns that a call answered with before the stream told of them. */
-  private unseen(): TurnView[] {
-    return [...this.turns.value.values()]
-      .filter((turn) => turn.state === TurnState.QUEUED && !this.log.turns.has(turn.name))
-      .map((turn) => ({
-        name: turn.name,
-        position: turn.position,
-        edits: 0,
-        usage: { inputTokens: 0n, outputTokens: 0n, costUsd: 0, calls: 0 },
-        rows: [],
-        anchor: 1n << 62n,
-      }));
-  }
-
-  private hiddenTimer: ReturnType<typeof setTimeout> | undefined;
 
   private readonly onVisibility = (): void => {
     clearTimeout(this.hiddenTimer);
@@ -282,47 +221,4 @@ export class SessionStore {
       if (!this.frame.value.running && this.frame.value.queue.length === 0) this.following?.abort();
     }, HIDDEN_GRACE_MS);
   };
-}
-
-/** Waits, but not past the moment in which the network comes back or somebody looks. */
-function pauseUntilHope(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const events = new AbortController();
-    const done = () => {
-      clearTimeout(timer);
-      events.abort();
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    addEventListener("online", done, { signal: events.signal });
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && done(), {
-      signal: events.signal,
-    });
-    signal.addEventListener("abort", done, { signal: events.signal });
-  });
-}
-
-/** Stores of the sessions looked at last, so that going back is instant: they resume from their cursors. */
-const KEPT = 6;
-const kept = new Map<string, SessionStore>();
-
-export function storeOf(name: string): SessionStore {
-  const store = kept.get(name) ?? new SessionStore(name);
-  kept.delete(name);
-  kept.set(name, store);
-  for (const [old, other] of kept) {
-    if (kept.size <= KEPT) break;
-    other.close();
-    kept.delete(old);
-  }
-  return store;
-}
-
-/** Forgets everything read: for signing out, and for a session that was deleted. */
-export function forget(name?: string): void {
-  for (const [key, store] of kept) {
-    if (name && key !== name) continue;
-    store.close();
-    kept.delete(key);
-  }
 }

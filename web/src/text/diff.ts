@@ -14,35 +14,32 @@ export interface Diff {
 
 const HUNK = /^@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@(.*)$/;
 
+/** Lines before the first hunk that say nothing to a reader: the path and its state are shown above. */
+const HEADER = /^(---|\+\+\+|diff |index |new file|deleted file|similarity|rename )/;
+
 /** Reads a unified diff. Whatever is none is shown as it is, as notes. */
 export function parseDiff(source: string): Diff {
   const lines: DiffLine[] = [];
-  let before = 0;
-  let after = 0;
-  let inHunk = false;
+  let at: { before: number; after: number } | undefined;
   for (const line of source.replace(/\n$/, "").split("\n")) {
     const hunk = HUNK.exec(line);
     if (hunk) {
-      before = Number(hunk[1]);
-      after = Number(hunk[2]);
-      inHunk = true;
+      at = { before: Number(hunk[1]), after: Number(hunk[2]) };
       lines.push({ kind: "hunk", text: (hunk[3] ?? "").trim() });
-    } else if (!inHunk) {
-      if (line && !/^(---|\+\+\+|diff |index |new file|deleted file|similarity|rename )/.test(line))
-        lines.push({ kind: "note", text: line });
-    } else if (line.startsWith("+")) {
-      lines.push({ kind: "added", text: line.slice(1), after: after++ });
-    } else if (line.startsWith("-")) {
-      lines.push({ kind: "removed", text: line.slice(1), before: before++ });
-    } else if (line.startsWith("\\") || line === "…") {
-      lines.push({ kind: "note", text: line.replace(/^\\ /, "") });
-    } else {
-      lines.push({ kind: "same", text: line.slice(1), before: before++, after: after++ });
+    } else if (at) {
+      lines.push(inHunk(line, at));
+    } else if (line && !HEADER.test(line)) {
+      lines.push({ kind: "note", text: line });
     }
   }
-  return {
-    lines,
-    added: lines.filter((line) => line.kind === "added").length,
-    removed: lines.filter((line) => line.kind === "removed").length,
-  };
+  const number = (kind: DiffLine["kind"]) => lines.filter((line) => line.kind === kind).length;
+  return { lines, added: number("added"), removed: number("removed") };
+}
+
+/** A line within a hunk; `at` moves on by it. */
+function inHunk(line: string, at: { before: number; after: number }): DiffLine {
+  if (line.startsWith("+")) return { kind: "added", text: line.slice(1), after: at.after++ };
+  if (line.startsWith("-")) return { kind: "removed", text: line.slice(1), before: at.before++ };
+  if (line.startsWith("\\") || line === "…") return { kind: "note", text: line.replace(/^\\ /, "") };
+  return { kind: "same", text: line.slice(1), before: at.before++, after: at.after++ };
 }

@@ -1,7 +1,7 @@
-import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { forget } from "../conversation/store.ts";
+import { forget } from "../conversation/stores.ts";
 import { credential } from "../state/credential.ts";
+import { drawer } from "../state/drawer.ts";
 import { readModels } from "../state/models.ts";
 import { attempt } from "../state/notices.ts";
 import { route } from "../state/route.ts";
@@ -12,10 +12,7 @@ import { SessionPage } from "./session-page.tsx";
 import { Shortcuts, useShortcuts } from "./shortcuts.tsx";
 import { Sidebar } from "./sidebar.tsx";
 import { SignIn } from "./sign-in.tsx";
-import { StatusPage } from "./status.tsx";
-
-/** Whether the list of sessions is open where there is no room for it beside the page. */
-export const drawer = signal(false);
+import { StatusPage } from "./status/page.tsx";
 
 export function App() {
   return (

@@ -1,12 +1,12 @@
-import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { decide } from "../conversation/actions.ts";
 import type { Permission } from "../conversation/rows.ts";
 import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
 import { visibleLine } from "../text/visible.ts";
+import { Expiry } from "./expiry.tsx";
 import { Icon } from "./icons.tsx";
 import { QuestionCard } from "./question.tsx";
-import { describeTool, ToolInput } from "./tool.tsx";
+import { describeTool, ToolInput } from "./tool-input.tsx";
 
 /** What waits for the reader's decision, one at a time, oldest first. */
 export function Approvals({ pending }: { pending: Permission[] }) {
@@ -101,17 +101,5 @@ function ApprovalCard({ permission, more }: { permission: Permission; more: stri
         </div>
       )}
     </section>
-  );
-}
-
-/** Until when it waits: after that it is denied by itself. */
-export function Expiry({ permission }: { permission: Permission }) {
-  const { expireTime } = permission.request;
-  if (!expireTime) return null;
-  const at = new Date(timestampMs(expireTime));
-  return (
-    <span class="card-expiry" title="Then it is denied by itself">
-      waits until {at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" })}
-    </span>
   );
 }

@@ -1,11 +1,12 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { type Entry, entriesOf } from "../conversation/entries.ts";
 import type { SessionStore } from "../conversation/store.ts";
 import { route } from "../state/route.ts";
 import { Chunk, type Chunked, chunksOf } from "./chunks.tsx";
 import { Empty, Spinner } from "./controls.tsx";
 import { Icon } from "./icons.tsx";
 import { useStickToEnd } from "./stick.ts";
-import { type Entry, EntryView, entriesOf } from "./turn.tsx";
+import { EntryView } from "./turn.tsx";
 
 export function Conversation({ store }: { store: SessionStore }) {
   const scroller = useRef<HTMLDivElement>(null);

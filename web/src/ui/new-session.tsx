@@ -1,6 +1,6 @@
 import { useRef, useState } from "preact/hooks";
 import { createSession, send, sendFirst } from "../conversation/actions.ts";
-import { storeOf } from "../conversation/store.ts";
+import { storeOf } from "../conversation/stores.ts";
 import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { defaultModel, rememberModel } from "../state/models.ts";
 import { rememberMode } from "../state/modes.ts";

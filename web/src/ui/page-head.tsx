@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { drawer } from "./app.tsx";
+import { drawer } from "../state/drawer.ts";
 import { IconButton } from "./controls.tsx";
 
 /** The bar at the top of each page; on a narrow screen with the way to the list of sessions. */

@@ -4,7 +4,7 @@ import { decide } from "../conversation/actions.ts";
 import type { Permission } from "../conversation/rows.ts";
 import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
 import { visible, visibleLine } from "../text/visible.ts";
-import { Expiry } from "./approval.tsx";
+import { Expiry } from "./expiry.tsx";
 import { Icon } from "./icons.tsx";
 
 interface Question {

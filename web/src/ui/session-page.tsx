@@ -1,7 +1,8 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { useEffect, useState } from "preact/hooks";
 import { cancel, chooseModel, fork, remove, rename, send } from "../conversation/actions.ts";
-import { type SessionStore, storeOf } from "../conversation/store.ts";
+import type { SessionStore } from "../conversation/store.ts";
+import { storeOf } from "../conversation/stores.ts";
 import { PermissionMode, type Turn } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { defaultModel, rememberedModel } from "../state/models.ts";
 import { rememberedMode, rememberMode } from "../state/modes.ts";

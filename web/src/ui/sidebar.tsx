@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import type { Session } from "../gen/pointsman/session/v1/session_service_pb.ts";
 import { signOut } from "../state/credential.ts";
+import { drawer } from "../state/drawer.ts";
 import { hrefOf, route } from "../state/route.ts";
 import {
   moreSessions,
@@ -12,7 +13,6 @@ import {
 import { nextTheme, theme } from "../state/theme.ts";
 import { ago, dollars, exactTime } from "../text/format.ts";
 import { visibleLine } from "../text/visible.ts";
-import { drawer } from "./app.tsx";
 import { Broken, Empty, IconButton } from "./controls.tsx";
 import { Icon, Mark } from "./icons.tsx";
 import { showShortcuts } from "./shortcuts.tsx";

@@ -1,74 +1,26 @@
-import type { JsonObject, JsonValue } from "@bufbuild/protobuf";
+import type { ComponentChild } from "preact";
 import { useState } from "preact/hooks";
-import type { Permission, ToolRow } from "../conversation/rows.ts";
+import type { Row, ToolRow } from "../conversation/rows.ts";
 import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
 import { span } from "../text/format.ts";
-import { visible, visibleLine } from "../text/visible.ts";
+import { visibleLine } from "../text/visible.ts";
 import { PlainText } from "./code.tsx";
 import { Spinner } from "./controls.tsx";
 import { DiffView } from "./diff.tsx";
 import { Fold } from "./fold.tsx";
-import { Icon, type IconName } from "./icons.tsx";
-import { RowView } from "./row.tsx";
+import { Icon } from "./icons.tsx";
+import { PermissionRecord } from "./permission-record.tsx";
+import { describeTool, ToolInput } from "./tool-input.tsx";
 
-interface Description {
-  icon: IconName;
-  /** What the call is about, in a line. */
-  text: string;
-  /** What the model says it is for; empty where it does not say. */
-  note: string;
-}
+/** Draws a row; given from outside, because a tool row may hold rows of its own. */
+type DrawRow = (row: Row) => ComponentChild;
 
-/** The inputs that say most, per tool; for others the first text that there is. */
-const TELLING: Record<string, { icon: IconName; keys: string[] }> = {
-  Bash: { icon: "terminal", keys: ["command"] },
-  Read: { icon: "file", keys: ["file_path"] },
-  Write: { icon: "file", keys: ["file_path"] },
-  Edit: { icon: "edit", keys: ["file_path"] },
-  NotebookEdit: { icon: "edit", keys: ["notebook_path"] },
-  Grep: { icon: "search", keys: ["pattern"] },
-  Glob: { icon: "search", keys: ["pattern"] },
-  Task: { icon: "agent", keys: ["description", "prompt"] },
-  Agent: { icon: "agent", keys: ["description", "prompt"] },
-  WebFetch: { icon: "search", keys: ["url"] },
-  WebSearch: { icon: "search", keys: ["query"] },
-  AskUserQuestion: { icon: "question", keys: [] },
-};
-
-export function describeTool(tool: string, input: JsonObject | undefined): Description {
-  const telling = TELLING[tool];
-  const texts = Object.entries(input ?? {}).filter(
-    (entry): entry is [string, string] => typeof entry[1] === "string",
-  );
-  const key = telling?.keys.find((name) => texts.some(([other]) => other === name));
-  const text = key
-    ? (texts.find(([name]) => name === key)?.[1] ?? "")
-    : (firstQuestion(input) ?? texts[0]?.[1] ?? "");
-  const note = key !== "description" && typeof input?.description === "string" ? input.description : "";
-  return {
-    icon: telling?.icon ?? "tool",
-    text: visibleLine(text.replace(/^\/workspace\//, ""), 160),
-    note: visibleLine(note, 300),
-  };
-}
-
-function firstQuestion(input: JsonObject | undefined): string | undefined {
-  const questions = input?.questions;
-  const first = Array.isArray(questions) ? questions[0] : undefined;
-  return typeof first === "object" &&
-    first !== null &&
-    !Array.isArray(first) &&
-    typeof first.question === "string"
-    ? first.question
-    : undefined;
-}
+/** A diff up to this many characters is open at first, if it is the only one of its call. */
+const OPEN_DIFF_CHARACTERS = 6000;
 
 /** One call of a tool: a line that opens to what went in and what came out, with the files it changed below. */
-export function ToolView({ row }: { row: ToolRow }) {
+export function ToolView({ row, draw }: { row: ToolRow; draw: DrawRow }) {
   const { icon, text } = describeTool(row.use.tool, row.use.input);
-  const waits = row.permission && !row.permission.decided && !row.result;
-  const denied = row.permission?.decided?.decision === PermissionDecision.DENY;
-  const took = row.endedAt && row.startedAt ? (row.endedAt - row.startedAt) / 1000 : 0;
   return (
     <div class="tool">
       <Fold
@@ -82,19 +34,7 @@ export function ToolView({ row }: { row: ToolRow }) {
               {text}
             </span>
             <span class="tool-state">
-              {waits ? (
-                <span class="waits">waits for you</span>
-              ) : row.result ? (
-                row.result.isError ? (
-                  <span class="failed-word">{denied ? "denied" : "failed"}</span>
-                ) : took >= 1 ? (
-                  span(took)
-                ) : (
-                  ""
-                )
-              ) : (
-                <Spinner label="Running" />
-              )}
+              <ToolState row={row} />
             </span>
           </>
         }
@@ -107,12 +47,27 @@ export function ToolView({ row }: { row: ToolRow }) {
           </>
         )}
       </Fold>
-      {row.children.length > 0 && <SubAgent row={row} />}
+      {row.children.length > 0 && <SubAgent row={row} draw={draw} />}
       {row.changes.map((change, index) => (
-        <DiffView key={index} change={change} open={row.changes.length === 1 && change.diff.length < 6000} />
+        <DiffView
+          key={index}
+          change={change}
+          open={row.changes.length === 1 && change.diff.length < OPEN_DIFF_CHARACTERS}
+        />
       ))}
     </div>
   );
+}
+
+/** How the call stands, in a word; empty when it went well at once. */
+function ToolState({ row }: { row: ToolRow }) {
+  const { permission, result } = row;
+  if (!result && permission && !permission.decided) return <span class="waits">waits for you</span>;
+  if (!result) return <Spinner label="Running" />;
+  const denied = permission?.decided?.decision === PermissionDecision.DENY;
+  if (result.isError) return <span class="failed-word">{denied ? "denied" : "failed"}</span>;
+  const took = row.endedAt && row.startedAt ? (row.endedAt - row.startedAt) / 1000 : 0;
+  return <>{took >= 1 && span(took)}</>;
 }
 
 function ToolOutput({ row }: { row: ToolRow }) {
@@ -131,76 +86,10 @@ function ToolOutput({ row }: { row: ToolRow }) {
   );
 }
 
-/** What went into a tool: its main text as it is, the rest by name. */
-export function ToolInput({ tool, input }: { tool: string; input: JsonObject | undefined }) {
-  const main = TELLING[tool]?.keys[0];
-  const entries = Object.entries(input ?? {});
-  const shown = entries.filter(([name]) => name !== main && name !== "description");
-  const first = main ? input?.[main] : undefined;
-  return (
-    <div class="tool-part">
-      {typeof first === "string" && <PlainText text={first} label="Input" tall />}
-      {shown.length > 0 && (
-        <dl class="inputs">
-          {shown.map(([name, value]) => (
-            <div key={name}>
-              <dt>{visibleLine(name, 60)}</dt>
-              <dd>
-                {isShort(value) ? (
-                  visible(String(value))
-                ) : (
-                  <PlainText
-                    text={typeof value === "string" ? value : JSON.stringify(value, null, 2)}
-                    label={name}
-                    tall
-                  />
-                )}
-              </dd>
-            </div>
-          ))}
-        </dl>
-      )}
-      {entries.length === 0 && <p class="diff-note">No input.</p>}
-    </div>
-  );
-}
-
-function isShort(value: JsonValue): boolean {
-  return (
-    typeof value === "number" ||
-    typeof value === "boolean" ||
-    value === null ||
-    (typeof value === "string" && value.length < 80 && !value.includes("\n"))
-  );
-}
-
-const DECISIONS: Partial<Record<PermissionDecision, string>> = {
-  [PermissionDecision.ALLOW]: "Allowed",
-  [PermissionDecision.ALLOW_FOR_SESSION]: "Allowed for this session",
-  [PermissionDecision.DENY]: "Denied",
-};
-
-export function PermissionRecord({ permission }: { permission: Permission }) {
-  const { decided, request } = permission;
-  if (!decided)
-    return (
-      <p class="permission-record waits">{visibleLine(request.tool, 60)} waits for a decision, below.</p>
-    );
-  const by = decided.timedOut
-    ? "because nobody decided in time"
-    : decided.principal && `by ${visibleLine(decided.principal, 80)}`;
-  return (
-    <p class="permission-record">
-      {DECISIONS[decided.decision] ?? "Decided"} {by}
-      {decided.message && `: ${visibleLine(decided.message, 300)}`}
-    </p>
-  );
-}
-
 /** Rows of a sub-agent that are shown before somebody asks for all of them. */
 const LAST_ROWS = 30;
 
-function SubAgent({ row }: { row: ToolRow }) {
+function SubAgent({ row, draw }: { row: ToolRow; draw: DrawRow }) {
   const [all, setAll] = useState(false);
   const kind = row.use.input?.subagent_type;
   const hidden = all ? 0 : Math.max(0, row.children.length - LAST_ROWS);
@@ -225,9 +114,7 @@ function SubAgent({ row }: { row: ToolRow }) {
               Show {hidden} earlier steps
             </button>
           )}
-          {row.children.slice(hidden).map((child) => (
-            <RowView key={child.key} row={child} />
-          ))}
+          {row.children.slice(hidden).map(draw)}
         </div>
       )}
     </Fold>
