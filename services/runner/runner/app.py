@@ -25,6 +25,7 @@ from servicekit.serving import Drain, RunningServer, Servicer, serving
 from runner.agent_options import BootOptions
 from runner.config import RunnerConfig
 from runner.lifecycle import Lifecycle, Policy
+from runner.metrics import SandboxStates
 from runner.sandbox import Boot, SandboxMaker
 from runner.sandboxes.choose import choose_engine
 from runner.servicer import RunnerServicer
@@ -107,7 +108,8 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
                 drain=drain,
                 grace=_GRACE_SECONDS,
             ) as server:
-                yield server
+                with SandboxStates(lifecycle.sandboxes):
+                    yield server
         finally:
             for task in background:
                 task.cancel()

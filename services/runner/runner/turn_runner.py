@@ -17,6 +17,7 @@ from servicekit.passport import PassportSigner
 from runner.agent_options import BootOptions, permission_mode
 from runner.conversation import Conversation
 from runner.lifecycle import Claim, Lifecycle, Wish
+from runner.metrics import claimed
 from runner.names import SessionRef
 from runner.outcome import Outcome, cancelled, outcome_of, output_limit, timed_out
 from runner.relay import Grant
@@ -33,6 +34,12 @@ _DEFAULT_TIMEOUT: Final = timedelta(hours=1)
 _TOLD_CHANGES: Final = 200
 # From the request to stop to the end of the turn: a second in all, the interrupt's own time included.
 _STOP_SECONDS: Final = 0.8
+
+_SOURCES: Final = {
+    event_pb2.SANDBOX_STATE_IDLE: "warm",
+    event_pb2.SANDBOX_STATE_RESUMED: "resumed",
+    event_pb2.SANDBOX_STATE_READY: "boot",
+}
 
 _log = structlog.get_logger("runner.turns")
 
@@ -260,6 +267,7 @@ def _say_state(turn: Turn, state: event_pb2.SandboxState.ValueType) -> None:
 
 
 def _say_ready(turn: Turn, claim: Claim) -> None:
+    claimed("pool" if claim.pooled else _SOURCES[claim.state], claim.seconds)
     if claim.state == event_pb2.SANDBOX_STATE_IDLE:
         return
     changed = event_pb2.SandboxChanged(state=claim.state, pooled=claim.pooled)
