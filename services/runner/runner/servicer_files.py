@@ -102,7 +102,11 @@ class FilesServicer:
         self, request: pb.CreateSnapshotRequest, context: Context
     ) -> pb.CreateSnapshotResponse:
         """See runner_service.proto."""
-        size = await self._store.create_snapshot(self._named(request.session), request.snapshot_id)
+        session, source = self._named(request.session), request.source_snapshot_id
+        if source:
+            size = await self._store.keep_snapshot_again(session, request.snapshot_id, source)
+        else:
+            size = await self._store.create_snapshot(session, request.snapshot_id)
         return pb.CreateSnapshotResponse(size_bytes=size)
 
     async def RestoreSnapshot(

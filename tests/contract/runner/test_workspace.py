@@ -23,8 +23,12 @@ def bash(command: str) -> Reply:
     return Reply.tool("Bash", {"command": command, "description": "Do it"})
 
 
-async def snapshot(house: RunnerHouse, session: str, snapshot_id: str, tenant: str = "acme") -> int:
-    request = pb.CreateSnapshotRequest(session=f"sessions/{session}", snapshot_id=snapshot_id)
+async def snapshot(
+    house: RunnerHouse, session: str, snapshot_id: str, tenant: str = "acme", source: str = ""
+) -> int:
+    request = pb.CreateSnapshotRequest(
+        session=f"sessions/{session}", snapshot_id=snapshot_id, source_snapshot_id=source
+    )
     answer = await house.stub().CreateSnapshot(request, metadata=house.metadata(tenant), timeout=20)
     return int(answer.size_bytes)
 
@@ -114,6 +118,25 @@ async def test_a_snapshot_of_another_tenant_is_not_there(open_runner: OpenRunner
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await restore(house, session, kept, tenant="evil")
         assert reason(caught.value) == errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND
+
+
+async def test_a_snapshot_that_is_kept_again_outlives_the_first(open_runner: OpenRunner) -> None:
+    async with open_runner() as house:
+        session, first, again = new_id(), new_id(), new_id()
+        await house.write(session, "a", b"123")
+        await snapshot(house, session, first)
+        await house.write(session, "a", b"changed")
+        for _ in range(2):
+            assert await snapshot(house, session, again, source=first) == 3
+        delete = pb.DeleteSnapshotRequest(snapshot_id=first)
+        await house.stub().DeleteSnapshot(delete, metadata=house.metadata(), timeout=20)
+        fork = new_id()
+        await restore(house, fork, again)
+        assert await house.read(fork, "a") == b"123"
+        for tenant, source in (("acme", first), ("evil", again)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await snapshot(house, session, new_id(), tenant, source=source)
+            assert reason(caught.value) == errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND
 
 
 async def test_the_same_session_id_of_two_tenants_is_two_sessions(open_runner: OpenRunner) -> None:

@@ -59,6 +59,26 @@ class Snapshots:
                 partial.unlink(missing_ok=True)
         return self._size(target)
 
+    def keep_again(self, session: SessionRef, snapshot_id: str, source_id: str) -> int:
+        """Keep what another snapshot holds under one more id; return the bytes of its files. Idempotent.
+
+        Takes no space: the file of a snapshot is never written again, so both ids can name the same one.
+        Raises Failure SNAPSHOT_NOT_FOUND. Blocks.
+        """
+        target = self._path(session.tenant, snapshot_id)
+        if not target.exists():
+            source = self._path(session.tenant, source_id)
+            if not source.is_file():
+                raise _not_here(source_id)
+            try:
+                target.hardlink_to(source)
+            except FileExistsError:
+                # The same call, at the same moment, was faster.
+                pass
+            except OSError as error:
+                raise disk_failure(error, snapshot_id) from error
+        return self._size(target)
+
     def restore(self, session: SessionRef, snapshot_id: str, workspace: Path) -> None:
         """Make a workspace what a snapshot holds. Nobody may use the workspace meanwhile. Blocks.
 
@@ -66,9 +86,7 @@ class Snapshots:
         """
         source = self._path(session.tenant, snapshot_id)
         if not source.is_file():
-            raise Failure(
-                errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id} here."
-            )
+            raise _not_here(snapshot_id)
         fresh = workspace.with_name(f".{workspace.name}.{secrets.token_hex(8)}")
         owner = workspace.stat().st_uid
         try:
@@ -92,6 +110,10 @@ class Snapshots:
     def _size(self, path: Path) -> int:
         with tarfile.open(path, "r:") as archive:
             return sum(member.size for member in archive)
+
+
+def _not_here(snapshot_id: str) -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id} here.")
 
 
 def _pack(workspace: Path, file: IO[bytes], limit: int) -> None:
