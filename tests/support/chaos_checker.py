@@ -28,6 +28,10 @@ class Asked:
     """Of the kept events, as they came."""
     outcome: str = ""
     """How it ended, `error:REASON` when its stream ended in a typed error, empty when it never did."""
+    kinds: list[str] = field(default_factory=list)
+    """Of the kept events, as they came."""
+    said: str = ""
+    """The message of the error that it ended with."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,31 @@ def _gaps(asked: Sequence[Asked], recorded: Recorded) -> Iterable[str]:
         seen = turn.sequences
         if any(after <= before for before, after in itertools.pairwise(seen)):
             yield f"doubled or out of order: events of {turn.turn} as its client saw them"
+
+
+def report(asked: Sequence[Asked], ran: Sequence[Ran]) -> list[str]:
+    """Say, in a line each, how turns ended and how far those had come that did not succeed."""
+    got_prompt = {run.turn for run in ran}
+    endings: Counter[str] = Counter()
+    for turn in asked:
+        how = turn.outcome.removeprefix("TURN_STATE_").lower() or "no end"
+        if how == "succeeded":
+            endings[how] += 1
+            continue
+        endings[f"{how}: {_how_far(turn, got_prompt)}: {turn.said[:60]}"] += 1
+    return [f"{count:5} {ending}" for ending, count in endings.most_common()]
+
+
+def _how_far(turn: Asked, got_prompt: set[str]) -> str:
+    if not turn.turn:
+        return "never acknowledged"
+    if "tool_use" in turn.kinds:
+        return "a tool had run" if "tool_result" in turn.kinds else "a tool may have run"
+    if "assistant_message" in turn.kinds:
+        return "it had begun to answer"
+    if turn.turn in got_prompt:
+        return "its agent had the prompt"
+    return "it waited for its agent" if "turn_started" in turn.kinds else "it waited"
 
 
 def runs_in(log: Path) -> list[Ran]:

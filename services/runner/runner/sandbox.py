@@ -27,6 +27,7 @@ from runner.agent_options import (
     prompt_file,
     sdk_options,
 )
+from runner.boots import Boots
 from runner.egress import PROXY_VARIABLES, SCRIPT_NAME, EgressProxy
 from runner.names import SessionRef
 from runner.relay import Relay
@@ -119,6 +120,7 @@ class SandboxMaker:
         self._http = http
         self._mcp_servers = mcp_servers
         self._egress = egress
+        self._boots = Boots()
 
     async def boot(
         self,
@@ -130,9 +132,9 @@ class SandboxMaker:
         store: TranscriptStore | None,
         transcript: list[bytes],
     ) -> Sandbox:
-        """Boot an agent on a workspace, with a transcript to resume from or none.
+        """Boot an agent on a workspace, with a transcript to resume from or none, when it is its turn.
 
-        Without a session it is for the pool, and its transcript is bound later.
+        Without a session it is for the pool: it boots when no other waits, and its transcript is bound later.
 
         Raises Failure SANDBOX_START_FAILED. Nothing is left behind when it fails or is cancelled.
         """
@@ -149,7 +151,8 @@ class SandboxMaker:
             await relay.open()
             await egress.open()
             disk.measure_soon()
-            agent = await self._start_agent(spec, boot, mode, slot, agent_id, resume=bool(transcript))
+            async with self._boots.slot(spare=session is None):
+                agent = await self._start_agent(spec, boot, mode, slot, agent_id, resume=bool(transcript))
         except BaseException:
             await relay.close()
             await egress.close()

@@ -18,7 +18,7 @@ import pytest
 from pointsman.router.v1 import router_service_pb2
 from pointsman.session.v1 import session_service_pb2, turn_pb2
 from pointsman_client import AsyncClient, PointsmanError
-from support.chaos_checker import Asked, Ran, Recorded, runs_in, violations
+from support.chaos_checker import Asked, Ran, Recorded, report, runs_in, violations
 from support.suite import Suite
 
 FULL = os.environ.get("CHAOS_FULL") == "1"
@@ -75,10 +75,13 @@ class Load:
             async for event in self._client.follow_turn(turn, patience=60):
                 if event.sequence:
                     asked.sequences.append(event.sequence)
+                    asked.kinds.append(event.WhichOneof("kind") or "")
                 if event.HasField("turn_finished"):
                     asked.outcome = turn_pb2.TurnState.Name(event.turn_finished.outcome)
+                    asked.said = event.turn_finished.error.message
         except PointsmanError as error:
             asked.outcome = f"error:{error.reason or error.code.name}"
+            asked.said = str(error)
 
     async def recorded(self) -> Recorded:
         """What the installation knows of it all."""
@@ -143,6 +146,8 @@ async def test_turns_survive_the_killing_of_every_service(make_suite: Callable[.
         await asyncio.gather(*accounts)
         recorded = await load.recorded()
     ran = runs_in(suite.data_dir / "logs" / "runner.log")
+    for line in report(load.asked, ran):
+        print(line)
 
     assert killed >= KILLING_SECONDS / 2 - 2
     assert violations(load.asked, recorded, ran) == []
