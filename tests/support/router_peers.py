@@ -91,7 +91,12 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
         return turn_service_pb2.EnqueueTurnResponse(turn=self.turns[request.request_id], created=created)
 
     def _turn(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
-        session = request.session or f"sessions/{uuid.uuid4()}"
+        mine = [one for one in self.created.values() if one.account == request.account]
+        if request.newest_session and not mine:
+            mine = [self._session(request.account)]
+            self.created[request.request_id] = mine[0]
+        newest = mine[-1].name if request.newest_session else ""
+        session = request.session or newest or f"sessions/{uuid.uuid4()}"
         return turn_pb2.Turn(
             name=f"{session}/turns/{uuid.uuid4()}",
             session=session,
@@ -102,6 +107,9 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
             state=turn_pb2.TURN_STATE_QUEUED,
             first_sequence=self.first_sequence,
         )
+
+    async def FindTurn(self, request: Any, context: Any) -> turn_service_pb2.FindTurnResponse:
+        return turn_service_pb2.FindTurnResponse(turn=self.turns.get(request.request.request_id))
 
     async def CancelTurn(self, request: Any, context: Any) -> turn_service_pb2.CancelTurnResponse:
         self.cancelled.append(request.name)
@@ -124,13 +132,13 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
         return session_service_pb2.GetSessionResponse(session=found)
 
     async def CreateSession(self, request: Any, context: Any) -> session_service_pb2.CreateSessionResponse:
-        known = self.created.setdefault(
-            request.request_id,
-            session_service_pb2.Session(
-                name=f"sessions/{uuid.uuid4()}", account=request.account, title=request.session.title
-            ),
-        )
+        made = self._session(request.account, request.session.title)
+        known = self.created.setdefault(request.request_id, made)
         return session_service_pb2.CreateSessionResponse(session=known)
+
+    @staticmethod
+    def _session(account: str, title: str = "") -> session_service_pb2.Session:
+        return session_service_pb2.Session(name=f"sessions/{uuid.uuid4()}", account=account, title=title)
 
     async def WatchEvents(
         self, request: Any, context: Any

@@ -16,6 +16,7 @@ IDEMPOTENT: Final[Mapping[str, Sequence[str]]] = {
         "ListEvents",
         "WatchEvents",
     ),
+    "pointsman.session.v1.TurnService": ("FindTurn",),
     "pointsman.session.v1.WorkspaceService": ("ListFiles", "ReadFile", "DiffWorkspace", "ListSnapshots"),
     "pointsman.session.v1.TemplateService": ("GetTemplate", "ListTemplates"),
     "pointsman.session.v1.AccountService": ("GetAccount", "ListAccounts"),

@@ -8,7 +8,7 @@ from typing import Final
 from pointsman.router.v1 import router_service_pb2
 from servicekit.context import account_of, current_passport
 
-from router.requests import check_label, request_id_or_new, session_named
+from router.requests import check_label, session_named
 from router.turns import Turns
 
 # Any fixed UUID does; changing it would give every label a new session.
@@ -21,26 +21,12 @@ class Conversations:
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
 
-    async def for_message(self, request: router_service_pb2.SendMessageRequest) -> str:
-        """Return the session that is named, else the account's newest, else a new one."""
-        if request.session:
-            return request.session
-        account = account_of(request.account_id)
-        return await self._newest_or_new(account, request_id_or_new(request.request_id))
-
-    async def for_agent_run(self, request: router_service_pb2.RunAgentRequest) -> str:
-        """Return the session that a run goes to; empty when it wants one of its own."""
+    async def named_by(self, request: router_service_pb2.RunAgentRequest) -> str:
+        """Return the session that a run names, by its UUID or by a name of the caller's own; else empty."""
         given = request.session_id or request.resume_session_id
-        account = account_of(request.account_id)
-        if given:
-            return session_named(given) or await self._labelled(account, given)
-        if request.continue_session:
-            return await self._newest_or_new(account, request_id_or_new(request.request_id))
-        return ""
-
-    async def _newest_or_new(self, account: str, request_id: str) -> str:
-        newest = await self._turns.newest_session(account)
-        return newest or await self._turns.create_session(account, request_id=request_id)
+        if not given:
+            return ""
+        return session_named(given) or await self._labelled(account_of(request.account_id), given)
 
     async def _labelled(self, account: str, label: str) -> str:
         """Return the session that this caller's own name stands for; the first use makes it."""

@@ -43,6 +43,11 @@ class Planner:
         self._triage = triage
         self._turns = turns
 
+    @property
+    def asks_others(self) -> bool:
+        """Whether planning may look anything up, ask a model or refuse: what must not happen twice."""
+        return bool(self._context.providers) or self._triage.asks_others
+
     async def complete(self, request: turn_service_pb2.EnqueueTurnRequest) -> None:
         """Add context, route and the events that tell of both.
 
@@ -51,8 +56,9 @@ class Planner:
         """
         _check_forced(request)
         account = await self._account(request)
-        gathered = await self._context.gather(_occasion(request, account))
-        question = self._question(request, account, gathered)
+        session = await self._session(request, account)
+        gathered = await self._context.gather(_occasion(request, account, session))
+        question = self._question(request, account, session, gathered)
         decision = await self._triage.decide(question, _FORCED[request.route])
         if decision.outcome is Outcome.REFUSE:
             raise Failure(
@@ -74,16 +80,29 @@ class Planner:
             return request.account
         return await self._turns.account_of_session(request.session)
 
+    async def _session(self, request: turn_service_pb2.EnqueueTurnRequest, account: str) -> str:
+        """Return the session, looking up the account's newest only where a provider or a rule could want it.
+
+        Which one it is, is settled when the turn is made: until then a newer one may come to be.
+        """
+        if request.newest_session and self.asks_others:
+            return await self._turns.newest_session(account) or ""
+        return request.session
+
     def _question(
-        self, request: turn_service_pb2.EnqueueTurnRequest, account: str, gathered: Sequence[Gathered]
+        self,
+        request: turn_service_pb2.EnqueueTurnRequest,
+        account: str,
+        session: str,
+        gathered: Sequence[Gathered],
     ) -> Question:
         async def has_files() -> bool:
-            return bool(request.session) and await self._turns.has_files(request.session)
+            return bool(session) and await self._turns.has_files(session)
 
         return Question(
             prompt=request.prompt,
             account=account,
-            session=bool(request.session),
+            session=bool(request.session) or request.newest_session,
             tools=tuple(request.options.allowed_tools),
             context=frozenset(part.provider for part in gathered if part.text),
             agent_only=_agent_only(request.options),
@@ -91,14 +110,14 @@ class Planner:
         )
 
 
-def _occasion(request: turn_service_pb2.EnqueueTurnRequest, account: str) -> Occasion:
+def _occasion(request: turn_service_pb2.EnqueueTurnRequest, account: str, session: str) -> Occasion:
     caller = current_passport()
     return Occasion(
         tenant=caller.tenant,
         account=account,
         prompt=request.prompt,
         principal=caller.principal,
-        session=request.session,
+        session=session,
     )
 
 

@@ -29,7 +29,7 @@ def from_turn_request(
         account=turn_account(request.account, request.session),
         prompt=request.prompt,
         model=request.model,
-        request_id=request_id_or_new(request.request_id),
+        request_id=request.request_id,
         options=request.options if request.HasField("options") else None,
         busy_policy=request.busy_policy,
         route=request.route,
@@ -47,30 +47,33 @@ def from_query(request: router_service_pb2.QueryRequest) -> turn_service_pb2.Enq
         account=turn_account(request.account_id, request.session),
         prompt=request.query,
         model=request.model,
-        request_id=request_id_or_new(request.request_id),
+        request_id=request.request_id,
         options=options,
         route=request.route,
     )
 
 
-def from_message(
-    request: router_service_pb2.SendMessageRequest, session: str
-) -> turn_service_pb2.EnqueueTurnRequest:
-    """Read SendMessage, for the session it was found to go to."""
+def from_message(request: router_service_pb2.SendMessageRequest) -> turn_service_pb2.EnqueueTurnRequest:
+    """Read SendMessage, which goes to the account's newest session unless it names one."""
     return turn_service_pb2.EnqueueTurnRequest(
-        session=session,
-        account=turn_account(request.account_id, session),
+        session=request.session,
+        newest_session=not request.session,
+        account=turn_account(request.account_id, request.session),
         prompt=request.message,
         model=request.model,
-        request_id=request_id_or_new(request.request_id),
+        request_id=request.request_id,
         options=turn_pb2.TurnOptions(include_partial_messages=False),
     )
 
 
 def from_agent_run(
-    request: router_service_pb2.RunAgentRequest, session: str, *, temporary: bool
+    request: router_service_pb2.RunAgentRequest, session: str
 ) -> turn_service_pb2.EnqueueTurnRequest:
-    """Read RunAgent, for the session it was found to go to; empty for a new one."""
+    """Read RunAgent, for the session that it names; empty when it names none.
+
+    Then it goes on with the account's newest, or has one of its own, which is kept if it wants that.
+    """
+    newest = request.continue_session and not session
     options = turn_pb2.TurnOptions(
         permission_mode=_PERMISSION_MODES[request.permission_mode],
         allowed_tools=request.allowed_tools,
@@ -82,14 +85,15 @@ def from_agent_run(
         options.max_turns = request.max_turns
     return turn_service_pb2.EnqueueTurnRequest(
         session=session,
+        newest_session=newest,
         account=turn_account(request.account_id, session),
         prompt=request.prompt,
         model=request.model,
-        request_id=request_id_or_new(request.request_id),
+        request_id=request.request_id,
         options=options,
         # It asks for an agent by name.
         route=turn_pb2.TURN_ROUTE_AGENT,
-        temporary=temporary,
+        temporary=not session and not newest and not request.keep,
     )
 
 
@@ -105,11 +109,6 @@ def turn_account(requested: str, session: str) -> str:
     """
     account = account_of(requested)
     return "" if session and not requested else account
-
-
-def request_id_or_new(requested: str) -> str:
-    """Return the caller's id, else a new one: with an id, a turn can be enqueued again without harm."""
-    return requested or str(uuid.uuid4())
 
 
 def session_named(given: str) -> str | None:

@@ -47,8 +47,13 @@ class Turns:
     async def enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
         """Make a turn durable. `request_id` must be set: only that makes it safe to try again."""
         answer = await _patiently(lambda: self._turns.EnqueueTurn(request, timeout=_CALL_SECONDS))
-        log_fields(session=answer.turn.session, turn=answer.turn.name, account=answer.turn.account)
-        return answer.turn
+        return _told(answer.turn)
+
+    async def find(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn | None:
+        """Return the turn that this request made before, None when it has not come before."""
+        asked = turn_service_pb2.FindTurnRequest(request=request)
+        answer = await _patiently(lambda: self._turns.FindTurn(asked, timeout=_CALL_SECONDS))
+        return _told(answer.turn) if answer.HasField("turn") else None
 
     async def cancel(self, name: str) -> turn_pb2.Turn:
         """Cancel a turn; harmless when it is over."""
@@ -125,6 +130,12 @@ class Turns:
             raise Failure.from_rpc_error(error, _SERVICE) from None
         finally:
             call.cancel()
+
+
+def _told(turn: turn_pb2.Turn) -> turn_pb2.Turn:
+    """Return the turn, which the call's line in the log and the audit log now name."""
+    log_fields(session=turn.session, turn=turn.name, account=turn.account)
+    return turn
 
 
 def _broken_off() -> Failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -78,9 +78,16 @@ class Queue:
         request_id = names.request_id_of(request.request_id)
         body_hash = body_hash_of(account, request)
         session_id = names.session_id_of(request.session, "session") if request.session else ""
-        known, session = await self._database.run(
-            lambda tx: self._known(tx, caller, request_id, body_hash, session_id)
-        )
+
+        async def look_up(tx: Transaction) -> tuple[Accepted | None, SessionRow | None]:
+            known = await self._known(tx, caller, request_id, body_hash)
+            if known is not None:
+                return known, None
+            if session_id:
+                return None, await sessions.get(tx, caller, session_id)
+            return None, await sessions.newest(tx, caller, account) if request.newest_session else None
+
+        known, session = await self._database.run(look_up)
         if known is not None:
             return known
         if session is not None and account not in ("", session.account):
@@ -93,7 +100,8 @@ class Queue:
             request=request,
             request_id=request_id,
             body_hash=body_hash,
-            session_id=session_id or names.new_id(),
+            session_id=session.id if session is not None else names.new_id(),
+            is_new=session is None,
             account=account,
             model=model,
             options=filled_in(request.options),
@@ -101,21 +109,31 @@ class Queue:
         )
         return await self._accept(wanted)
 
+    async def find(
+        self, caller: Caller, account: str, request: turn_service_pb2.EnqueueTurnRequest
+    ) -> Accepted | None:
+        """Return the turn that this request made before, None if it has not; Failure REQUEST_ID_REUSED."""
+        if not request.request_id:
+            return None
+        request_id = names.request_id_of(request.request_id)
+        body_hash = body_hash_of(account, request)
+        return await self._database.run(lambda tx: self._known(tx, caller, request_id, body_hash))
+
     async def _has_place(self, tenant: str, account: str) -> bool:
         busy = await self._database.run(lambda tx: accounts.count(tx, tenant, account, IS_ACTIVE))
         return busy < self._account_limit
 
     async def _known(
-        self, tx: Transaction, caller: Caller, request_id: str, body_hash: bytes, session_id: str
-    ) -> tuple[Accepted | None, SessionRow | None]:
-        """Return the turn that the request made before, or else the session that it names."""
+        self, tx: Transaction, caller: Caller, request_id: str, body_hash: bytes
+    ) -> Accepted | None:
+        """Return the turn that the request made before."""
         turn = await turns.by_request(tx, caller.tenant, request_id)
-        if turn is not None:
-            if turn.body_hash != body_hash or caller.account not in (None, turn.account):
-                raise request_id_reused(request_id)
-            positions = await turns.positions(tx, [turn])
-            return Accepted(turn, positions.get(turn.id, 0), created=False), None
-        return None, await sessions.get(tx, caller, session_id) if session_id else None
+        if turn is None:
+            return None
+        if turn.body_hash != body_hash or caller.account not in (None, turn.account):
+            raise request_id_reused(request_id)
+        positions = await turns.positions(tx, [turn])
+        return Accepted(turn, positions.get(turn.id, 0), created=False)
 
     async def _accept(self, wanted: Wanted) -> Accepted:
         if wanted.route == turn_pb2.TURN_ROUTE_AGENT and wanted.next_to_run:
@@ -144,9 +162,10 @@ class Queue:
         tenant = wanted.caller.tenant
         account = await accounts.lock(tx, tenant, wanted.account)
         # Under the account's lock: the same request at the same moment is here already, or not at all.
-        known, _ = await self._known(tx, wanted.caller, wanted.request_id, wanted.body_hash, "")
+        known = await self._known(tx, wanted.caller, wanted.request_id, wanted.body_hash)
         if known is not None:
             return known, (), ""
+        wanted = await _settled(tx, wanted)
         waiting = await turns.waiting(tx, tenant, wanted.account)
         self._check_room(wanted.account, len(waiting))
         title, busy = await self._session(tx, wanted)
@@ -179,7 +198,7 @@ class Queue:
     async def _session(self, tx: Transaction, wanted: Wanted) -> tuple[bytes, Busy]:
         """Make or lock the session; return the title it is to have (empty: as it is), and what is in it."""
         title = title_of(wanted.request.prompt)
-        if not wanted.request.session:
+        if wanted.is_new:
             fresh = NewSession(wanted.account, title, "", "")
             await sessions.insert(tx, **new_session(wanted.session_id, wanted.caller.tenant, fresh, ""))
             return b"", Busy(None, ())
@@ -209,3 +228,16 @@ class Queue:
         await turns.update(tx, running, cancel_time=clock.now())
         await self._bus.tell(tx, Topic.CANCEL, running.id)
         return running.id, keys[0]
+
+
+async def _settled(tx: Transaction, wanted: Wanted) -> Wanted:
+    """Return the request with the session that is its account's newest, where it asks for that one.
+
+    Under the account's lock, so that two that come at once to an account without any do not make two.
+    """
+    if wanted.request.session or not wanted.request.newest_session:
+        return wanted
+    newest = await sessions.newest(tx, wanted.caller, wanted.account)
+    if newest is not None:
+        return replace(wanted, session_id=newest.id, is_new=False)
+    return wanted if wanted.is_new else replace(wanted, session_id=names.new_id(), is_new=True)

@@ -23,6 +23,8 @@ class Wanted:
     request_id: str
     body_hash: bytes
     session_id: str
+    is_new: bool
+    """Whether the turn makes its session."""
     account: str
     model: str
     options: turn_pb2.TurnOptions
@@ -93,5 +95,6 @@ def body_hash_of(account: str, request: turn_service_pb2.EnqueueTurnRequest) -> 
         options=request.options,
         busy_policy=request.busy_policy,
         temporary=request.temporary,
+        newest_session=request.newest_session,
     )
     return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,28 @@ async def test_a_dead_database_fails_the_turn_where_the_operator_wants_that(open
     assert failure.reason == errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE
     assert failure.metadata == {"service": "context:orders"}
     assert str(tmp_path) not in failure.message
+
+
+async def test_a_repeated_request_is_answered_from_its_turn_and_gathers_nothing(open_house, tmp_path):
+    request = pb.StartTurnRequest(prompt="hi", account="acme", request_id=str(uuid.uuid4()))
+    notes = {"name": "notes", "kind": "file", "path": f"{tmp_path}/{{account}}.md", "on_failure": "fail"}
+    async with open_house(settings_file=settings(tmp_path, notes)) as house:
+        first = await house.router.StartTurn(request, metadata=house.caller(), timeout=15)
+        # Whoever gathers now, fails.
+        os.mkfifo(tmp_path / "acme.md")
+        again = await house.router.StartTurn(request, metadata=house.caller(), timeout=15)
+        assert again.turn == first.turn
+        with pytest.raises(grpc.aio.AioRpcError):
+            await start(house)
+
+
+async def test_in_an_accounts_newest_session_the_provider_is_told_which_that_is(open_house, tmp_path, shop):
+    file = settings(tmp_path, sql(shop, "SELECT :session AS session, account FROM orders LIMIT 1"))
+    async with open_house(settings_file=file) as house:
+        made = await house.peer.CreateSession(_creation("acme", str(uuid.uuid4())), None)
+        message = pb.SendMessageRequest(message="hi", account_id="acme")
+        await house.router.SendMessage(message, metadata=house.caller(), timeout=15)
+    assert made.session.name in house.peer.enqueued[-1].context
 
 
 async def test_an_operators_pattern_and_accounts_say_whose_prompts_it_is_for(open_house, tmp_path, shop):

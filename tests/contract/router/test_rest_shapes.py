@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import router_service_pb2 as pb
-from pointsman.session.v1 import turn_pb2
+from pointsman.session.v1 import session_service_pb2, turn_pb2
 from servicekit.errors import Failure
 from support.router_peers import SessionPeer, finished
 
@@ -132,6 +132,15 @@ async def test_the_same_message_again_is_said_once(house):
     for enqueued in house.peer.enqueued:
         del enqueued.preface[:]
     assert house.peer.enqueued[0] == house.peer.enqueued[1]
+
+
+async def test_a_repeated_message_stays_in_its_session_although_there_is_a_newer_one(house):
+    request = pb.SendMessageRequest(message="hi", request_id=str(uuid.uuid4()))
+    first = await house.router.SendMessage(request, metadata=house.caller())
+    newer = session_service_pb2.CreateSessionRequest(account="default", request_id=str(uuid.uuid4()))
+    await house.peer.CreateSession(newer, None)
+    again = await house.router.SendMessage(request, metadata=house.caller())
+    assert (again.session, again.turn) == (first.session, first.turn)
 
 
 async def test_a_message_whose_turn_fails_is_an_error(open_house):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -142,6 +143,17 @@ async def test_where_no_rule_fits_the_small_model_decides_and_its_cost_is_told(w
     (asked,) = model.asked
     assert (asked.model, asked.forced_tool, asked.scope.account) == ("groq/small", "route", "team-1")
     assert model.tenants == ["acme"]
+
+
+async def test_a_repeated_request_does_not_ask_the_small_model_again(with_model):
+    model = SmallModel({"route": "direct", "confidence": 0.9, "reason": "Small talk."})
+    request = pb.StartTurnRequest(prompt="Hello there", request_id=str(uuid.uuid4()))
+    async with with_model(model) as house:
+        answers = [
+            await house.router.StartTurn(request, metadata=house.caller(), timeout=10) for _ in range(3)
+        ]
+    assert answers[0] == answers[1] == answers[2]
+    assert len(model.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
@@ -106,9 +107,8 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     ) -> AsyncIterator[router_service_pb2.RunAgentResponse]:
         """Run an agent, in a session that goes away with the run unless the caller wants one to stay."""
         async with self._admitted(request.account_id, request.session_id or request.resume_session_id):
-            session = await self._conversations.for_agent_run(request)
-            temporary = not session and not request.keep
-            turn = await self._enqueue(requests.from_agent_run(request, session, temporary=temporary))
+            session = await self._conversations.named_by(request)
+            turn = await self._enqueue(requests.from_agent_run(request, session))
             call_id = current_request_id()
             if not requests.wants_stream(request):
                 yield agent_run.result_item(await self._outcome(turn), turn, call_id)
@@ -126,8 +126,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     ) -> router_service_pb2.SendMessageResponse:
         """Say it in the account's conversation and wait for the end."""
         async with self._admitted(request.account_id, request.session):
-            session = await self._conversations.for_message(request)
-            turn = await self._enqueue(requests.from_message(request, session))
+            turn = await self._enqueue(requests.from_message(request))
             await self._outcome(turn)
         return router_service_pb2.SendMessageResponse(
             status="Message processed",
@@ -148,6 +147,14 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         return self._admission.turn(current_passport().tenant, requests.turn_account(account, session))
 
     async def _enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
+        """Plan the turn and make it durable; one that is durable already is answered as it is."""
+        # Where planning asks nobody, enqueuing alone finds it, and a call is saved.
+        if request.request_id and self._planner.asks_others:
+            known = await self._turns.find(request)
+            if known is not None:
+                return known
+        # With an id, enqueuing can be tried again without harm.
+        request.request_id = request.request_id or str(uuid.uuid4())
         await self._planner.complete(request)
         return await self._turns.enqueue(request)
 

@@ -54,6 +54,13 @@ class Triage:
         """Whether a direct answer may go on as an agent."""
         return self._settings.escalate
 
+    @property
+    def asks_others(self) -> bool:
+        """Whether a decision may take a look at a workspace or a word of a model, or be a refusal."""
+        return self._classifier is not None or any(
+            rule.outcome is Outcome.REFUSE or rule.when.files is not None for rule in self._settings.rules
+        )
+
     async def decide(self, question: Question, forced: Outcome | None = None) -> Decision:
         """Decide. A refusal holds whatever the caller forces; a triage model that fails decides nothing."""
         begun = self._clock()

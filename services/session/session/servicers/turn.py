@@ -26,11 +26,16 @@ class TurnServicer(turn_service_pb2_grpc.TurnServiceServicer):
 
     async def EnqueueTurn(self, request: pb.EnqueueTurnRequest, _context: Any) -> pb.EnqueueTurnResponse:
         """Make a turn durable."""
-        account = account_of(request.account) if request.account or not request.session else ""
-        accepted = await self._queue.enqueue(Caller.of(current_passport()), account, request)
+        accepted = await self._queue.enqueue(Caller.of(current_passport()), _account(request), request)
         turn = accepted.turn
         log_fields(session=names.session_name(turn.session_id), turn=turn.name, account=turn.account)
         return pb.EnqueueTurnResponse(turn=turn_view(turn, accepted.position), created=accepted.created)
+
+    async def FindTurn(self, request: pb.FindTurnRequest, _context: Any) -> pb.FindTurnResponse:
+        """Find the turn that a request made before."""
+        asked = request.request
+        found = await self._queue.find(Caller.of(current_passport()), _account(asked), asked)
+        return pb.FindTurnResponse(turn=found and turn_view(found.turn, found.position))
 
     async def CancelTurn(self, request: pb.CancelTurnRequest, _context: Any) -> pb.CancelTurnResponse:
         """Cancel a turn."""
@@ -55,3 +60,8 @@ class TurnServicer(turn_service_pb2_grpc.TurnServiceServicer):
         )
         standing = await self._permissions.decide(caller, session_id, turn_id, decided)
         return pb.DecidePermissionResponse(decided=standing)
+
+
+def _account(request: pb.EnqueueTurnRequest) -> str:
+    """Return the account that a turn is for; empty where its session decides."""
+    return account_of(request.account) if request.account or not request.session else ""

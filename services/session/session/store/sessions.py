@@ -78,6 +78,11 @@ async def page(
     return [SessionRow.of(row) for row in await tx.execute(query)]
 
 
+async def newest(tx: Transaction, caller: Caller, account: str) -> SessionRow | None:
+    """Return the account's session with the newest activity, None when it has none."""
+    return next(iter(await page(tx, caller, account, None, 1)), None)
+
+
 async def activity(tx: Transaction, session_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Return, for sessions that have any, the id of the running turn (or empty) and how many wait."""
     query = (

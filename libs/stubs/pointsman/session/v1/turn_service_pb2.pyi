@@ -39,6 +39,7 @@ class EnqueueTurnRequest(_message.Message):
     PREFACE_FIELD_NUMBER: _builtins.int
     TEMPORARY_FIELD_NUMBER: _builtins.int
     MAY_ESCALATE_FIELD_NUMBER: _builtins.int
+    NEWEST_SESSION_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """`sessions/{uuid}`. Default: a new session."""
     account: _builtins.str
@@ -61,6 +62,11 @@ class EnqueueTurnRequest(_message.Message):
     """Delete the session when the turn is over."""
     may_escalate: _builtins.bool
     """Whether a direct answer that needs tools may go on as an agent."""
+    newest_session: _builtins.bool
+    """With `session` empty: go on in the account's session with the newest
+    activity, or in a new one where it has none. Which one that is, is decided
+    when the turn is made, and stays so for its `request_id`.
+    """
     @_builtins.property
     def options(self) -> _turn_pb2.TurnOptions:
         """How it runs."""
@@ -86,10 +92,11 @@ class EnqueueTurnRequest(_message.Message):
         preface: _abc.Iterable[_event_pb2.Event] | None = ...,
         temporary: _builtins.bool = ...,
         may_escalate: _builtins.bool = ...,
+        newest_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "busy_policy", b"busy_policy", "context", b"context", "may_escalate", b"may_escalate", "model", b"model", "options", b"options", "preface", b"preface", "prompt", b"prompt", "request_id", b"request_id", "route", b"route", "session", b"session", "temporary", b"temporary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "busy_policy", b"busy_policy", "context", b"context", "may_escalate", b"may_escalate", "model", b"model", "newest_session", b"newest_session", "options", b"options", "preface", b"preface", "prompt", b"prompt", "request_id", b"request_id", "route", b"route", "session", b"session", "temporary", b"temporary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,6 +129,56 @@ class EnqueueTurnResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnqueueTurnResponse: _TypeAlias = EnqueueTurnResponse  # noqa: Y015
+
+@_typing.final
+class FindTurnRequest(_message.Message):
+    """Asks for the turn of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___EnqueueTurnRequest:
+        """The request, as for EnqueueTurn. What the router finds out (`context`,
+        `preface`, `route`, `may_escalate`) is not looked at.
+        """
+
+    def __init__(
+        self,
+        *,
+        request: Global___EnqueueTurnRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindTurnRequest: _TypeAlias = FindTurnRequest  # noqa: Y015
+
+@_typing.final
+class FindTurnResponse(_message.Message):
+    """What there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def turn(self) -> _turn_pb2.Turn:
+        """The turn; unset when the request has not come before."""
+
+    def __init__(
+        self,
+        *,
+        turn: _turn_pb2.Turn | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindTurnResponse: _TypeAlias = FindTurnResponse  # noqa: Y015
 
 @_typing.final
 class CancelTurnRequest(_message.Message):

@@ -41,6 +41,11 @@ class TurnServiceStub:
                 request_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnRequest.SerializeToString,
                 response_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnResponse.FromString,
                 _registered_method=True)
+        self.FindTurn = channel.unary_unary(
+                '/pointsman.session.v1.TurnService/FindTurn',
+                request_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnRequest.SerializeToString,
+                response_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnResponse.FromString,
+                _registered_method=True)
         self.CancelTurn = channel.unary_unary(
                 '/pointsman.session.v1.TurnService/CancelTurn',
                 request_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.CancelTurnRequest.SerializeToString,
@@ -67,6 +72,15 @@ class TurnServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindTurn(self, request, context):
+        """The turn that the same EnqueueTurn made before, if it has come before: for
+        the router, which then has nothing to gather or to decide. The same id with
+        another body is REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelTurn(self, request, context):
         """Cancel a queued turn at once, or ask a running one to stop.
         """
@@ -88,6 +102,11 @@ def add_TurnServiceServicer_to_server(servicer, server):
                     servicer.EnqueueTurn,
                     request_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnRequest.FromString,
                     response_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnResponse.SerializeToString,
+            ),
+            'FindTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindTurn,
+                    request_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnRequest.FromString,
+                    response_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnResponse.SerializeToString,
             ),
             'CancelTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTurn,
@@ -129,6 +148,33 @@ class TurnService:
             '/pointsman.session.v1.TurnService/EnqueueTurn',
             pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnRequest.SerializeToString,
             pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.session.v1.TurnService/FindTurn',
+            pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnRequest.SerializeToString,
+            pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,11 @@ class TurnServiceStub:
     Idempotent by `request_id`: same body, same turn; another body,
     REQUEST_ID_REUSED.
     """
+    FindTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.FindTurnRequest, _turn_service_pb2.FindTurnResponse]
+    """The turn that the same EnqueueTurn made before, if it has come before: for
+    the router, which then has nothing to gather or to decide. The same id with
+    another body is REQUEST_ID_REUSED.
+    """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.CancelTurnRequest, _turn_service_pb2.CancelTurnResponse]
     """Cancel a queued turn at once, or ask a running one to stop."""
     DecidePermission: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.DecidePermissionRequest, _turn_service_pb2.DecidePermissionResponse]
@@ -56,6 +61,11 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """Make a turn durable, and its session with it when `session` is empty.
     Idempotent by `request_id`: same body, same turn; another body,
     REQUEST_ID_REUSED.
+    """
+    FindTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.FindTurnRequest, _turn_service_pb2.FindTurnResponse]  # type: ignore[assignment]
+    """The turn that the same EnqueueTurn made before, if it has come before: for
+    the router, which then has nothing to gather or to decide. The same id with
+    another body is REQUEST_ID_REUSED.
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.CancelTurnRequest, _turn_service_pb2.CancelTurnResponse]  # type: ignore[assignment]
     """Cancel a queued turn at once, or ask a running one to stop."""
@@ -76,6 +86,17 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         """Make a turn durable, and its session with it when `session` is empty.
         Idempotent by `request_id`: same body, same turn; another body,
         REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def FindTurn(
+        self,
+        request: _turn_service_pb2.FindTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_service_pb2.FindTurnResponse, _abc.Awaitable[_turn_service_pb2.FindTurnResponse]]:
+        """The turn that the same EnqueueTurn made before, if it has come before: for
+        the router, which then has nothing to gather or to decide. The same id with
+        another body is REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
