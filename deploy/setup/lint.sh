@@ -43,6 +43,16 @@ nothing_breaks() {
     return $status
 }
 
+# As with the build: without npm the web client is left out. `make web` installs what looks at it.
+web_is_neat() {
+    command -v npm >/dev/null || return 0
+    if [ ! -x web/node_modules/.bin/biome ]; then
+        echo "lint: the web client is left out: its tools are not installed. Run: make web" >&2
+        return 0
+    fi
+    (cd web && node_modules/.bin/biome check --error-on-warnings)
+}
+
 packages=(libs/servicekit libs/stubs/openapi libs/supervisor services/router services/session services/runner services/llm-proxy)
 [ -d libs/client ] && packages+=(libs/client)
 
@@ -52,4 +62,5 @@ check mypy "$bin/mypy" --no-error-summary "${packages[@]}"
 check "buf lint" "$bin/buf" lint
 check "buf breaking" nothing_breaks
 check "generated files" stubs_are_fresh
+check "web client" web_is_neat
 exit $failed

@@ -75,13 +75,11 @@ test("a file over the limit is refused before it is sent, with the limit", async
   const { page } = signedIn;
   await signedIn.start("play:markdown");
   await page.getByRole("button", { name: "Workspace" }).click();
-  await page
-    .getByLabel("Files to upload")
-    .setInputFiles({
-      name: "big.bin",
-      mimeType: "application/octet-stream",
-      buffer: Buffer.alloc(3 * 1024 * 1024 + 1),
-    });
+  await page.getByLabel("Files to upload").setInputFiles({
+    name: "big.bin",
+    mimeType: "application/octet-stream",
+    buffer: Buffer.alloc(3 * 1024 * 1024 + 1),
+  });
   await expect(page.getByRole("alert").filter({ hasText: "Files up to 3 MB" })).toBeVisible();
 });
 

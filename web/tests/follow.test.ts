@@ -32,8 +32,9 @@ function world(cut: (stream: number, event: Event) => Error | "end" | undefined)
       log.cursor = cursor;
     },
     onConnection: (connection) => states.push(connection.state),
-    pause: async (ms) => {
+    pause: (ms) => {
       pauses.push(ms);
+      return Promise.resolve();
     },
   };
   return { log, asked, states, pauses, done: follow(parts, reading.signal) };

@@ -1,124 +1,15 @@
 import { randomUUID } from "node:crypto";
 import { create, type JsonObject } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ErrorReason } from "../../src/gen/pointsman/errors/v1/errors_pb.ts";
 import {
   FileChangeType,
   PermissionDecidedSchema,
-  PermissionDecision,
+  type PermissionDecision,
   SandboxState,
 } from "../../src/gen/pointsman/session/v1/event_pb.ts";
 import { type Turn, TurnRoute, TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
+import { Failed, Stage, sleep } from "./stage.ts";
 import type { ScriptedSession } from "./world.ts";
-
-const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-class Cancelled extends Error {}
-
-/** What a script says and does in a turn. */
-class Stage {
-  private message = 0;
-  readonly session: ScriptedSession;
-  readonly turn: Turn;
-  constructor(session: ScriptedSession, turn: Turn) {
-    this.session = session;
-    this.turn = turn;
-  }
-
-  private live(): void {
-    if (this.session.cancelled.has(this.turn.name)) throw new Cancelled();
-  }
-
-  async say(text: string, { thinking = false, pace = 12, size = 6, parent = "" } = {}): Promise<void> {
-    const messageId = `${this.turn.name}-${++this.message}`;
-    const points = [...text];
-    for (let at = 0; at < points.length; at += size) {
-      this.live();
-      const piece = points.slice(at, at + size).join("");
-      const where = { messageId, block: 0, offset: BigInt(at) };
-      if (thinking)
-        this.session.emit(
-          this.turn.name,
-          { case: "thinkingDelta", value: { thinking: piece, ...where } },
-          parent,
-        );
-      else this.session.emit(this.turn.name, { case: "textDelta", value: { text: piece, ...where } }, parent);
-      if (pace) await sleep(pace);
-    }
-    const value = thinking ? { thinking: text, messageId } : { text, messageId };
-    this.session.emit(
-      this.turn.name,
-      { case: "assistantMessage", value: { ...value, model: this.turn.model } },
-      parent,
-    );
-  }
-
-  async tool(
-    tool: string,
-    input: JsonObject,
-    result: string,
-    { parent = "", isError = false, ms = 300 } = {},
-  ): Promise<string> {
-    const id = `toolu_${randomUUID()}`;
-    this.use(id, tool, input, parent);
-    await sleep(ms);
-    this.live();
-    this.result(id, result, isError, parent);
-    return id;
-  }
-
-  use(id: string, tool: string, input: JsonObject, parent = ""): void {
-    this.session.emit(this.turn.name, { case: "toolUse", value: { id, tool, input } }, parent);
-  }
-
-  result(id: string, content: string, isError = false, parent = ""): void {
-    this.session.emit(
-      this.turn.name,
-      { case: "toolResult", value: { toolUseId: id, content, isError } },
-      parent,
-    );
-  }
-
-  async write(path: string, text: string, diff: string, type = FileChangeType.CREATED): Promise<void> {
-    const id = `toolu_${randomUUID()}`;
-    this.use(id, type === FileChangeType.CREATED ? "Write" : "Edit", {
-      file_path: `/workspace/${path}`,
-      content: text,
-    });
-    await sleep(250);
-    this.live();
-    this.session.files.set(path, { data: new TextEncoder().encode(text), at: Date.now() });
-    this.session.emit(this.turn.name, { case: "fileChange", value: { path, type, diff, toolUseId: id } });
-    this.result(id, `File written at: /workspace/${path}`);
-  }
-
-  async ask(
-    tool: string,
-    input: JsonObject,
-  ): Promise<{ allowed: boolean; message: string; input?: JsonObject }> {
-    const id = `toolu_${randomUUID()}`;
-    const permissionId = randomUUID();
-    this.use(id, tool, input);
-    const decision = this.session.decision(permissionId);
-    this.session.emit(this.turn.name, {
-      case: "permissionRequested",
-      value: {
-        permissionId,
-        tool,
-        input,
-        toolUseId: id,
-        expireTime: timestampFromMs(Date.now() + 3_600_000),
-      },
-    });
-    const decided = await decision;
-    this.session.emit(this.turn.name, { case: "permissionDecided", value: decided });
-    this.live();
-    const allowed = decided.decision !== PermissionDecision.DENY;
-    if (tool === "AskUserQuestion") this.result(id, JSON.stringify(decided.updatedInput?.answers ?? {}));
-    else this.result(id, allowed ? "done" : `Denied: ${decided.message}`, !allowed);
-    return { allowed, message: decided.message, input: decided.updatedInput };
-  }
-}
 
 /** Runs a turn by the script that its prompt names, and finishes it. */
 export async function perform(session: ScriptedSession, turn: Turn): Promise<void> {
@@ -151,15 +42,14 @@ export async function perform(session: ScriptedSession, turn: Turn): Promise<voi
     });
   }
   let outcome = TurnState.SUCCEEDED;
-  let error: { reason: ErrorReason; message: string; metadata?: Record<string, string> } | undefined;
+  let error: Failed["error"] | undefined;
   try {
     const script = SCRIPTS.find(([pattern]) => pattern.test(turn.prompt))?.[1] ?? talk;
-    error = (await script(stage)) ?? undefined;
-    if (error) outcome = TurnState.FAILED;
+    await script(stage);
   } catch (thrown) {
-    if (!(thrown instanceof Cancelled)) throw thrown;
-    outcome = TurnState.CANCELLED;
-    error = { reason: ErrorReason.TURN_CANCELLED, message: "You stopped this turn." };
+    if (!(thrown instanceof Failed)) throw thrown;
+    error = thrown.error;
+    outcome = error.reason === ErrorReason.TURN_CANCELLED ? TurnState.CANCELLED : TurnState.FAILED;
   }
   const usage = {
     inputTokens: 1840n,
@@ -171,7 +61,7 @@ export async function perform(session: ScriptedSession, turn: Turn): Promise<voi
   session.emit(turn.name, { case: "usage", value: { model: turn.model, usage } });
   turn.state = outcome;
   session.record.runningTurn = "";
-  session.record.usage = { ...session.record.usage!, costUsd: session.record.usage!.costUsd + usage.costUsd };
+  session.spend(usage.costUsd);
   session.emit(turn.name, {
     case: "turnFinished",
     value: {
@@ -187,8 +77,6 @@ export async function perform(session: ScriptedSession, turn: Turn): Promise<voi
     },
   });
 }
-
-type Outcome = { reason: ErrorReason; message: string; metadata?: Record<string, string> } | void;
 
 const HELLO_DIFF =
   '--- /dev/null\n+++ b/hello.py\n@@ -0,0 +1,6 @@\n+import sys\n+\n+\n+def greet(name: str) -> str:\n+    return f"Hello, {name}!"\n+\n';
@@ -214,7 +102,7 @@ def greet(name: str) -> str:
 > It exits with status 0 in both cases. See [the documentation](https://docs.python.org/3/) for *argparse* when you need more.
 `;
 
-async function talk(stage: Stage): Promise<Outcome> {
+async function talk(stage: Stage): Promise<void> {
   if (/2\s*\+\s*2/.test(stage.turn.prompt)) return stage.say("4", { pace: 30 });
   await stage.say("The reader wants a short answer. I know this one, so no tool is needed.", {
     thinking: true,
@@ -222,7 +110,7 @@ async function talk(stage: Stage): Promise<Outcome> {
   await stage.say(MARKDOWN, { pace: 8 });
 }
 
-async function makeHello(stage: Stage): Promise<Outcome> {
+async function makeHello(stage: Stage): Promise<void> {
   await stage.say("I'll write the file first, then run it to be sure.", { thinking: true });
   await stage.say("I'll write it and then run it.");
   await stage.write(
@@ -239,7 +127,7 @@ async function makeHello(stage: Stage): Promise<Outcome> {
   await stage.say(MARKDOWN, { pace: 6 });
 }
 
-async function askFirst(stage: Stage): Promise<Outcome> {
+async function askFirst(stage: Stage): Promise<void> {
   await stage.say("That removes files, so I ask first.");
   const { allowed, message } = await stage.ask("Bash", {
     command: "rm -rf build/ dist/ && make release VERSION=1.4.0",
@@ -250,7 +138,7 @@ async function askFirst(stage: Stage): Promise<Outcome> {
   );
 }
 
-async function question(stage: Stage): Promise<Outcome> {
+async function question(stage: Stage): Promise<void> {
   const { input } = await stage.ask("AskUserQuestion", {
     questions: [
       {
@@ -276,14 +164,14 @@ async function question(stage: Stage): Promise<Outcome> {
   await stage.say(`You chose: \`${JSON.stringify(input?.answers ?? {})}\``);
 }
 
-async function slow(stage: Stage): Promise<Outcome> {
+async function slow(stage: Stage): Promise<void> {
   await stage.say(
     Array.from({ length: 400 }, (_, index) => `Line ${index + 1} of a long answer.`).join("\n\n"),
     { pace: 25, size: 8 },
   );
 }
 
-async function fail(stage: Stage): Promise<Outcome> {
+async function fail(stage: Stage): Promise<void> {
   for (const attempt of [1, 2]) {
     stage.session.emit(stage.turn.name, {
       case: "modelRetry",
@@ -297,14 +185,14 @@ async function fail(stage: Stage): Promise<Outcome> {
     });
     await sleep(300);
   }
-  return {
+  throw new Failed({
     reason: ErrorReason.PROVIDER_UNAVAILABLE,
     message: "The provider groq is overloaded (status 529, 3 attempts).",
     metadata: { model: "groq/llama", status: "529" },
-  };
+  });
 }
 
-async function subagent(stage: Stage): Promise<Outcome> {
+async function subagent(stage: Stage): Promise<void> {
   await stage.say("I hand the search to a helper.");
   const id = `toolu_${randomUUID()}`;
   stage.use(id, "Task", {
@@ -331,23 +219,23 @@ export const HOSTILE = `<img src=x onerror="window.pwned=1"><script>window.pwned
 <svg onload=window.pwned=7><iframe srcdoc="<script>parent.pwned=8</script>"></iframe>
 `;
 
-async function hostile(stage: Stage): Promise<Outcome> {
+async function hostile(stage: Stage): Promise<void> {
   await stage.say(HOSTILE, { pace: 1 });
   await stage.tool("Bash", { command: `echo '<img src=x onerror=alert(1)>' \u202E; rm -rf /` }, HOSTILE);
 }
 
-async function hugeLine(stage: Stage): Promise<Outcome> {
+async function hugeLine(stage: Stage): Promise<void> {
   await stage.say("x".repeat(1024 * 1024), { pace: 1, size: 16384 });
 }
 
-async function manyLines(stage: Stage): Promise<Outcome> {
+async function manyLines(stage: Stage): Promise<void> {
   await stage.say(Array.from({ length: 100_000 }, (_, index) => `line ${index}`).join("\n"), {
     pace: 1,
     size: 32768,
   });
 }
 
-async function long(stage: Stage): Promise<Outcome> {
+async function long(stage: Stage): Promise<void> {
   for (let index = 0; index < 3300; index++) {
     const id = `toolu_${index}`;
     stage.use(id, "Bash", { command: `echo ${index}` });
@@ -360,7 +248,7 @@ async function long(stage: Stage): Promise<Outcome> {
   }
 }
 
-const SCRIPTS: [RegExp, (stage: Stage) => Promise<Outcome>][] = [
+const SCRIPTS: [RegExp, (stage: Stage) => Promise<void>][] = [
   [/hello\.py/i, makeHello],
   [/release|permission/i, askFirst],
   [/question/i, question],

@@ -1,33 +1,22 @@
-import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { extname, join, normalize } from "node:path";
-import { timestampFromMs, timestampNow } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
+import { Code, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { CONTENT_SECURITY_POLICY } from "../../security.ts";
-import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts";
-import { ModelService, UsageDimension } from "../../src/gen/pointsman/llm/v1/model_service_pb.ts";
 import { RouterService } from "../../src/gen/pointsman/router/v1/router_service_pb.ts";
 import { SandboxState } from "../../src/gen/pointsman/session/v1/event_pb.ts";
 import { SessionService } from "../../src/gen/pointsman/session/v1/session_service_pb.ts";
 import { TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
-import { FileType, WorkspaceService } from "../../src/gen/pointsman/session/v1/workspace_service_pb.ts";
-import { SystemService } from "../../src/gen/pointsman/system/v1/system_service_pb.ts";
+import { serveInstallation } from "./installation.ts";
+import { fail, find, world } from "./registry.ts";
 import { decided, perform } from "./scripts.ts";
+import { serveWorkspaces } from "./workspace.ts";
 import { ScriptedSession } from "./world.ts";
 
 const DIST = new URL("../../dist/", import.meta.url).pathname;
 const KEY = "dev-key";
-
-const world = new Map<string, ScriptedSession>();
-
-function fail(code: Code, reason: string, message: string): ConnectError {
-  return new ConnectError(message, code, undefined, [
-    { desc: ErrorInfoSchema, value: { reason, domain: "pointsman" } },
-  ]);
-}
 
 const authorize: Interceptor = (next) => (request) => {
   const given = request.header.get("authorization") ?? "";
@@ -38,12 +27,6 @@ const authorize: Interceptor = (next) => (request) => {
   }
   return next(request);
 };
-
-function find(name: string): ScriptedSession {
-  const session = world.get(name.split("/").slice(0, 2).join("/"));
-  if (!session) throw fail(Code.NotFound, "SESSION_NOT_FOUND", `There is no session ${name}.`);
-  return session;
-}
 
 const working = new Set<ScriptedSession>();
 async function work(session: ScriptedSession): Promise<void> {
@@ -152,11 +135,7 @@ function routes(connect: ConnectRouter): void {
       const fields = request.updateMask?.paths ?? [];
       if (fields.includes("prompt")) turn.prompt = request.turn?.prompt ?? "";
       if (fields.includes("position")) session.number(turn, request.turn?.position ?? 1);
-      for (const other of session.waiting)
-        session.emit(other.name, {
-          case: "turnUpdated",
-          value: { position: other.position, fields: other === turn ? fields : ["position"] },
-        });
+      session.announce(turn, fields);
       return { turn };
     },
     async *watchEvents(request, context) {
@@ -164,168 +143,8 @@ function routes(connect: ConnectRouter): void {
         yield { event };
     },
   });
-  connect.service(WorkspaceService, {
-    listFiles(request) {
-      const { files } = find(request.session);
-      const prefix = request.path ? `${request.path}/` : "";
-      const entries = new Map<
-        string,
-        { path: string; type: FileType; sizeBytes: bigint; updateTime: ReturnType<typeof timestampNow> }
-      >();
-      for (const [path, file] of files) {
-        if (!path.startsWith(prefix)) continue;
-        const head = path.slice(prefix.length).split("/");
-        const isFile = head.length === 1;
-        const at = prefix + head[0];
-        entries.set(at, {
-          path: at,
-          type: isFile ? FileType.FILE : FileType.DIRECTORY,
-          sizeBytes: BigInt(isFile ? file.data.length : 0),
-          updateTime: timestampFromMs(file.at),
-        });
-      }
-      return { files: [...entries.values()].sort((a, b) => a.path.localeCompare(b.path)) };
-    },
-    async *readFile(request) {
-      const file = find(request.session).files.get(request.path);
-      if (!file) throw fail(Code.NotFound, "FILE_NOT_FOUND", `There is no file ${request.path}.`);
-      const from = Number(request.offset);
-      const to = Number(request.limit) ? from + Number(request.limit) : file.data.length;
-      yield {
-        file: { path: request.path, type: FileType.FILE, sizeBytes: BigInt(file.data.length) },
-        data: file.data.slice(from, to),
-      };
-    },
-    writeFile(request) {
-      find(request.session).files.set(request.path, { data: request.data, at: Date.now() });
-      return { file: { path: request.path, type: FileType.FILE, sizeBytes: BigInt(request.data.length) } };
-    },
-    deleteFile(request) {
-      const { files } = find(request.session);
-      for (const path of [...files.keys()])
-        if (path === request.path || path.startsWith(`${request.path}/`)) files.delete(path);
-      return {};
-    },
-    diffWorkspace(request) {
-      const changes = find(request.session).events.flatMap((event) =>
-        event.kind.case === "fileChange" && (!request.sinceTurn || event.turn === request.sinceTurn)
-          ? [event.kind.value]
-          : [],
-      );
-      return { changes };
-    },
-    createSnapshot(request) {
-      const session = find(request.session);
-      const snapshot = {
-        name: `${request.session}/snapshots/${randomUUID()}`,
-        title: request.title,
-        files: new Map(session.files),
-        at: timestampNow(),
-      };
-      session.snapshots.unshift(snapshot);
-      return {
-        snapshot: { name: snapshot.name, title: snapshot.title, createTime: snapshot.at, sizeBytes: 1234n },
-      };
-    },
-    listSnapshots: (request) => ({
-      snapshots: find(request.session).snapshots.map(({ name, title, at }) => ({
-        name,
-        title,
-        createTime: at,
-        sizeBytes: 1234n,
-      })),
-    }),
-    restoreSnapshot(request) {
-      const session = find(request.name);
-      const snapshot = session.snapshots.find((snapshot) => snapshot.name === request.name);
-      session.files.clear();
-      for (const [path, file] of snapshot?.files ?? []) session.files.set(path, file);
-      return {};
-    },
-  });
-  connect.service(ModelService, {
-    listModels: () => ({
-      models: [
-        {
-          name: "demo/offline",
-          displayName: "Demo model",
-          provider: "demo",
-          available: true,
-          supportsTools: true,
-          isDefault: true,
-          description: "Works offline; does sums and small file tasks.",
-        },
-        {
-          name: "anthropic/claude-sonnet-5",
-          displayName: "Claude Sonnet 5",
-          provider: "anthropic",
-          available: true,
-          supportsTools: true,
-          contextWindow: 200000n,
-          inputPricePerMillionUsd: 3,
-          outputPricePerMillionUsd: 15,
-        },
-        {
-          name: "groq/llama-3.3-70b-versatile",
-          displayName: "Llama 3.3 70B",
-          provider: "groq",
-          available: false,
-          missingCredential: "GROQ_API_KEY",
-          supportsTools: true,
-        },
-      ],
-      wildcards: ["groq/*", "openrouter/*", "anthropic/*"],
-    }),
-    getUsage(request) {
-      if (!request.groupBy.includes(UsageDimension.DAY))
-        return {
-          rows: [
-            {
-              usage: { inputTokens: 120000n, outputTokens: 32000n, costUsd: 1.93, modelCalls: 340 },
-              failedCalls: 7n,
-              retries: 12n,
-            },
-          ],
-        };
-      const rows = Array.from({ length: 14 }, (_, index) => {
-        const day = new Date(Date.now() - (13 - index) * 86_400_000).toISOString().slice(0, 10);
-        const scale = 1 + Math.sin(index * 1.7) * 0.6 + index / 9;
-        return ["demo/offline", "anthropic/claude-sonnet-5"].map((model, other) => ({
-          day,
-          model,
-          failedCalls: BigInt(index % 5 === 3 ? 4 : 0),
-          retries: 1n,
-          usage: {
-            inputTokens: BigInt(Math.round(42000 * scale * (other + 0.5))),
-            outputTokens: BigInt(Math.round(9000 * scale)),
-            costUsd: other * 0.21 * scale,
-            modelCalls: Math.round(20 * scale),
-          },
-        }));
-      }).flat();
-      return { rows };
-    },
-  });
-  connect.service(SystemService, {
-    getHealth: () => ({
-      status: "healthy",
-      timestamp: timestampNow(),
-      services: ["router", "session", "runner", "llm-proxy"].map((service) => ({
-        service,
-        status: "healthy",
-        timestamp: timestampNow(),
-      })),
-    }),
-    getDebug: () => ({
-      services: ["router", "session", "runner", "llm-proxy"].map((service, index) => ({
-        service,
-        uptime: { seconds: BigInt(86400 + index * 100) },
-        pid: 100 + index,
-        memoryBytes: BigInt((index + 1) * 60_000_000),
-        version: "0.1.0",
-      })),
-    }),
-  });
+  serveWorkspaces(connect);
+  serveInstallation(connect);
 }
 
 const TYPES: Record<string, string> = {
@@ -357,7 +176,7 @@ function furnish(): void {
       $typeName: "pointsman.session.v1.SandboxStatus",
       state: SandboxState.HIBERNATED,
     };
-    session.record.usage!.costUsd = 0.42;
+    session.spend(0.42);
     world.set(session.record.name, session);
   }
 }

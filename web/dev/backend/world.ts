@@ -6,8 +6,9 @@ import {
   EventSchema,
   type PermissionDecided,
 } from "../../src/gen/pointsman/session/v1/event_pb.ts";
+import { type Session, SessionSchema } from "../../src/gen/pointsman/session/v1/session_service_pb.ts";
 import { type Turn, TurnSchema, TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
-import { type ScriptedFile, type Session, SessionSchema } from "./types.ts";
+import type { ScriptedFile } from "./types.ts";
 
 type Kind = NonNullable<MessageInitShape<typeof EventSchema>["kind"]>;
 
@@ -41,6 +42,21 @@ export class ScriptedSession {
       workspacePath: "/workspace",
       usage: {},
     });
+  }
+
+  /** Adds to what it has cost so far. */
+  spend(usd: number): void {
+    const before = this.record.usage;
+    if (before) this.record.usage = { ...before, costUsd: before.costUsd + usd };
+  }
+
+  /** Tells that fields of a waiting turn have changed, and with them the places of the others. */
+  announce(changed: Turn, fields: string[]): void {
+    for (const turn of this.waiting)
+      this.emit(turn.name, {
+        case: "turnUpdated",
+        value: { position: turn.position, fields: turn === changed ? fields : ["position"] },
+      });
   }
 
   /** Logs an event and tells the watchers. */
@@ -79,7 +95,7 @@ export class ScriptedSession {
   async *watch(after: bigint, signal: AbortSignal): AsyncIterable<Event> {
     const queue: Event[] = this.events.slice(Number(after));
     if (this.block) queue.push(this.block);
-    let wake = () => {};
+    let wake = (): void => undefined;
     const watcher = (event: Event) => {
       queue.push(event);
       wake();

@@ -1,7 +1,7 @@
 import type { JsonObject } from "@bufbuild/protobuf";
 import { router, sessions } from "../api/clients.ts";
 import { newId } from "../api/ids.ts";
-import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
+import type { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";
 import type { PermissionMode, Turn } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { rememberModel } from "../state/models.ts";
 import { attempt, notify } from "../state/notices.ts";

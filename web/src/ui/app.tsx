@@ -39,18 +39,19 @@ function SignedIn() {
   }, [route.value]);
   return (
     <div class={`shell ${drawer.value ? "drawer-open" : ""}`}>
-      <a
-        class="skip"
-        href="#main"
-        onClick={(event) => {
-          event.preventDefault();
-          document.getElementById("main")?.focus();
-        }}
-      >
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
         Skip to the page
-      </a>
+      </button>
       <Sidebar />
-      <div class="scrim" onClick={() => (drawer.value = false)} />
+      <button
+        type="button"
+        class="scrim"
+        tabIndex={-1}
+        aria-label="Close the list of sessions"
+        onClick={() => {
+          drawer.value = false;
+        }}
+      />
       <Page />
       <Shortcuts />
     </div>

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { copyText } from "../text/clipboard.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
@@ -56,6 +56,7 @@ export function Dialog({
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => element.current?.showModal(), []);
   return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: a click beside the dialog closes it, as Escape does by itself
     <dialog
       ref={element}
       aria-label={title}
@@ -111,6 +112,7 @@ export function Ask(props: {
   onSave: (value: string) => void;
   onClose: () => void;
 }) {
+  const id = useId();
   const [value, setValue] = useState(props.value);
   const save = (event: Event) => {
     event.preventDefault();
@@ -122,10 +124,11 @@ export function Ask(props: {
   return (
     <Dialog title={props.title} onClose={props.onClose}>
       <form onSubmit={save}>
-        <label class="field">
+        <label class="field" for={id}>
           <span>{props.label}</span>
           {props.multiline ? (
             <textarea
+              id={id}
               rows={6}
               value={value}
               onInput={onInput}
@@ -133,7 +136,7 @@ export function Ask(props: {
               onKeyDown={(event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && save(event)}
             />
           ) : (
-            <input value={value} onInput={onInput} autofocus />
+            <input id={id} value={value} onInput={onInput} autofocus />
           )}
         </label>
         <div class="dialog-actions">

@@ -26,6 +26,7 @@ export function Fold(props: {
   };
   return (
     <details class={`fold ${props.class ?? ""}`} open={open}>
+      {/* biome-ignore lint/a11y/noStaticElementInteractions: a summary is a button to browsers and readers alike */}
       <summary onClick={toggle}>
         <Icon name="chevron" size={12} class="icon turn-chevron" />
         {props.head}

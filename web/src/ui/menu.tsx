@@ -20,6 +20,9 @@ export function Menu({ label, children }: { label: string; children: ComponentCh
   const shut = () => {
     if (element.current) element.current.open = false;
   };
+  const onClick = (event: MouseEvent) => {
+    if (event.target instanceof Element && event.target.closest("button")) shut();
+  };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Escape" || !element.current?.open) return;
     event.stopPropagation();
@@ -27,13 +30,11 @@ export function Menu({ label, children }: { label: string; children: ComponentCh
     element.current.querySelector("summary")?.focus();
   };
   return (
-    <details class="menu" ref={element} onKeyDown={onKeyDown}>
+    <details class="menu" ref={element} onKeyDown={onKeyDown} onClick={onClick}>
       <summary class="icon-button" aria-label={label} title={label}>
         <Icon name="more" />
       </summary>
-      <div class="menu-items" onClick={shut}>
-        {children}
-      </div>
+      <div class="menu-items">{children}</div>
     </details>
   );
 }
