@@ -14,7 +14,7 @@ from session import clock
 from session.caller import Caller
 from session.database import Database
 from session.models import ModelNames
-from session.paging import Listing, fitting, size
+from servicekit.paging import Listing, fitting, size
 from session.peers import Party
 from session.refusals import invalid_field
 from session.rows import SessionRow, TurnRow

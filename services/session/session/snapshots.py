@@ -15,7 +15,7 @@ from session.bus import Bus, Topic
 from session.caller import Caller
 from session.clock import timestamp
 from session.database import Database
-from session.paging import Listing, size
+from servicekit.paging import Listing, size
 from session.peers import WORKSPACE_SECONDS, Party, Runner
 from session.refusals import turn_running
 from session.rows import SessionRow, TurnRow

@@ -13,7 +13,7 @@ from session.bus import Bus, Topic
 from session.caller import Caller
 from session.database import Database
 from session.hub import Hub
-from session.paging import Listing, fitting, size
+from servicekit.paging import Listing, fitting, size
 from session.positions import Positions
 from session.rows import SessionRow, TurnRow
 from session.store import accounts, events, sessions, turns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 import uuid
 from typing import Any
@@ -140,6 +142,11 @@ async def test_a_foreign_key_answers_like_a_missing_one(house):
     assert not (await house.api_keys.ListKeys(pb.ListKeysRequest(), metadata=stranger)).keys
 
 
+async def first_token(house: Any) -> str:
+    page = await house.api_keys.ListKeys(pb.ListKeysRequest(page_size=1), metadata=house.caller())
+    return str(page.next_page_token)
+
+
 async def test_keys_are_listed_newest_first_page_by_page(house):
     made = [(await make(house, title=str(number))).key.name for number in range(5)]
     seen, token = [], ""
@@ -152,7 +159,9 @@ async def test_keys_are_listed_newest_first_page_by_page(house):
         if not token:
             break
     assert seen == made[::-1]
-    for garbage in ("x", "W10", "WyJhdWRpdCIsMV0"):
+    marked = json.loads(base64.urlsafe_b64decode(await first_token(house)))
+    too_big = base64.urlsafe_b64encode(json.dumps([marked[0], 2**80, "x"]).encode()).decode()
+    for garbage in ("x", "W10", "WyJhdWRpdCIsMV0", too_big):
         request = pb.ListKeysRequest(page_token=garbage)
         failure = await refusal(house.api_keys.ListKeys(request, metadata=house.caller()))
         assert failure.reason == errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID

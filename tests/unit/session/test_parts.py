@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.config import ConfigError, load
-from servicekit.errors import Failure
 from session.config import SessionConfig
 from session.options import filled_in, title_of
-from session.paging import Listing
 from session.state import AgentState
 
 KEYS = {"POINTSMAN_PASSPORT_KEYS": "/keys/jwks.json", "POINTSMAN_PASSPORT_KEY": "/keys"}
@@ -40,22 +38,6 @@ def test_options_get_their_defaults_and_keep_what_was_asked_for() -> None:
     assert options.permission_timeout.seconds == 3600
     assert list(options.allowed_tools) == ["Read"]
     assert not filled_in(turn_pb2.TurnOptions(include_partial_messages=False)).include_partial_messages
-
-
-def test_a_page_token_serves_its_own_listing_only() -> None:
-    listing = Listing("turns", "acme", "s")
-    token = listing.token(7, "x")
-    assert listing.key(token) == (7, "x")
-    assert listing.key("") is None
-    with pytest.raises(Failure, match="PAGE_TOKEN_INVALID"):
-        Listing("turns", "other", "s").key(token)
-
-
-@given(st.text(max_size=60))
-def test_no_text_makes_a_page_token_by_itself(text: str) -> None:
-    if text:
-        with pytest.raises(Failure, match="PAGE_TOKEN_INVALID"):
-            Listing("turns").key(text)
 
 
 def test_the_state_remembers_newest_files_first_and_each_once() -> None:

@@ -8,12 +8,11 @@ from typing import Any, Final
 from pointsman.router.v1 import audit_service_pb2, audit_service_pb2_grpc
 from servicekit.access import granted
 from servicekit.context import current_passport
+from servicekit.paging import Listing, fitting, size
 
-from router.paging import page_token, place_of
 from router.store.audit import AuditSight, AuditStore
 
 _PAGE: Final = 100
-_LISTING: Final = "audit"
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
@@ -26,14 +25,14 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self, request: audit_service_pb2.ListAuditEntriesRequest, context: Any
     ) -> audit_service_pb2.ListAuditEntriesResponse:
         """List entries, newest first."""
-        size = request.page_size or _PAGE
-        place = place_of(request.page_token, _LISTING, int)
-        before = None if place is None else int(place[0])
-        found = await self._store.page(_sight(), request.filter, before=before, size=size + 1)
-        more = len(found) > size
+        sight, limit = _sight(), size(request.page_size, _PAGE)
+        listing = Listing("audit", sight, request.filter.SerializeToString(deterministic=True))
+        after = listing.key(request.page_token)
+        found = await self._store.page(sight, request.filter, before=after and after[0], size=limit + 1)
+        page = fitting([entry for _, entry in found], limit)
+        more = len(found) > len(page)
         return audit_service_pb2.ListAuditEntriesResponse(
-            entries=[entry for _, entry in found[:size]],
-            next_page_token=page_token(_LISTING, found[size - 1][0]) if more else "",
+            entries=page, next_page_token=listing.token(found[len(page) - 1][0]) if more else ""
         )
 
     async def ExportAuditEntries(

@@ -7,13 +7,12 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.router.v1 import key_service_pb2, key_service_pb2_grpc
 from servicekit.context import current_passport, log_fields
+from servicekit.paging import Listing, size
 
 from router.keys import KeyRing, WantedKey
-from router.paging import page_token, place_of
 from router.store.keys import KeyRow
 
 _PAGE: Final = 50
-_LISTING: Final = "keys"
 
 
 class KeyServicer(key_service_pb2_grpc.KeyServiceServicer):
@@ -43,15 +42,14 @@ class KeyServicer(key_service_pb2_grpc.KeyServiceServicer):
         self, request: key_service_pb2.ListKeysRequest, context: Any
     ) -> key_service_pb2.ListKeysResponse:
         """List keys, newest first."""
-        size = request.page_size or _PAGE
-        place = place_of(request.page_token, _LISTING, int, str)
-        before = None if place is None else (int(place[0]), str(place[1]))
-        rows = await self._ring.page(current_passport(), before=before, size=size + 1)
-        more = len(rows) > size
-        last = rows[size - 1] if more else None
+        caller, limit = current_passport(), size(request.page_size, _PAGE)
+        listing = Listing("keys", caller.tenant, caller.account)
+        after = listing.key(request.page_token)
+        rows = await self._ring.page(caller, before=after, size=limit + 1)
+        last = rows[limit - 1] if len(rows) > limit else None
         return key_service_pb2.ListKeysResponse(
-            keys=[_key(row) for row in rows[:size]],
-            next_page_token=page_token(_LISTING, last.create_time, last.id) if last else "",
+            keys=[_key(row) for row in rows[:limit]],
+            next_page_token=listing.token(last.create_time, last.id) if last else "",
         )
 
     async def RevokeKey(

@@ -35,7 +35,7 @@ class TurnServicer(turn_service_pb2_grpc.TurnServiceServicer):
         """Find the turn that a request made before."""
         asked = request.request
         found = await self._queue.find(Caller.of(current_passport()), _account(asked), asked)
-        return pb.FindTurnResponse(turn=found and turn_view(found.turn, found.position))
+        return pb.FindTurnResponse(turn=turn_view(found.turn, found.position) if found else None)
 
     async def CancelTurn(self, request: pb.CancelTurnRequest, _context: Any) -> pb.CancelTurnResponse:
         """Cancel a turn."""

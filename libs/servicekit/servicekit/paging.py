@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 from pointsman.errors.v1 import errors_pb2
+
 from servicekit.errors import Failure
 
 _DIGEST_BYTES: Final = 9
@@ -37,10 +38,11 @@ class Listing:
             return None
         try:
             read: Any = json.loads(base64.urlsafe_b64decode(token.encode()))
-        except (ValueError, binascii.Error):
+        except (ValueError, binascii.Error, RecursionError):
             raise _invalid() from None
         match read:
-            case [self._digest, int(number), str(text)] if "\0" not in text and abs(number) < 2**63:
+            # Whatever somebody made up is a number and a text to every database, or not taken.
+            case [self._digest, int(number), str(text)] if abs(number) < 2**63 and text.isprintable():
                 return number, text
         raise _invalid()
 
