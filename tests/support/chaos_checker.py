@@ -32,6 +32,8 @@ class Asked:
     """Of the kept events, as they came."""
     said: str = ""
     """The message of the error that it ended with."""
+    ended: float = 0.0
+    """When its client knew how it ended, in seconds since the beginning."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,24 @@ def _gaps(asked: Sequence[Asked], recorded: Recorded) -> Iterable[str]:
 
 
 def report(asked: Sequence[Asked], ran: Sequence[Ran]) -> list[str]:
-    """Say, in a line each, how turns ended and how far those had come that did not succeed."""
+    """Say, in a line each, how turns ended, how far those had come that did not succeed, and when that was."""
     got_prompt = {run.turn for run in ran}
-    endings: Counter[str] = Counter()
+    endings: defaultdict[str, list[float]] = defaultdict(list)
     for turn in asked:
         how = turn.outcome.removeprefix("TURN_STATE_").lower() or "no end"
-        if how == "succeeded":
-            endings[how] += 1
-            continue
-        endings[f"{how}: {_how_far(turn, got_prompt)}: {turn.said[:60]}"] += 1
-    return [f"{count:5} {ending}" for ending, count in endings.most_common()]
+        if how != "succeeded":
+            how = f"{how}: {_how_far(turn, got_prompt)}: {turn.said[:60]}"
+        endings[how].append(turn.ended)
+    return [
+        f"{len(times):5} {ending} ({_spread(times)})"
+        for ending, times in sorted(endings.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _spread(times: Sequence[float]) -> str:
+    """Say how many fell into each ten seconds."""
+    tens = Counter(int(moment // 10) for moment in times)
+    return " ".join(str(tens[ten]) for ten in range(max(tens) + 1))
 
 
 def _how_far(turn: Asked, got_prompt: set[str]) -> str:

@@ -40,6 +40,7 @@ class Load:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self.asked: list[Asked] = []
+        self._began = time.monotonic()
         self._sessions: defaultdict[str, str] = defaultdict(str)
 
     async def account(self, account: str, over: asyncio.Event) -> None:
@@ -82,6 +83,7 @@ class Load:
         except PointsmanError as error:
             asked.outcome = f"error:{error.reason or error.code.name}"
             asked.said = str(error)
+        asked.ended = time.monotonic() - self._began
 
     async def recorded(self) -> Recorded:
         """What the installation knows of it all."""
