@@ -5,36 +5,64 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from llm_proxy.configuration.budgets import Budget
 from llm_proxy.ledger.database import Database
 from llm_proxy.ledger.money import Pico, dollars
 from llm_proxy.ledger.scopes import BalanceKey, Payer, limits, period_start
+from llm_proxy.ledger.statement import Statement
 from llm_proxy.ledger.tables import balances, calls
 from llm_proxy.messages.usage import TokenUsage
 
 # No call lasts longer; one that is still open then belonged to a process that died.
 LONGEST_CALL_SECONDS: Final = 3600.0
 
-# Made once: building a statement costs more than running it.
-_OPEN: Final = insert(calls)
+# Calls that ended while the database was away: an hour of a busy installation. Beyond it they become lost.
+_OWED_LIMIT: Final = 10_000
+
+_OPEN: Final = Statement(insert(calls))
 _SETTLED: Final = (
     "state", "end_time", "model", "provider", "deployment", "input_tokens", "output_tokens",
     "cache_read_tokens", "cache_write_tokens", "cost", "retries", "first_token_seconds", "reason",
 )  # fmt: skip
-_SETTLE: Final = (
+_SETTLE: Final = Statement(
     update(calls)
-    .where((calls.c.id == bindparam("call")) & (calls.c.state == "open"))
+    .where((calls.c.id == bindparam("call")) & (calls.c.state == literal_column("'open'")))
     .values({name: bindparam(name) for name in _SETTLED})
 )
+_BALANCE: Final = (balances.c.key == bindparam("balance")) & (balances.c.period == bindparam("label"))
+_RESERVED: Final = balances.c.reserved
+_TAKE: Final = Statement(
+    update(balances)
+    .where(_BALANCE & (balances.c.spent + _RESERVED < bindparam("most")))
+    .values(reserved=_RESERVED + bindparam("amount"))
+)
+_PAY: Final = Statement(
+    update(balances)
+    .where(_BALANCE)
+    .values(reserved=_RESERVED - bindparam("amount"), spent=balances.c.spent + bindparam("paid"))
+)
+# What a lost call cost is not known, and what was set aside for it was charged.
+_CHARGED: Final = case((calls.c.state == "lost", calls.c.reserved), else_=calls.c.cost)
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,7 @@ class Ledger:
         self._budgets = budgets
         self._instance = instance
         self._clock = clock
+        self._owed: deque[Callable[[Connection], None]] = deque()
 
     async def reserve(
         self, payer: Payer, model: str, most: Pico, turn_budget: Pico | None = None
@@ -93,9 +122,9 @@ class Ledger:
 
         def job(connection: Connection) -> None:
             _take(connection, payer, touched, most)
-            connection.execute(_OPEN, row)
+            _OPEN.run(connection, row)
 
-        # What a power cut takes away are calls whose answer nobody has seen to its end.
+        # A power cut may take away the last tenth of a second's calls; a process that dies takes none.
         await self._database.run(job, fsynced=False)
         return reservation
 
@@ -110,14 +139,27 @@ class Ledger:
             "turn": payer.turn,
             "model": model,
             "provider": model.partition("/")[0],
+            "deployment": "",
             "start_time": reservation.start_time,
             "end_time": reservation.start_time + LONGEST_CALL_SECONDS,
             "reserved": reservation.amount,
             "charged": json.dumps([(key.key, key.period) for key in reservation.charged]),
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "cache_read_tokens": 0,
+            "cache_write_tokens": 0,
+            "cost": 0,
+            "retries": 0,
+            "first_token_seconds": None,
+            "reason": "",
         }
 
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
-        """Write down how the call went and give back what it did not need. Settling twice changes nothing."""
+        """Write down how the call went and give back what it did not need. Settling twice changes nothing.
+
+        It is done also when the caller is cancelled meanwhile. Raises Failure DATABASE_UNAVAILABLE or
+        DISK_FULL; then `settle_owed` tries it again.
+        """
         values: dict[str, object] = {
             "call": reservation.id,
             "state": outcome.state,
@@ -136,11 +178,22 @@ class Ledger:
         }
 
         def job(connection: Connection) -> None:
-            if connection.execute(_SETTLE, values).rowcount:
+            if _SETTLE.run(connection, values):
                 pairs = [(key.key, key.period) for key in reservation.charged]
                 _pay(connection, pairs, reservation.amount, outcome.cost)
 
-        await self._database.run(job)
+        try:
+            await self._database.insist(job)
+        except Failure:
+            if len(self._owed) < _OWED_LIMIT:
+                self._owed.append(job)
+            raise
+
+    async def settle_owed(self) -> None:
+        """Settle the calls that the database was away for. Raises Failure while it still is."""
+        while self._owed:
+            await self._database.insist(self._owed[0])
+            self._owed.popleft()
 
     async def recover(self, *, everything: bool) -> int:
         """Close calls whose process died: all of this instance's (`everything`, at its start), or overdue.
@@ -170,14 +223,12 @@ def _take(connection: Connection, payer: Payer, touched: Mapping[BalanceKey, Pic
     """Set the amount aside in every balance; or in none, and raise Failure BUDGET_EXCEEDED."""
     taken: list[BalanceKey] = []
     for key, limit in touched.items():
-        _open_balance(connection, payer, key)
-        has_room = _is(key.key, key.period) & (balances.c.spent + balances.c.reserved < limit)
-        done = connection.execute(
-            update(balances).where(has_room).values(reserved=balances.c.reserved + amount)
-        )
-        if not done.rowcount:
-            _pay(connection, [(other.key, other.period) for other in taken], amount, 0)
-            raise _exceeded(key, limit)
+        values = {"balance": key.key, "label": key.period, "most": limit, "amount": amount}
+        if not _TAKE.run(connection, values):
+            _open_balance(connection, payer, key)
+            if not _TAKE.run(connection, values):
+                _pay(connection, [(other.key, other.period) for other in taken], amount, 0)
+                raise _exceeded(key, limit)
         taken.append(key)
 
 
@@ -187,7 +238,7 @@ def _open_balance(connection: Connection, payer: Payer, key: BalanceKey) -> None
         return
     whose = (calls.c.tenant == payer.tenant) & (calls.c[key.scope] == payer.value(key.scope))
     spent = connection.scalar(
-        select(func.coalesce(func.sum(calls.c.cost), 0)).where(
+        select(func.coalesce(func.sum(_CHARGED), 0)).where(
             whose & (calls.c.start_time >= period_start(key.period))
         )
     )
@@ -200,11 +251,8 @@ def _open_balance(connection: Connection, payer: Payer, key: BalanceKey) -> None
 def _pay(connection: Connection, pairs: Sequence[tuple[str, str]], reserved: Pico, cost: Pico) -> None:
     """Give back what was set aside in these balances and take the cost instead."""
     for key, period in pairs:
-        connection.execute(
-            update(balances)
-            .where(_is(key, period))
-            .values(reserved=balances.c.reserved - reserved, spent=balances.c.spent + cost)
-        )
+        values = {"balance": key, "label": period, "amount": reserved, "paid": cost}
+        _PAY.run(connection, values)
 
 
 def _is(key: str, period: str) -> ColumnElement[bool]:

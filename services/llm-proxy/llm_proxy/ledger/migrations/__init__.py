@@ -1,0 +1,1 @@
+"""The schema's versions, and how the ledger is brought to the newest one."""
