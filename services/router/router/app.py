@@ -35,6 +35,7 @@ from router.config import RouterConfig
 from router.context import gather
 from router.conversations import Conversations
 from router.identity.identity import Identity
+from router.identity.key_lookup import KeyLookup
 from router.identity.oidc import Tokens
 from router.identity.shared_key import SharedKey
 from router.identity.stored_keys import StoredKeys
@@ -98,7 +99,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         audit_store = AuditStore(database)
         audit = await stack.enter_async_context(audit_trail(audit_store.append, prompts=config.audit_prompts))
         key_store = KeyStore(database)
-        stored_keys = StoredKeys(key_store)
+        stored_keys = StoredKeys(KeyLookup(key_store))
         shared_key = SharedKey(config.api_key.get_secret_value()) if config.api_key else None
         identity = Identity(shared_key, stored_keys, Tokens(settings.issuers))
         servicers = [

@@ -66,6 +66,8 @@ class KeyRing:
         )
         before = await self._store.insert(row)
         if before is None:
+            # Somebody may have tried this id before it was a key's.
+            self._cached.forget(row.id)
             return row, secret.text
         if _wish(before) != _wish(row):
             raise Failure(

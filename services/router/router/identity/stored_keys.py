@@ -7,7 +7,6 @@ import hmac
 import re
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -16,15 +15,11 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 from servicekit.passport import Passport
 
-from router.store.keys import KeyRow, KeyStore
+from router.identity.key_lookup import KeyLookup
 
 _FORM: Final = re.compile(r"pm_([a-z0-9]{1,32})_([A-Za-z0-9_-]{43})")
 _ID_LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_LENGTH: Final = 12
-# How long another router's revocation may take to be seen here.
-_FRESH_SECONDS: Final = 1.0
-# One entry is below 1 KB.
-_CACHED_KEYS: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -44,12 +39,11 @@ def new_secret() -> Secret:
 
 
 class StoredKeys:
-    """Knows the keys of the store, each for a second after it was looked up."""
+    """Knows the keys of the store."""
 
-    def __init__(self, store: KeyStore, *, clock: Callable[[], float] = time.time) -> None:
-        self._store = store
+    def __init__(self, lookup: KeyLookup, *, clock: Callable[[], float] = time.time) -> None:
+        self._lookup = lookup
         self._clock = clock
-        self._cache: OrderedDict[str, tuple[KeyRow, float]] = OrderedDict()
 
     async def identify(self, credential: str) -> Passport | None:
         """Return the passport of the key's holder, None for what is no such key.
@@ -59,7 +53,7 @@ class StoredKeys:
         form = _FORM.fullmatch(credential)
         if form is None:
             return None
-        row = await self._row(form[1])
+        row = await self._lookup.find(form[1])
         if row is None or not hmac.compare_digest(row.digest, _digest(form[2])):
             return None
         if row.revoke_time:
@@ -82,20 +76,7 @@ class StoredKeys:
 
     def forget(self, key_id: str) -> None:
         """Look the key up again at its next use."""
-        self._cache.pop(key_id, None)
-
-    async def _row(self, key_id: str) -> KeyRow | None:
-        known = self._cache.get(key_id)
-        if known is not None and self._clock() < known[1]:
-            return known[0]
-        row = await self._store.by_id(key_id)
-        if row is None:
-            return None
-        self._cache[key_id] = (row, self._clock() + _FRESH_SECONDS)
-        self._cache.move_to_end(key_id)
-        if len(self._cache) > _CACHED_KEYS:
-            self._cache.popitem(last=False)
-        return row
+        self._lookup.forget(key_id)
 
 
 def _digest(secret: str) -> bytes:

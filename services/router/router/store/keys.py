@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import sqlalchemy as sa
@@ -57,9 +57,14 @@ class KeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def by_id(self, key_id: str) -> KeyRow | None:
-        """Return the key with this id, whoever's it is."""
-        return await self._database.run(lambda tx: _one(tx, keys.c.id == key_id))
+    async def by_ids(self, key_ids: Collection[str]) -> Mapping[str, KeyRow]:
+        """Return those of these keys that there are, whosever they are, by their ids."""
+
+        async def select(tx: AsyncConnection) -> Mapping[str, KeyRow]:
+            found = await tx.execute(sa.select(keys).where(keys.c.id.in_(key_ids)))
+            return {row["id"]: KeyRow(**row) for row in found.mappings()}
+
+        return await self._database.run(select)
 
     async def insert(self, row: KeyRow) -> KeyRow | None:
         """Keep a new key; when its creator's request made one before, keep nothing and return that one."""
