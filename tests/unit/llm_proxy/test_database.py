@@ -1,18 +1,46 @@
-"""The ledger's one worker outlives whatever its jobs do, and does not work for those that left."""
+"""The ledger's one worker outlives whatever its jobs do, and knows for whom it works."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
-from llm_proxy.ledger.database import open_database
-from llm_proxy.ledger.ledger import Ledger
+from llm_proxy.ledger.database import Database, open_database
+from llm_proxy.ledger.jobs import unavailable
+from llm_proxy.ledger.ledger import Ledger, Outcome, Reservation
 from llm_proxy.ledger.scopes import Payer
+from llm_proxy.messages.usage import TokenUsage
 from servicekit.errors import Failure
+from servicekit.testing import wait_until
 from sqlalchemy import Connection, text
 
 PAYER = Payer("acme", "main")
+SETTLED = Outcome("settled", "demo/offline", TokenUsage(1, 2), 3)
+
+
+def states(directory: Path) -> list[str]:
+    """Return the state of every call, as another program reads it."""
+    with sqlite3.connect(directory / "ledger.db") as file:
+        return [state for (state,) in file.execute("SELECT state FROM llm_calls")]
+
+
+async def held(database: Database) -> tuple[Callable[[], None], asyncio.Future[None]]:
+    """Keep the worker busy until the function is called that is returned; the future ends then."""
+    begun, release = Event(), Event()
+
+    def hold(_: Connection) -> None:
+        begun.set()
+        release.wait(10)
+
+    holding = asyncio.ensure_future(database.run(hold))
+    await asyncio.to_thread(begun.wait, 10)
+    return release.set, holding
 
 
 async def test_an_amount_that_no_database_holds_harms_its_own_call_only(tmp_path: Path) -> None:
@@ -36,8 +64,90 @@ async def test_a_job_whose_caller_left_before_it_began_takes_no_effect(tmp_path:
         def count(connection: Connection) -> int:
             return int(connection.execute(text("SELECT count(*) FROM llm_balances")).scalar_one())
 
+        release, holding = await held(database)
         leaving = asyncio.ensure_future(database.run(insert))
+        await asyncio.sleep(0)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
+        release()
+        await holding
         assert await database.run(count) == 0
+
+
+async def test_a_call_is_settled_however_often_its_caller_is_cancelled_meanwhile(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        ledger = Ledger(database, (), "here")
+        reservation = await ledger.reserve(PAYER, "demo/offline", 5)
+        release, holding = await held(database)
+        for _ in range(3):
+            settling = asyncio.ensure_future(ledger.settle(reservation, SETTLED))
+            await asyncio.sleep(0)
+            settling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await settling
+        release()
+        await holding
+    assert states(tmp_path) == ["settled"]
+
+
+async def test_what_was_asked_for_before_the_end_is_done_before_the_file_is_closed(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        ledger = Ledger(database, (), "here")
+        reservations = [await ledger.reserve(PAYER, "demo/offline", 5) for _ in range(200)]
+        release, holding = await held(database)
+        settling = [asyncio.ensure_future(ledger.settle(one, SETTLED)) for one in reservations]
+        await asyncio.sleep(0)
+        release()
+    await asyncio.gather(holding, *settling)
+    assert states(tmp_path) == ["settled"] * 200
+
+
+class Away(Database):
+    """A database that is away while `away` is set."""
+
+    def __init__(self, real: Database) -> None:
+        self._real = real
+        self.away = False
+
+    async def run(self, job: Any, *, fsynced: bool = True) -> Any:
+        return await self._real.run(job, fsynced=fsynced)
+
+    async def insist(self, job: Any) -> Any:
+        if self.away:
+            raise unavailable()
+        return await self._real.insist(job)
+
+
+async def test_a_call_that_ended_while_the_database_was_away_is_settled_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as real:
+        database = Away(real)
+        ledger = Ledger(database, (), "here")
+        reservation: Reservation = await ledger.reserve(PAYER, "demo/offline", 5)
+        database.away = True
+        for attempt in (ledger.settle(reservation, SETTLED), ledger.settle_owed()):
+            with pytest.raises(Failure, match="does not answer"):
+                await attempt
+        database.away = False
+        await ledger.settle_owed()
+        await ledger.settle_owed()
+    assert states(tmp_path) == ["settled"]
+
+
+async def test_commits_without_an_fsync_of_their_own_get_one_soon(tmp_path: Path) -> None:
+    log = tmp_path / "ledger.db-wal"
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        await Ledger(database, (), "here").reserve(PAYER, "demo/offline", 5)
+
+        def in_the_file() -> bool:
+            # A checkpoint fsyncs the log and then puts it into the file, which alone is read here.
+            copy = tmp_path / "copy.db"
+            copy.write_bytes((tmp_path / "ledger.db").read_bytes())
+            with suppress(sqlite3.DatabaseError), sqlite3.connect(copy) as file:
+                return bool(file.execute("SELECT 1 FROM llm_calls").fetchone())
+            return False
+
+        await wait_until(in_the_file)
+        assert log.exists()
