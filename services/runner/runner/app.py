@@ -24,6 +24,7 @@ from servicekit.serving import Drain, RunningServer, Servicer, serving
 
 from runner.agent_options import BootOptions
 from runner.config import RunnerConfig
+from runner.egress_rules import EgressList
 from runner.lifecycle import Lifecycle, Policy
 from runner.metrics import SandboxStates
 from runner.sandbox import Boot, SandboxMaker
@@ -65,7 +66,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             upstream=f"http://{config.llm_proxy_http_address}",
             http=http,
             mcp_servers=_mcp_servers(config),
-            egress=[host for host in config.egress_allow.split(",") if host],
+            egress=EgressList.parse(config.egress_allow),
         )
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
@@ -165,4 +166,5 @@ def _policy(config: RunnerConfig) -> Policy:
         sleep_after=config.sleep_after.total_seconds(),
         wait=config.sandbox_wait.total_seconds(),
         pool_size=config.pool_size,
+        pool_templates=config.pool_templates,
     )

@@ -12,6 +12,7 @@ from servicekit.config import ServiceConfig
 
 from runner.sandboxes.protocol import GIB, INSTANCE_TYPES, Limits
 
+_HOST: Final = r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]{1,5})?"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -90,8 +91,9 @@ class RunnerConfig(ServiceConfig):
     egress_allow: str = Field(
         default="",
         validation_alias="POINTSMAN_EGRESS_ALLOW",
-        pattern=r"^$|^(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(,(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)*$",
-        description="hosts that agents may reach, such as files.example.com,*.example.org; empty for none",
+        pattern=rf"^$|^{_HOST}(,{_HOST})*$",
+        description="hosts that sessions may ask for: files.example.com,*.example.org,git.example.net:22; "
+        "without a port 80 and 443; empty for none",
     )
     pool_size: int = Field(
         default=1,
@@ -99,6 +101,13 @@ class RunnerConfig(ServiceConfig):
         ge=0,
         le=100,
         description="agents kept booted for new sessions, 0 to 100; each takes about 150 MiB",
+    )
+    pool_templates: int = Field(
+        default=4,
+        validation_alias="POINTSMAN_POOL_TEMPLATES",
+        ge=0,
+        le=100,
+        description="templates, those used last, that have an agent kept booted each, 0 to 100",
     )
     pause_after: Span = Field(
         default=timedelta(seconds=30),

@@ -1,8 +1,8 @@
-"""The way to the world outside, where an operator opens one: an allow-list of hosts, and nothing else.
+"""The way to the world outside, where an operator opens one and a session asks for it: to hosts by name.
 
-A forward proxy on a Unix socket of each sandbox. It takes CONNECT only, to the ports of HTTP, to hosts whose
-names are on the list, and only where such a name stands for a public address: a name that leads into the
-operator's own network leads nowhere.
+A forward proxy on a Unix socket of each sandbox. It takes CONNECT only, to hosts that the session names, on
+ports that the operator lists, and only where such a name stands for public addresses alone: a name that leads
+into the operator's own network leads nowhere, whatever it said when it was asked before.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Final
 
 import structlog
 
+from runner.egress_rules import EgressList, allows
 from runner.unix_socket import bound_socket
 
 SOCKET_NAME: Final = "egress.sock"
 SCRIPT_NAME: Final = "egress.py"
 INSIDE_PORT: Final = 3128
-PORTS: Final = frozenset({80, 443})
 _INSIDE_PROXY: Final = f"http://127.0.0.1:{INSIDE_PORT}"
 _NOT_BY_PROXY: Final = "localhost,127.0.0.1"
 PROXY_VARIABLES: Final = {
@@ -33,11 +33,13 @@ PROXY_VARIABLES: Final = {
 """What programs in the sandbox find the proxy by."""
 # A package manager opens some ten at once.
 _CONNECTIONS: Final = 64
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _HEAD_BYTES: Final = 8192
 _HEAD_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 300.0
 _PIECE: Final = 64 * 1024
+_FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\n\r\n"
 _REQUEST: Final = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):([0-9]{1,5}) HTTP/1\.[01]\r\n")
 
 INSIDE: Final = f'''\
@@ -73,19 +75,22 @@ _log = structlog.get_logger("runner.egress")
 
 
 class EgressProxy:
-    """One sandbox's way out. `allowed` are names, or `*.name` for all below; without any it never opens."""
+    """One sandbox's way out, to `hosts` out of what is `listed`. Without hosts it never opens."""
 
-    def __init__(self, agent_dir: Path, owner: int, allowed: Sequence[str]) -> None:
+    def __init__(self, agent_dir: Path, owner: int, listed: EgressList, hosts: Sequence[str]) -> None:
         self._agent_dir = agent_dir
         self._owner = owner
-        self._allowed = [name.lower() for name in allowed]
+        self._listed = listed
+        self._hosts = hosts
+        self.session = ""
+        """Whose it is, for the log."""
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Listen, if anything is allowed."""
-        if not self._allowed:
+        """Listen, if there is anything to reach."""
+        if not self._hosts:
             return
         (self._agent_dir / SCRIPT_NAME).write_text(INSIDE)
         listener = bound_socket(self._agent_dir, SOCKET_NAME, self._owner)
@@ -120,17 +125,19 @@ class EgressProxy:
             head = await reader.readuntil(b"\r\n\r\n")
         asked = _REQUEST.match(head)
         host, port = (asked[1].decode().lower(), int(asked[2])) if asked else ("", 0)
-        if port not in PORTS or not allows(self._allowed, host):
-            _log.info("egress_refused", host=host, port=port)
-            writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        log = _log.bind(session=self.session, host=host, port=port)
+        if not (allows(self._hosts, host) and self._listed.allows(host, port)):
+            log.info("egress_refused", why="not on the list")
+            writer.write(_FORBIDDEN)
             return
         async with asyncio.timeout(_CONNECT_SECONDS):
-            address = await public_address(host, port)
-            if address is None:
-                writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            addresses = await addresses_of(host, port)
+            if not addresses or not all(is_public(address) for address in addresses):
+                log.info("egress_refused", why="no public address")
+                writer.write(_FORBIDDEN)
                 return
-            # To the address that was looked at: asked again, the name may say another.
-            out_reader, out_writer = await asyncio.open_connection(address, port)
+            out_reader, out_writer = await _connected(addresses, port)
+        log.info("egress")
         writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
         try:
             await asyncio.gather(_pump(reader, out_writer), _pump(out_reader, writer))
@@ -138,23 +145,36 @@ class EgressProxy:
             out_writer.close()
 
 
-def allows(allowed: Sequence[str], host: str) -> bool:
-    """Return whether a name is on the list. A suffix stands for whole parts: `*.a.b` is not `evila.b`."""
-    return any(host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in allowed)
-
-
 def is_public(address: str) -> bool:
-    """Return whether an address belongs to the world outside."""
-    return ipaddress.ip_address(address).is_global
+    """Return whether an address belongs to the world outside, also one that has another in it."""
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _NAT64:
+            inner = ipaddress.IPv4Address(parsed.packed[-4:])
+        if inner is not None:
+            return is_public(str(inner))
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
-async def public_address(host: str, port: int) -> str | None:
-    """Return an address of a name, None when one of them is not public."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(entry[4][0]) for entry in found]
-    if not addresses or not all(is_public(address) for address in addresses):
-        return None
-    return addresses[0]
+async def addresses_of(host: str, port: int) -> list[str]:
+    """Return the addresses of a name, none when it has none."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return []
+    return [str(entry[4][0]) for entry in found]
+
+
+async def _connected(
+    addresses: Sequence[str], port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first that answers of the addresses that were looked at: asked again, the name may say
+    others."""
+    for address in addresses[:-1]:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection(address, port)
+    return await asyncio.open_connection(addresses[-1], port)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -24,6 +24,8 @@ from runner.names import SessionRef
 from runner.places import Places
 from runner.pool import Pool
 from runner.sandbox import Boot, Sandbox, SandboxMaker
+from runner.settings import Settings
+from runner.shared import SharedFolders, Shown
 from runner.transcript import TranscriptStore
 from runner.workspace.place import Workspaces
 
@@ -42,6 +44,8 @@ class Policy:
     wait: float
     """For a free place, when all are busy."""
     pool_size: int
+    pool_templates: int
+    """Templates that have one agent each in the pool, beside the others."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Wish:
     """What a turn needs of its sandbox."""
 
     session: SessionRef
+    account: str
+    settings: Settings
     boot: Boot
     mode: PermissionModeName
     store: TranscriptStore
@@ -70,10 +76,11 @@ class Lifecycle:
 
     def __init__(self, maker: SandboxMaker, workspaces: Workspaces, policy: Policy) -> None:
         self._maker = maker
+        self._shared = SharedFolders(workspaces)
         self._workspaces = workspaces
         self._policy = policy
         self._places = Places(policy.max_instances)
-        self.pool = Pool(maker, workspaces, self._places, policy.pool_size)
+        self.pool = Pool(maker, workspaces, self._places, policy.pool_size, policy.pool_templates)
         self._live: dict[SessionRef, Sandbox] = {}
         self._locks: KeyedLocks[SessionRef] = KeyedLocks()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,26 +93,36 @@ class Lifecycle:
         """Return the session's sandbox, ready and RUNNING; `release` gives it back.
 
         `starting` is called when one has to be made first. Raises Failure SANDBOXES_BUSY when no place comes
-        free in time, SANDBOX_START_FAILED.
+        free in time, SANDBOX_START_FAILED, SHARED_FOLDER_NOT_FOUND, EGRESS_NOT_ALLOWED.
         """
         began = time.monotonic()
-        async with self._locks.hold(wish.session):
+        async with self._locks.hold(wish.session), self._shown(wish) as shown:
             sandbox = self._live.get(wish.session)
-            if sandbox is not None and (
-                sandbox.agent.ended.is_set() or sandbox.boot.options != wish.boot.options
-            ):
+            if sandbox is not None and (sandbox.agent.ended.is_set() or not sandbox.fits(wish.boot, shown)):
                 await self._end(sandbox)
                 sandbox = None
             pooled = False
             state: event_pb2.SandboxState.ValueType = event_pb2.SANDBOX_STATE_IDLE
             if sandbox is None:
                 starting()
-                sandbox, state, pooled = await self._make(wish)
+                sandbox, state, pooled = await self._make(wish, shown)
             elif sandbox.state == event_pb2.SANDBOX_STATE_PAUSED:
                 await sandbox.wake()
                 state = event_pb2.SANDBOX_STATE_RESUMED
             sandbox.state = event_pb2.SANDBOX_STATE_RUNNING
             return Claim(sandbox, state, time.monotonic() - began, pooled)
+
+    @asynccontextmanager
+    async def _shown(self, wish: Wish) -> AsyncIterator[Shown]:
+        """Open what the session is to see, once it is sure that it may have what it asks for."""
+        self.check(wish.settings)
+        account = await self._workspaces.accounts.note(wish.session, wish.account)
+        async with self._shared.shown(wish.session, account, wish.settings.shares) as shown:
+            yield shown
+
+    def check(self, settings: Settings) -> None:
+        """Raise Failure EGRESS_NOT_ALLOWED when the operator does not allow what a session asks for."""
+        self._maker.egress.check(settings.egress)
 
     async def release(self, sandbox: Sandbox) -> None:
         """Give a claimed sandbox back; one that is gone is cleared away."""
@@ -125,9 +142,9 @@ class Lifecycle:
 
     async def _prepare(self, wish: Wish) -> None:
         try:
-            async with self._locks.hold(wish.session):
+            async with self._locks.hold(wish.session), self._shown(wish) as shown:
                 if wish.session not in self._live:
-                    await self._make(wish)
+                    await self._make(wish, shown)
         except Failure as failure:
             _log.warning("prepare_failed", session=wish.session.name, reason=failure.reason_name)
 
@@ -170,7 +187,7 @@ class Lifecycle:
                 await asyncio.sleep(_TEND_SECONDS)
                 continue
             if not self.pool.wants:
-                self.pool.want(boot)
+                self.pool.want("", boot)
 
     async def tend(self) -> None:
         """Freeze and put to rest what is idle, for ever."""
@@ -200,17 +217,19 @@ class Lifecycle:
         ends = [self._end(sandbox) for sandbox in self._live.values()]
         await asyncio.gather(*ends, self.pool.close(), return_exceptions=True)
 
-    async def _make(self, wish: Wish) -> tuple[Sandbox, event_pb2.SandboxState.ValueType, bool]:
+    async def _make(self, wish: Wish, shown: Shown) -> tuple[Sandbox, event_pb2.SandboxState.ValueType, bool]:
         """Return a new sandbox, in what state it is, and whether it was booted ahead."""
         transcript = await wish.store.lines()
         if transcript:
-            sandbox = await self._boot(wish, transcript)
+            sandbox = await self._boot(wish, shown, transcript)
             return sandbox, event_pb2.SANDBOX_STATE_RESUMED, False
-        sandbox_or_none = await self._adopt(wish)
-        self.pool.want(wish.boot)
+        # What is mounted at a boot cannot be given to one that has booted.
+        sandbox_or_none = None if wish.settings.shares else await self._adopt(wish)
+        if not wish.settings.shares:
+            self.pool.want(wish.settings.template, wish.boot)
         if sandbox_or_none is not None:
             return sandbox_or_none, event_pb2.SANDBOX_STATE_READY, True
-        return await self._boot(wish, transcript), event_pb2.SANDBOX_STATE_READY, False
+        return await self._boot(wish, shown, transcript), event_pb2.SANDBOX_STATE_READY, False
 
     async def _adopt(self, wish: Wish) -> Sandbox | None:
         """Make one of the pool the session's."""
@@ -229,16 +248,15 @@ class Lifecycle:
         try:
             # Last of all the workspace: until then the one in the pool can be thrown away whole.
             await sandbox.transcript.bind(wish.store)
-            sandbox.move_to(await self._workspaces.claim(sandbox.workspace, wish.session))
+            sandbox.adopt(wish.session, await self._workspaces.claim(sandbox.workspace, wish.session))
         except (Failure, OSError) as error:
             _log.warning("pooled_not_adopted", session=wish.session.name, error=str(error))
             await self.pool.discard(sandbox)
             return None
-        sandbox.session = wish.session
         self._live[wish.session] = sandbox
         return sandbox
 
-    async def _boot(self, wish: Wish, transcript: list[bytes]) -> Sandbox:
+    async def _boot(self, wish: Wish, shown: Shown, transcript: list[bytes]) -> Sandbox:
         await self._take_place()
         try:
             workspace = await self._workspaces.ensure(wish.session)
@@ -249,6 +267,7 @@ class Lifecycle:
                 mode=wish.mode,
                 store=wish.store,
                 transcript=transcript,
+                shown=shown,
             )
         except BaseException:
             self._places.give()

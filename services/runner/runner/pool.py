@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from typing import Final
 
 import structlog
@@ -20,22 +21,29 @@ _SETTLE_SECONDS: Final = 0.5
 # After a boot that failed.
 _RETRY_SECONDS: Final = 10.0
 _MODE: Final[PermissionModeName] = "acceptEdits"
+_NO_TEMPLATE: Final = ""
 
 _log = structlog.get_logger("runner.pool")
 
 
 class Pool:
-    """Keeps up to `size` agents booted and frozen, for the boot that was wanted last.
+    """Keeps agents booted and frozen: `size` of them with what a session without a template wanted last, and
+    one for each of the `templates` templates that were used last, with what its newest session wanted.
 
-    Each holds a place. The pool takes only places that are free, and gives them up to whoever needs one.
+    Each holds a place. The pool takes only places that are free, for templates half of all at most, and gives
+    them up to whoever needs one.
     """
 
-    def __init__(self, maker: SandboxMaker, workspaces: Workspaces, places: Places, size: int) -> None:
+    def __init__(
+        self, maker: SandboxMaker, workspaces: Workspaces, places: Places, size: int, templates: int
+    ) -> None:
         self._maker = maker
         self._workspaces = workspaces
         self._places = places
         self._size = size
-        self._wanted: Boot | None = None
+        self._templates = templates if size > 0 else 0
+        # By template, the one used last at the end.
+        self._wanted: OrderedDict[str, Boot] = OrderedDict()
         self._ready: list[Sandbox] = []
         self._stale: list[Sandbox] = []
         self._look = asyncio.Event()
@@ -46,15 +54,21 @@ class Pool:
 
     @property
     def wants(self) -> bool:
-        """Whether anybody has said what to boot."""
-        return self._wanted is not None
+        """Whether anybody has said what to boot for sessions without a template."""
+        return _NO_TEMPLATE in self._wanted
 
-    def want(self, boot: Boot) -> None:
-        """Say what new sessions are booted with; what waits with another boot is ended."""
-        if boot != self._wanted:
-            self._wanted = boot
-            self._stale += self._ready
-            self._ready = []
+    def want(self, template: str, boot: Boot) -> None:
+        """Say what new sessions are booted with, of a template or '' of none.
+
+        What waits with a boot that nobody wants any more is ended.
+        """
+        self._wanted[template] = boot
+        self._wanted.move_to_end(template)
+        while len(self._wanted) - self.wants > self._templates:
+            del self._wanted[next(each for each in self._wanted if each != _NO_TEMPLATE)]
+        wanted = set(self._wanted.values())
+        self._stale += [sandbox for sandbox in self._ready if sandbox.boot not in wanted]
+        self._ready = [sandbox for sandbox in self._ready if sandbox.boot in wanted]
         self._look.set()
 
     async def take(self, boot: Boot) -> Sandbox | None:
@@ -75,11 +89,16 @@ class Pool:
         await self._end(sandbox)
 
     async def give_up_one(self) -> bool:
-        """End one to make room; return whether there was one."""
-        spare = self._stale or self._ready
-        if not spare:
+        """End one to make room, whose template was not used for longest; return whether there was one."""
+        if self._stale:
+            await self._end(self._stale.pop())
+            return True
+        if not self._ready:
             return False
-        await self._end(spare.pop())
+        boots = list(self._wanted.values())
+        spare = min(self._ready, key=lambda sandbox: boots.index(sandbox.boot))
+        self._ready.remove(spare)
+        await self._end(spare)
         return True
 
     async def keep(self) -> None:
@@ -90,16 +109,25 @@ class Pool:
             await asyncio.sleep(_SETTLE_SECONDS)
             while self._stale:
                 await self._end(self._stale.pop())
-            while (
-                self._wanted is not None and len(self._ready) < self._size and self._places.try_take_spare()
-            ):
-                await self._add(self._wanted)
+            while (boot := self._missing()) is not None and self._places.try_take_spare():
+                await self._add(boot)
 
     async def close(self) -> None:
         """End all."""
         left = [*self._ready, *self._stale]
         self._ready, self._stale = [], []
         await asyncio.gather(*(self._end(sandbox) for sandbox in left), return_exceptions=True)
+
+    def _missing(self) -> Boot | None:
+        """Return what to boot next, what was wanted last first; None when all that is wanted is there."""
+        ready = [sandbox.boot for sandbox in self._ready]
+        for template, boot in reversed(self._wanted.items()):
+            if template == _NO_TEMPLATE:
+                if ready.count(boot) < self._size:
+                    return boot
+            elif boot not in ready and len(ready) < self._places.limit // 2:
+                return boot
+        return None
 
     async def _add(self, boot: Boot) -> None:
         workspace = await self._workspaces.make_unclaimed()
@@ -116,7 +144,7 @@ class Pool:
             await asyncio.sleep(_RETRY_SECONDS)
             self._look.set()
             return
-        if boot == self._wanted:
+        if boot in self._wanted.values():
             await sandbox.pause()
             self._ready.append(sandbox)
             # It can be given up for somebody who came while it was booted.

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +28,11 @@ from runner.agent_options import (
 )
 from runner.boots import Boots
 from runner.egress import PROXY_VARIABLES, SCRIPT_NAME, EgressProxy
+from runner.egress_rules import EgressList
 from runner.names import SessionRef
 from runner.relay import Relay
-from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, Limits, SandboxEngine, SandboxSpec
+from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, SHARED, Limits, SandboxEngine, SandboxSpec
+from runner.shared import NOTHING, Shown
 from runner.transcript import PROJECT, TranscriptSlot, TranscriptStore
 from runner.watch import DiskUse
 
@@ -46,6 +47,8 @@ class Boot:
 
     options: BootOptions
     model: str
+    egress: tuple[str, ...] = ()
+    """Hosts that it may reach."""
 
 
 @dataclass
@@ -62,6 +65,8 @@ class Sandbox:
     egress: EgressProxy
     transcript: TranscriptSlot
     disk: DiskUse
+    shared: frozenset[tuple[str, int, int]]
+    """What is at /shared, see `Shown.identity`."""
     state: event_pb2.SandboxState.ValueType
     create_time: datetime
     last_used: float
@@ -72,8 +77,18 @@ class Sandbox:
         """Whether it waits for a turn, frozen or not."""
         return self.state in (event_pb2.SANDBOX_STATE_IDLE, event_pb2.SANDBOX_STATE_PAUSED)
 
-    def move_to(self, workspace: Path) -> None:
-        """Take note that its workspace lies elsewhere now; it is the same folder."""
+    def fits(self, boot: Boot, shown: Shown) -> bool:
+        """Return whether a turn can run in it. A running agent changes its model itself."""
+        return (
+            self.boot.options == boot.options
+            and self.boot.egress == boot.egress
+            and self.shared == shown.identity
+        )
+
+    def adopt(self, session: SessionRef, workspace: Path) -> None:
+        """Take note that it is a session's now. Its workspace lies elsewhere, and is the same folder."""
+        self.session = session
+        self.egress.session = session.name
         self.workspace = workspace
         self.disk = DiskUse(workspace)
 
@@ -111,7 +126,7 @@ class SandboxMaker:
         upstream: str,
         http: aiohttp.ClientSession,
         mcp_servers: dict[str, Any],
-        egress: Sequence[str],
+        egress: EgressList,
     ) -> None:
         self.engine = engine
         self._folder = folder
@@ -119,7 +134,7 @@ class SandboxMaker:
         self._upstream = upstream
         self._http = http
         self._mcp_servers = mcp_servers
-        self._egress = egress
+        self.egress = egress
         self._boots = Boots()
 
     async def boot(
@@ -131,6 +146,7 @@ class SandboxMaker:
         mode: PermissionModeName,
         store: TranscriptStore | None,
         transcript: list[bytes],
+        shown: Shown = NOTHING,
     ) -> Sandbox:
         """Boot an agent on a workspace, with a transcript to resume from or none, when it is its turn.
 
@@ -141,10 +157,11 @@ class SandboxMaker:
         sandbox_id = uuid.uuid4().hex
         slot, disk = TranscriptSlot(store), DiskUse(workspace)
         folder = self._folder / sandbox_id
-        spec = SandboxSpec(sandbox_id, workspace, folder, self._limits)
+        spec = SandboxSpec(sandbox_id, workspace, folder, self._limits, shown.descriptors)
         owner = os.stat(workspace).st_uid  # noqa: PTH116
         relay = Relay(spec.agent_dir, owner, self._upstream, self._http)
-        egress = EgressProxy(spec.agent_dir, owner, self._egress)
+        egress = EgressProxy(spec.agent_dir, owner, self.egress, boot.egress)
+        egress.session = session.name if session else ""
         try:
             agent_id = session.session_id if session else str(uuid.uuid4())
             await asyncio.to_thread(_write_seed, spec.agent_dir, agent_id, transcript)
@@ -169,6 +186,7 @@ class SandboxMaker:
             egress=egress,
             transcript=slot,
             disk=disk,
+            shared=shown.identity,
             state=event_pb2.SANDBOX_STATE_IDLE,
             create_time=datetime.now(UTC),
             last_used=time.monotonic(),
@@ -184,17 +202,20 @@ class SandboxMaker:
         *,
         resume: bool,
     ) -> Agent:
-        variables = {**environment(boot.model), **(PROXY_VARIABLES if self._egress else {})}
+        variables = {**environment(boot.model), **(PROXY_VARIABLES if boot.egress else {})}
         options = replace(
             sdk_options(boot.options, mode=mode, mcp_servers=self._mcp_servers),
             session_store=cast(SessionStore, slot),
             # Where the transcript lies inside; the SDK tells by it which line belongs to which.
             env={"CLAUDE_CONFIG_DIR": variables["CLAUDE_CONFIG_DIR"]},
         )
+        if spec.shared:
+            # As little to ask about as what lies in the workspace.
+            options.allowed_tools.append(f"Read(/{SHARED}/**)")
         if prompt := prompt_file(options):
             await asyncio.to_thread((spec.agent_dir / Path(PROMPT_FILE).name).write_text, prompt)
         command = command_line(options, boot.model, session_id=agent_id, resume=resume)
-        before = [_SEED] * resume + [_OPEN_DOOR] * bool(self._egress)
+        before = [_SEED] * resume + [_OPEN_DOOR] * bool(boot.egress)
         if before:
             command = ["sh", "-c", "; ".join([*before, 'exec "$@"']), "sh", *command]
         process = await self.engine.launch(spec, command, variables)

@@ -15,6 +15,7 @@ from runner.lifecycle import Lifecycle
 from runner.names import SessionRef, TurnRef
 from runner.sandbox import Sandbox
 from runner.servicer_files import FilesServicer
+from runner.settings import Settings
 from runner.turn_runner import Caller, TurnRunner, TurnWork, prompt_with
 from runner.turns import Turn, Turns
 from runner.workspace.store import WorkspaceStore
@@ -56,7 +57,8 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
             return self._turns.attach(ref, request.epoch)
         self._drain.check()
         prompt = prompt_with(request.prompt, request.direct_turns)
-        work = TurnWork(self._caller(request.account), prompt, request.model, request.options)
+        caller, settings = self._caller(request.account), Settings.of(request.sandbox)
+        work = TurnWork(caller, prompt, request.model, request.options, settings)
         return self._turns.start(
             ref, request.epoch, request.options, lambda turn: self._runner.run(turn, work)
         )
@@ -87,7 +89,9 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         """See runner_service.proto."""
         session = self._session(request.session)
         self._drain.check()
-        work = TurnWork(self._caller(request.account), "", request.model, request.options)
+        settings = Settings.of(request.sandbox)
+        self._lifecycle.check(settings)
+        work = TurnWork(self._caller(request.account), "", request.model, request.options, settings)
         if request.model:
             self._lifecycle.prepare(self._runner.wish(session, work))
         return pb.PrepareSandboxResponse()

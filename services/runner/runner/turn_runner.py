@@ -23,6 +23,7 @@ from runner.outcome import Outcome, cancelled, outcome_of, output_limit, timed_o
 from runner.relay import Grant
 from runner.sandbox import Boot, Sandbox
 from runner.sandboxes.protocol import Limits
+from runner.settings import Settings
 from runner.tokens import TOKEN_TTL, SessionTokens
 from runner.transcript import TranscriptStore
 from runner.turns import Turn, Turns
@@ -62,11 +63,12 @@ class TurnWork:
     prompt: str
     model: str
     options: turn_pb2.TurnOptions
+    settings: Settings
 
     @property
     def boot(self) -> Boot:
         """What its agent is booted with."""
-        return Boot(BootOptions.of(self.options), self.model)
+        return Boot(BootOptions.of(self.options), self.model, self.settings.egress)
 
     @property
     def timeout(self) -> float:
@@ -109,7 +111,8 @@ class TurnRunner:
             return self._metadata(work.caller)
 
         store = TranscriptStore(self._transcripts, session.session_id, metadata, epoch)
-        return Wish(session, work.boot, permission_mode(work.options), store)
+        account = work.caller.account
+        return Wish(session, account, work.settings, work.boot, permission_mode(work.options), store)
 
     async def run(self, turn: Turn, work: TurnWork) -> Outcome:
         """Run a turn to its end, whatever that is. Cancelling the call ends its sandbox."""

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,7 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from runner.sandboxes import mounts
 from runner.sandboxes.bubblewrap_arguments import bubblewrap_arguments
 from runner.sandboxes.cgroups import Cgroup, Cgroups
 from runner.sandboxes.local_process import LocalProcess
@@ -43,7 +47,7 @@ ulimit -n "$files"
 """
 # Arguments: open files, control groups, files with bubblewrap's arguments and with the seccomp filter, owner,
 # pairs of source and target to bind, `--`, the command. All of it runs in a mount namespace of its own; root
-# ends at setpriv.
+# ends at setpriv. What attaches the shared folders stands before that.
 _ROOT_LAUNCHER: Final = f"""
 set -eu
 files=$1 joins=$2 arguments=$3 seccomp=$4 owner=$5; shift 5
@@ -56,7 +60,7 @@ while [ "$1" != -- ]; do
     shift 2
 done
 shift
-exec setpriv --reuid "$owner" --regid "$owner" --clear-groups --inh-caps=-all --no-new-privs \\
+exec %s setpriv --reuid "$owner" --regid "$owner" --clear-groups --inh-caps=-all --no-new-privs \\
     bwrap --args 8 -- "$@"
 """
 _LAUNCHER: Final = f"""
@@ -116,27 +120,38 @@ class BubblewrapEngine:
         }
         places = {name: str(_STAGE / name) if self._root else str(path) for name, path in bound.items()}
         arguments = spec.folder / "bwrap.args"
-        options = bubblewrap_arguments(places, spec.limits, environment)
+        shared = {name: self._shared_place(name, number) for name, number in spec.shared.items()}
+        options = bubblewrap_arguments(places, spec.limits, environment, shared)
         arguments.write_bytes(b"".join(option.encode() + b"\0" for option in options))
-        group = self._group(spec)
-        joins = "\n".join(str(path) for path in group.joins) if group else ""
-        launcher = self._launcher(
-            spec, [str(spec.limits.open_files), joins, str(arguments), str(self._seccomp)], bound
-        )
-        return await LocalProcess.start([*launcher, *command], group, spec.limits.cpus)
+        with _inherited(spec.shared, detached=self._root) as inherited:
+            group = self._group(spec)
+            joins = "\n".join(str(path) for path in group.joins) if group else ""
+            files = [str(spec.limits.open_files), joins, str(arguments), str(self._seccomp)]
+            launcher = self._launcher(spec, files, bound, inherited)
+            return await LocalProcess.start(
+                [*launcher, *command], group, spec.limits.cpus, inherited.values()
+            )
 
     async def close(self) -> None:
         """See SandboxEngine."""
         if self._cgroups is not None:
             self._cgroups.close()
 
-    def _launcher(self, spec: SandboxSpec, files: list[str], bound: Mapping[str, Path]) -> list[str]:
+    def _launcher(
+        self, spec: SandboxSpec, files: list[str], bound: Mapping[str, Path], shared: Mapping[str, int]
+    ) -> list[str]:
         if not self._root:
             return ["sh", "-c", _LAUNCHER, "sandbox", *files]
         owner = str(spec.workspace.stat().st_uid)
         pairs = [part for name, path in bound.items() for part in (str(path), name)]
-        inside = ["sh", "-c", _ROOT_LAUNCHER, "sandbox", *files, owner, *pairs, "--"]
+        attach = [f"{number}={self._shared_place(name, number)}" for name, number in shared.items()]
+        attaching = shlex.join([sys.executable, "-IS", mounts.__file__, *attach, "--"]) if attach else ""
+        inside = ["sh", "-c", _ROOT_LAUNCHER % attaching, "sandbox", *files, owner, *pairs, "--"]
         return ["unshare", "--mount", "--propagation", "private", *inside]
+
+    def _shared_place(self, name: str, number: int) -> str | int:
+        """Return where bubblewrap finds a shared folder. As nobody it takes the descriptor and compares."""
+        return f"{_STAGE}/shared.{name}" if self._root else number
 
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
         try:
@@ -146,3 +161,27 @@ class BubblewrapEngine:
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
                 f"The sandbox's control group could not be made: {error.strerror} at {error.filename}.",
             ) from error
+
+
+@contextmanager
+def _inherited(shared: Mapping[str, int], *, detached: bool) -> Iterator[Mapping[str, int]]:
+    """Return descriptors for the launcher: of mounts of these folders, or of the folders themselves."""
+    if not detached:
+        yield shared
+        return
+    with ExitStack() as stack:
+        trees: dict[str, int] = {}
+        for name, folder in shared.items():
+            trees[name] = _detached(folder)
+            stack.callback(os.close, trees[name])
+        yield trees
+
+
+def _detached(folder: int) -> int:
+    try:
+        return mounts.detached(folder)
+    except OSError as error:
+        raise Failure(
+            errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
+            f"A shared folder could not be mounted: {error.strerror}. It needs Linux 5.12.",
+        ) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME, WORKSPACE, Limits
+from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME, SHARED, WORKSPACE, Limits
 from runner.sandboxes.root import BOUND
 
 SECCOMP_FD: Final = 9
@@ -17,9 +17,15 @@ _LINKED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
 def bubblewrap_arguments(
-    places: Mapping[str, str], limits: Limits, environment: Mapping[str, str]
+    places: Mapping[str, str],
+    limits: Limits,
+    environment: Mapping[str, str],
+    shared: Mapping[str, str | int],
 ) -> list[str]:
-    """Return bubblewrap's options. `places` says where on the host workspace, agent, claude and etc are."""
+    """Return bubblewrap's options. `places` says where on the host workspace, agent, claude and etc are.
+
+    `shared` has the folders below /shared by name: where they are, or a descriptor that bubblewrap inherits.
+    """
     confinement = [
         "--unshare-all", "--unshare-user", "--disable-userns",
         "--uid", _USER, "--gid", _USER, "--hostname", "sandbox",
@@ -37,6 +43,9 @@ def bubblewrap_arguments(
     own = ["--ro-bind", places["claude"], CLI]
     own += ["--ro-bind", places["agent"], AGENT_DIR]
     own += ["--bind", places["workspace"], WORKSPACE]
+    for name, source in shared.items():
+        option = "--ro-bind" if isinstance(source, str) else "--ro-bind-fd"
+        own += [option, str(source), f"{SHARED}/{name}"]
     # Last, so that all mount points could be made in it.
     closed = ["--remount-ro", "/", "--chdir", WORKSPACE]
     variables = [part for name, value in environment.items() for part in ("--setenv", name, value)]

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import Process, SubprocessStreamProtocol
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,8 +46,12 @@ class LocalProcess:
         self.stderr = process.stderr
 
     @classmethod
-    async def start(cls, argv: Sequence[str], group: Cgroup | None, cpus: float) -> LocalProcess:
-        """Start the launcher, which joins the group; raises Failure SANDBOX_START_FAILED.
+    async def start(
+        cls, argv: Sequence[str], group: Cgroup | None, cpus: float, inherited: Iterable[int] = ()
+    ) -> LocalProcess:
+        """Start the launcher, which joins the group and has the `inherited` descriptors under their numbers.
+
+        Raises Failure SANDBOX_START_FAILED.
 
         The group is the process's from then on, also when it does not start.
         """
@@ -63,6 +67,7 @@ class LocalProcess:
                 env={"PATH": _SYSTEM_PATH},
                 cwd="/",
                 start_new_session=True,
+                pass_fds=tuple(inherited),
             )
         except BaseException as error:
             if group is not None:

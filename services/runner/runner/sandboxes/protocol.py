@@ -8,12 +8,14 @@ no privilege to gain, a root that cannot be written, and that nothing of the san
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 WORKSPACE: Final = "/workspace"
 """Where every sandbox has its workspace."""
+SHARED: Final = "/shared"
+"""Folders of other sessions are below it, read-only."""
 HOME: Final = "/home/agent"
 """The agent's home: a tmpfs that is gone with the sandbox."""
 AGENT_DIR: Final = "/run/agent"
@@ -65,6 +67,9 @@ class SandboxSpec:
     """Folder on the host for this sandbox alone, removed by its maker after the end. What is in `agent/`
     below it is /run/agent inside, read-only; the rest is never shown."""
     limits: Limits
+    shared: Mapping[str, int] = field(default_factory=dict)
+    """Folders that are `/shared/{name}` inside, read-only, by name: descriptors (O_PATH), open until `launch`
+    has returned. What is shown is that very folder, whatever lies at its path meanwhile."""
 
     @property
     def agent_dir(self) -> Path:

@@ -15,10 +15,12 @@ from servicekit.errors import Failure
 from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
 from runner.threads import to_the_end
+from runner.workspace.accounts import Accounts
 from runner.workspace.remove import remove_folder
 
-# No tenant's folder has such a name.
+# No tenant's folder has such names.
 _UNCLAIMED: Final = "unclaimed"
+_ACCOUNTS: Final = "accounts"
 # A session with more files than that takes gets an agent booted on its own folder.
 _HAND_OVER_SECONDS: Final = 5.0
 
@@ -31,6 +33,7 @@ class Workspaces:
         self._new_owner = new_owner
         self.changing: KeyedLocks[SessionRef] = KeyedLocks()
         """Held by whoever changes a workspace from outside of its sandbox."""
+        self.accounts = Accounts(root / _ACCOUNTS)
 
     def path(self, session: SessionRef) -> Path:
         """Return where a session's workspace lies or would lie."""
@@ -78,6 +81,7 @@ class Workspaces:
     async def remove(self, session: SessionRef) -> None:
         """Remove it with all in it. Idempotent."""
         await to_the_end(remove_folder, self.path(session))
+        self.accounts.forget(session)
 
     def _make(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o755)

@@ -1,0 +1,88 @@
+"""Shared folders: resolved beneath the workspace that they lie in, and from then on held, not named.
+
+The agent of that workspace may swap any folder on the way for a link while we look. So the kernel resolves
+the path once, beneath the workspace and through no link, and what is shown in the other sandbox is what was
+resolved then: a descriptor of it is handed on, and no path is looked up again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
+from runner.names import SessionRef
+from runner.settings import Share
+from runner.threads import to_the_end
+from runner.workspace.door import Door
+from runner.workspace.place import Workspaces
+
+_FLAGS: Final = os.O_PATH | os.O_DIRECTORY
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Folders that were found. `descriptors` are by name, and open for as long as `shown` is entered."""
+
+    descriptors: Mapping[str, int]
+    identity: frozenset[tuple[str, int, int]]
+    """Names with device and inode: what is shown under a name is the same folder as long as this is equal.
+    A folder that is shown somewhere keeps its inode, so a new one never has the same."""
+
+
+NOTHING: Final = Shown({}, frozenset())
+
+
+class SharedFolders:
+    """Finds what sessions share: within one tenant, and within one account as far as it is known here."""
+
+    def __init__(self, workspaces: Workspaces) -> None:
+        self._workspaces = workspaces
+
+    @asynccontextmanager
+    async def shown(
+        self, reader: SessionRef, account: str, shares: tuple[Share, ...]
+    ) -> AsyncIterator[Shown]:
+        """Open what a session is to see. Raises Failure SHARED_FOLDER_NOT_FOUND."""
+        if not shares:
+            yield NOTHING
+            return
+        with ExitStack() as stack:
+            yield await to_the_end(self._open, stack, reader, account, shares)
+
+    def _open(self, stack: ExitStack, reader: SessionRef, account: str, shares: tuple[Share, ...]) -> Shown:
+        descriptors: dict[str, int] = {}
+        identity = set()
+        for share in shares:
+            descriptor = self._open_one(SessionRef(reader.tenant, share.session_id), account, share)
+            stack.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+            descriptors[share.name] = descriptor
+            identity.add((share.name, status.st_dev, status.st_ino))
+        return Shown(descriptors, frozenset(identity))
+
+    def _open_one(self, owner: SessionRef, account: str, share: Share) -> int:
+        if self._workspaces.accounts.of(owner) not in (None, account):
+            raise _not_found(owner, share)
+        try:
+            with Door(self._workspaces.path(owner)) as door:
+                return door.open(share.path, _FLAGS)
+        except (Failure, OSError) as error:
+            raise _not_found(owner, share) from error
+
+
+def _not_found(owner: SessionRef, share: Share) -> Failure:
+    what = f"the folder {share.path!r} of {owner.name}" if share.path else f"the workspace of {owner.name}"
+    return Failure(
+        errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND,
+        f"/shared/{share.name} cannot be shown: {what} is not there, is no folder, or is behind a link. "
+        "Share another folder, or take this one out of the session's shared_folders.",
+        session=owner.name,
+        path=share.path[:256],
+        name=share.name,
+    )
