@@ -122,6 +122,8 @@ class Agent:
         """End it for a reason, which its death then has."""
         self._doom = self._doom or failure
         await self.process.kill()
+        # Not only when the reader notices: until then it would be taken for one that idles.
+        self.ended.set()
 
     async def query(self, prompt: str, uuid: str) -> None:
         """Give it a prompt. Raises Failure when the agent is gone."""
@@ -183,6 +185,11 @@ class Agent:
                 await call(self._client)
         except TimeoutError:
             raise
+        except ConnectionError as error:
+            # Its sandbox has just ended; the reader is about to know how.
+            async with asyncio.timeout(_CONTROL_SECONDS):
+                await self.ended.wait()
+            raise self.death() from error
         except Exception as error:
             raise Failure(
                 errors_pb2.ERROR_REASON_AGENT_FAILED,

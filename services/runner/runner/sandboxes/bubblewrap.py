@@ -82,7 +82,8 @@ class BubblewrapEngine:
     def __init__(self, state: Path, cli: Path) -> None:
         self._etc = state / "etc"
         self._seccomp = state / "seccomp.bpf"
-        self._cgroups = Cgroups.detect(state)
+        self._cgroups: Cgroups | None = None
+        self._state = state
         self._cli = cli
         self._root = os.geteuid() == 0
 
@@ -97,6 +98,7 @@ class BubblewrapEngine:
             )
         write_etc(self._etc)
         self._seccomp.write_bytes(bpf_program())
+        self._cgroups = Cgroups.detect(self._state)
         if self._cgroups is None:
             _log.warning("no_memory_and_pids_limits", why="control groups cannot be made on this machine")
         elif orphans := await asyncio.to_thread(self._cgroups.reap):

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +27,7 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from runner.sandboxes.docker_process import CPU_PERIOD_US, DockerProcess
+from runner.sandboxes.docker_reaper import RUNNER_LABEL, DockerReaper
 from runner.sandboxes.docker_stream import AttachedStreams
 from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, WORKSPACE, SandboxSpec
 from runner.sandboxes.root import passwd_of
@@ -60,6 +62,8 @@ class DockerEngine:
         self._installation = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="docker")
         self._client: Any = None
+        self._runner = uuid.uuid4().hex
+        self._reaper: DockerReaper | None = None
 
     async def prepare(self) -> None:
         """See SandboxEngine."""
@@ -76,9 +80,12 @@ class DockerEngine:
             ) from error
         await self._call(self._place_cli)
         await self._reap()
+        self._reaper = await self._call(lambda: DockerReaper.start(self._runner))
 
     async def close(self) -> None:
         """See SandboxEngine."""
+        if self._reaper is not None:
+            await self._reaper.close()
         await self._call(self._client.close)
         self._threads.shutdown(wait=False)
 
@@ -101,24 +108,34 @@ class DockerEngine:
     async def _launch(
         self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]
     ) -> DockerProcess:
-        container = None
+        container = ""
+        api = self._client.api
         try:
             container = await self._call(lambda: self._create(spec, command, environment))
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            attached = await self._call(lambda: container.attach_socket(params=params))
+            attached = await self._call(lambda: api.attach_socket(container, params=params))
             reader, writer = await asyncio.open_unix_connection(sock=_own_socket(attached))
-            await self._call(container.start)
+            await self._call(lambda: api.start(container))
         except _FAULTS as error:
-            if container is not None:
-                await self._call(lambda: container.remove(force=True))
+            if container:
+                await self._call(lambda: api.remove_container(container, force=True))
             why = getattr(error, "explanation", None) or error
             raise Failure(
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
                 f"The Docker Engine did not start the sandbox: {why}",
             ) from error
-        return DockerProcess(container, AttachedStreams(reader, writer), self._call, spec.limits.cpus)
+        # Another runtime may have processes of its own in the group, which are not ours to stop.
+        return DockerProcess(
+            api,
+            container,
+            AttachedStreams(reader, writer),
+            self._call,
+            spec.limits.cpus,
+            own_runtime=not self._runtime,
+        )
 
-    def _create(self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]) -> Any:
+    def _create(self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Make the container, which does not run yet; return its id."""
         owner = spec.workspace.stat().st_uid
         passwd = spec.folder / "passwd"
         passwd.write_text(passwd_of(owner))
@@ -160,11 +177,11 @@ class DockerEngine:
             working_dir=WORKSPACE,
             stdin_open=True,
             detach=False,
-            labels={LABEL: self._installation},
+            labels={LABEL: self._installation, RUNNER_LABEL: self._runner},
             host_config=host,
             entrypoint=[],
         )
-        return self._client.containers.get(made["Id"])
+        return str(made["Id"])
 
     def _place_cli(self) -> None:
         """Put Claude Code where the engine finds it: below `state`, as all else that is bound."""

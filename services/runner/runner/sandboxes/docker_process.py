@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import requests.exceptions
+import structlog
 from docker.errors import DockerException, NotFound
 
 from runner.sandboxes.cgroups import Cgroup
@@ -17,8 +19,14 @@ from runner.sandboxes.protocol import ByteSink, ByteSource
 
 CPU_PERIOD_US: Final = 100_000
 _GONE: Final = 137
+_LOOK_SECONDS: Final = 5
+# An engine under load says no, or is just about to remove it.
+_REMOVE_TRIES: Final = 5
+_REMOVE_PAUSE: Final = 0.2
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _FAULTS: Final = (DockerException, requests.exceptions.RequestException, OSError)
+
+_log = structlog.get_logger("runner.sandboxes")
 
 
 class DockerProcess:
@@ -26,16 +34,22 @@ class DockerProcess:
 
     def __init__(
         self,
-        container: Any,
+        api: Any,
+        container_id: str,
         streams: AttachedStreams,
         call: Callable[[Callable[[], Any]], Awaitable[Any]],
         cpus: float,
+        *,
+        own_runtime: bool,
     ) -> None:
-        self._container = container
+        self._api = api
+        self._container = container_id
         self._streams = streams
         self._call = call
         self._cpus = cpus
-        self._group = _group_of(container.id)
+        self._group = _group_of(container_id)
+        # A tenth of the time that the engine takes to do the same.
+        self._freezer = self._group if own_runtime and os.geteuid() == 0 else None
         self._exit_code: int | None = None
         self._oom = False
         self._killing: asyncio.Task[None] | None = None
@@ -65,10 +79,10 @@ class DockerProcess:
     async def _look(self) -> None:
         """Ask the engine how it ended; the connection ends a moment before the container does."""
         try:
-            answer = await self._call(lambda: self._container.wait(timeout=5))
+            answer = await self._call(lambda: self._api.wait(self._container, timeout=_LOOK_SECONDS))
             self._exit_code = int(answer["StatusCode"])
-            await self._call(self._container.reload)
-            self._oom = self._oom or bool(self._container.attrs["State"]["OOMKilled"])
+            seen = await self._call(lambda: self._api.inspect_container(self._container))
+            self._oom = self._oom or bool(seen["State"]["OOMKilled"])
         except _FAULTS:
             return
 
@@ -80,11 +94,24 @@ class DockerProcess:
 
     async def _kill(self) -> None:
         self._oom = self.out_of_memory()
-        with contextlib.suppress(NotFound):
-            await self._call(lambda: self._container.remove(force=True))
+        # First the connection: the engine waits, up to a minute, for somebody to take what a container said.
+        self._streams.close()
+        await self._remove()
         if self._exit_code is None:
             self._exit_code = _GONE
-        self._streams.close()
+
+    async def _remove(self) -> None:
+        for _ in range(_REMOVE_TRIES):
+            try:
+                await self._call(lambda: self._api.remove_container(self._container, force=True))
+                return
+            except NotFound:
+                return
+            except _FAULTS as error:
+                fault = error
+            await asyncio.sleep(_REMOVE_PAUSE)
+        # What the engine does not remove now, the next runner's start does.
+        _log.error("sandbox_not_ended", container=self._container, fault=str(fault))
 
     def remove_soon(self) -> None:
         """End it without waiting for the end."""
@@ -94,19 +121,27 @@ class DockerProcess:
         """See SandboxProcess."""
         quota = int(self._cpus * CPU_PERIOD_US)
         with contextlib.suppress(*_FAULTS):
-            await self._call(lambda: self._container.update(cpu_period=CPU_PERIOD_US, cpu_quota=quota))
+            await self._call(
+                lambda: self._api.update_container(self._container, cpu_period=CPU_PERIOD_US, cpu_quota=quota)
+            )
 
     async def pause(self) -> None:
         """See SandboxProcess."""
-        if self._killing is None:
-            with contextlib.suppress(DockerException):
-                await self._call(self._container.pause)
+        await self._freeze(frozen=True)
 
     async def resume(self) -> None:
         """See SandboxProcess."""
-        if self._killing is None:
-            with contextlib.suppress(DockerException):
-                await self._call(self._container.unpause)
+        await self._freeze(frozen=False)
+
+    async def _freeze(self, *, frozen: bool) -> None:
+        if self._killing is not None:
+            return
+        with contextlib.suppress(*_FAULTS):
+            if self._freezer is not None:
+                self._freezer.freeze(frozen=frozen)
+            else:
+                act = self._api.pause if frozen else self._api.unpause
+                await self._call(lambda: act(self._container))
 
     def memory_bytes(self) -> int:
         """See SandboxProcess. Known when the engine is on this machine."""

@@ -67,10 +67,10 @@ class AttachedStreams:
         return piece
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Give the connection up, with what is still on it."""
         self._end()
         with contextlib.suppress(OSError, RuntimeError):
-            self._writer.close()
+            self._writer.transport.abort()
 
     def _end(self) -> None:
         self.ended.set()
