@@ -13,8 +13,6 @@ export default defineConfig({
   timeout: 150_000,
   // A cold sandbox on a busy machine answers within seconds, not within Playwright's five.
   expect: { timeout: 30_000 },
-  // The machine may be busy with everything else at once; what passes the second time is named as flaky.
-  retries: 1,
   use: {
     baseURL: process.env.POINTSMAN_URL,
     viewport: { width: 1360, height: 860 },

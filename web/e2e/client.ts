@@ -9,7 +9,7 @@ import {
   type Page,
 } from "@playwright/test";
 
-export { expect };
+export { expect, type Locator };
 
 export const KEY = process.env.POINTSMAN_KEY ?? "";
 const HOUSE = process.env.POINTSMAN_HOUSE ?? "";

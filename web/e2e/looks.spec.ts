@@ -1,4 +1,4 @@
-import { another, DEMO, expect, test } from "./client.ts";
+import { another, DEMO, expect, KEY, type Locator, test } from "./client.ts";
 
 const PHONE = {
   viewport: { width: 390, height: 844 },
@@ -7,6 +7,10 @@ const PHONE = {
   deviceScaleFactor: 2,
   baseURL: process.env.POINTSMAN_URL,
 };
+
+function isFocused(element: Locator): Promise<boolean> {
+  return element.evaluate((each) => each === document.activeElement);
+}
 
 test("phone: sign in, run a turn, look at a file, without ever scrolling sideways", async ({ browser }) => {
   const client = await another(browser, PHONE);
@@ -64,7 +68,73 @@ test("dark: follows the system, can be chosen, is kept", async ({ browser }) => 
   expect(await brightness()).toBeGreaterThan(200);
 });
 
-test("by keyboard alone: prompt, shortcuts, workspace, sessions", async ({ signedIn }) => {
+test("by keyboard alone: sign in, choose a model, send, approve, open a tool's row, go to another session", async ({
+  client,
+}) => {
+  const { page } = client;
+  const { keyboard } = page;
+  await page.goto("/");
+  await expect(page.getByLabel("API key or token")).toBeFocused();
+  await keyboard.type(KEY);
+  await keyboard.press("Enter");
+  await expect(client.prompt).toBeFocused();
+  await keyboard.press("Tab");
+  await expect(page.getByLabel("Model")).toBeFocused();
+  await expect(page.getByLabel("Model")).toContainText("Another model…");
+  await keyboard.press("End");
+  await expect(page.getByLabel(/Provider and name/)).toBeFocused();
+  await keyboard.type("groq/scripted");
+  await keyboard.press("Enter");
+  await expect(page.getByLabel("Model")).toHaveValue("groq/scripted");
+  await expect(page.getByLabel("Model")).toBeFocused();
+  await keyboard.press("Tab");
+  await expect(page.getByLabel("Permission mode")).toBeFocused();
+  await keyboard.type("Ask");
+  await keyboard.press("Shift+Tab");
+  await keyboard.press("Shift+Tab");
+  await expect(client.prompt).toBeFocused();
+  await keyboard.type("play:ask");
+  await keyboard.press("Enter");
+
+  const card = page.getByRole("region", { name: "Permission request" });
+  await expect(card).toContainText("touch asked.txt");
+  await keyboard.press("Alt+a");
+  await expect(client.conversation).toContainText("I went on from there.");
+  await client.turns(1);
+  await expect(client.prompt).toBeFocused();
+  const row = client.conversation.locator("summary").filter({ hasText: "touch asked.txt" });
+  for (let step = 0; step < 10 && !(await isFocused(row)); step++) await keyboard.press("Shift+Tab");
+  await keyboard.press("Enter");
+  await expect(client.conversation.getByRole("region", { name: "Output" })).toBeVisible();
+  await client.shot("keyboard-row");
+
+  const first = page.url();
+  await keyboard.press("Alt+n");
+  await expect(page.getByRole("heading", { name: "What should the agent do?" })).toBeVisible();
+  await keyboard.press("Alt+k");
+  await keyboard.type("play:ask");
+  await keyboard.press("Tab");
+  await keyboard.press("Enter");
+  await expect(page).toHaveURL(first);
+  await expect(client.prompt).toBeFocused();
+});
+
+test("by keyboard alone: menus and dialogs give focus back to where it was", async ({ signedIn }) => {
+  const { page } = signedIn;
+  await signedIn.start("play:markdown");
+  await signedIn.turns(1);
+  const menu = page.getByLabel("Session", { exact: true });
+  await menu.focus();
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("dialog").getByRole("textbox")).toBeFocused();
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog")).toBeHidden();
+  await expect(menu).toBeFocused();
+});
+
+test("shortcuts: workspace, finding, the list of keys; none while somebody types", async ({ signedIn }) => {
   const { page } = signedIn;
   await signedIn.start("play:markdown");
   await signedIn.turns(1);

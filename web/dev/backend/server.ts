@@ -12,6 +12,7 @@ import { TurnState } from "../../src/gen/pointsman/session/v1/turn_pb.ts";
 import { serveInstallation } from "./installation.ts";
 import { fail, find, world } from "./registry.ts";
 import { decided, perform } from "./scripts.ts";
+import { filesOf, serveTemplates } from "./templates.ts";
 import { serveWorkspaces } from "./workspace.ts";
 import { ScriptedSession } from "./world.ts";
 
@@ -76,6 +77,9 @@ function routes(connect: ConnectRouter): void {
         request.session?.title ?? "",
         request.session?.preferredModel || "demo/offline",
       );
+      session.record.template = request.session?.template ?? "";
+      for (const [path, file] of filesOf(session.record.template, request.snapshot))
+        session.files.set(path, file);
       world.set(session.record.name, session);
       return { session: session.record };
     },
@@ -143,6 +147,7 @@ function routes(connect: ConnectRouter): void {
         yield { event };
     },
   });
+  serveTemplates(connect);
   serveWorkspaces(connect);
   serveInstallation(connect);
 }

@@ -66,17 +66,25 @@ export async function sendFirst(
   return answer.turn.session;
 }
 
+/** What a session is made with; empty strings for what the server is to choose. */
+export interface NewSession {
+  title?: string;
+  account?: string;
+  model?: string;
+  /** `templates/{id}` to begin with. */
+  template?: string;
+  /** A snapshot, whose files it begins with. */
+  snapshot?: string;
+}
+
 /** Makes a session. */
-export async function createSession(init: {
-  title: string;
-  account: string;
-  model: string;
-}): Promise<string | undefined> {
+export async function createSession(init: NewSession): Promise<string | undefined> {
   const answer = await attempt("The session was not made", () =>
     sessions.createSession({
-      account: init.account.trim(),
+      account: init.account?.trim(),
       requestId: newId(),
-      session: { title: init.title.trim(), preferredModel: init.model },
+      session: { title: init.title?.trim(), preferredModel: init.model, template: init.template },
+      snapshot: init.snapshot,
     }),
   );
   if (answer?.session) putSession(answer.session);

@@ -23,7 +23,7 @@ export function entriesOf(turns: TurnView[]): Entry[] {
     }
     entries.push(ends.head);
     // One that was cancelled while it waited has nothing to show but that.
-    const rows = turn.finished && !turn.started ? [] : turn.rows;
+    const rows = turn.finished && !turn.started ? [] : withoutError(turn);
     for (const row of rows) {
       let entry = entryOfRow.get(row);
       if (!entry) {
@@ -35,4 +35,11 @@ export function entriesOf(turns: TurnView[]): Entry[] {
     entries.push(ends.foot);
   }
   return entries;
+}
+
+/** Without a last text that only repeats why the turn failed: that is said below it, with what to do. */
+function withoutError({ rows, finished }: TurnView): Row[] {
+  const last = rows.at(-1);
+  const message = finished?.error?.message;
+  return message && last?.kind === "text" && last.text.includes(message) ? rows.slice(0, -1) : rows;
 }

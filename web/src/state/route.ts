@@ -6,7 +6,7 @@ export type Route =
   | { page: "status" }
   | { page: "session"; session: string; turn?: string; panel?: Panel; path?: string };
 
-export type Panel = "files" | "changes" | "snapshots";
+export type Panel = "files" | "changes" | "snapshots" | "details";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -18,7 +18,8 @@ export function parseRoute(hash: string): Route {
   if (area === "turns" && rest[0]) return { page: "session", session, turn: `${session}/turns/${rest[0]}` };
   if (area === "files")
     return { page: "session", session, panel: "files", path: rest.join("/") || undefined };
-  if (area === "changes" || area === "snapshots") return { page: "session", session, panel: area };
+  if (area === "changes" || area === "snapshots" || area === "details")
+    return { page: "session", session, panel: area };
   return { page: "session", session };
 }
 

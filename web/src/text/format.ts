@@ -23,9 +23,11 @@ export function seconds(duration: Duration | undefined): number {
 /** `0.24 s`, `12 s`, `3 min 5 s`, `2 h 10 min`. */
 export function span(total: number): string {
   if (total < 10) return `${total < 1 ? total.toFixed(2) : total.toFixed(1)} s`;
-  if (total < 60) return `${Math.round(total)} s`;
-  if (total < 3600) return `${Math.floor(total / 60)} min ${Math.round(total % 60)} s`;
-  return `${Math.floor(total / 3600)} h ${Math.round((total % 3600) / 60)} min`;
+  const seconds = Math.round(total);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.round(total / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 /** US dollars with as many digits as mean something. Empty for nothing: models without a price cost nothing. */

@@ -12,9 +12,9 @@ const ROWS_AROUND = 20;
 
 export function CodeBlock({ text, language = "" }: { text: string; language?: string }) {
   return (
-    <div class="code-block">
+    <div class={`code-block ${language ? "" : "nameless"}`}>
       <div class="code-head">
-        <span>{language}</span>
+        {language && <span>{language}</span>}
         <CopyButton text={() => text} label="Copy code" />
       </div>
       <PlainText text={text.replace(/\n$/, "")} label={language ? `Code in ${language}` : "Code"} />

@@ -43,7 +43,7 @@ export function CopyButton({ text, label = "Copy" }: { text: () => string; label
   );
 }
 
-/** A modal over the page: focus stays inside, Escape closes it. */
+/** A modal over the page: focus stays inside and then goes back where it was; Escape closes it. */
 export function Dialog({
   title,
   onClose,
@@ -54,7 +54,12 @@ export function Dialog({
   children: ComponentChildren;
 }) {
   const element = useRef<HTMLDialogElement>(null);
-  useEffect(() => element.current?.showModal(), []);
+  useEffect(() => {
+    const before = document.activeElement;
+    element.current?.showModal();
+    // Once the dialog is gone, which until then keeps focus from everything else.
+    return () => queueMicrotask(() => before instanceof HTMLElement && before.focus());
+  }, []);
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: a click beside the dialog closes it, as Escape does by itself
     <dialog

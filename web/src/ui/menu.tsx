@@ -21,7 +21,10 @@ export function Menu({ label, children }: { label: string; children: ComponentCh
     if (element.current) element.current.open = false;
   };
   const onClick = (event: MouseEvent) => {
-    if (event.target instanceof Element && event.target.closest("button")) shut();
+    if (!(event.target instanceof Element && event.target.closest("button"))) return;
+    shut();
+    // A dialog that the button opens gives focus back to where it was: to something that can still be seen.
+    element.current?.querySelector("summary")?.focus();
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Escape" || !element.current?.open) return;

@@ -1,12 +1,14 @@
 import { useRef, useState } from "preact/hooks";
-import { createSession, send, sendFirst } from "../conversation/actions.ts";
+import { createSession, type NewSession as Init, send, sendFirst } from "../conversation/actions.ts";
 import { storeOf } from "../conversation/stores.ts";
+import type { Template } from "../gen/pointsman/session/v1/template_service_pb.ts";
 import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { defaultModel, rememberModel } from "../state/models.ts";
 import { rememberMode } from "../state/modes.ts";
 import { go } from "../state/route.ts";
 import { Composer } from "./composer.tsx";
 import { PageHead } from "./page-head.tsx";
+import { TemplateChoice } from "./template-choice.tsx";
 
 /** Prompts that show what an agent can do, also with the demo model. */
 const EXAMPLES = [
@@ -18,27 +20,36 @@ const EXAMPLES = [
 export function NewSession() {
   const [title, setTitle] = useState("");
   const [account, setAccount] = useState("");
-  const [chosen, setChosen] = useState("");
-  const [mode, setMode] = useState(PermissionMode.ACCEPT_EDITS);
+  const [template, setTemplate] = useState<Template>();
+  const [chosenModel, setChosenModel] = useState("");
+  const [chosenMode, setChosenMode] = useState<PermissionMode>();
   const [prompt, setPrompt] = useState("");
-  const made = useRef("");
-  const model = chosen || defaultModel();
+  const made = useRef({ with: "", name: "" });
+  const model = chosenModel || template?.preferredModel || defaultModel();
+  const mode = chosenMode ?? (template?.options?.permissionMode || PermissionMode.ACCEPT_EDITS);
 
   /** Makes the session once, also when the prompt that follows fails and is sent again. */
   const make = async (): Promise<string> => {
-    made.current ||= (await createSession({ title, account, model })) ?? "";
-    return made.current;
+    const init: Init = { title, account: account || template?.account, model, template: template?.name };
+    const key = JSON.stringify(init);
+    if (made.current.with !== key) made.current = { with: key, name: "" };
+    made.current.name ||= (await createSession(init)) ?? "";
+    return made.current.name;
   };
   const enter = (session: string, panel?: "files") => {
-    if (chosen) rememberModel(session, chosen);
+    if (chosenModel) rememberModel(session, chosenModel);
     rememberMode(session, mode);
     go({ page: "session", session, panel });
   };
   const start = async (text: string, requestId: string): Promise<boolean> => {
-    const plain = !title.trim() && !made.current;
-    const session = plain ? await sendFirst(account, text, { model, mode }, requestId) : await make();
-    if (!session || (!plain && !(await send(storeOf(session), text, { model, mode }, requestId))))
-      return false;
+    const choice = { model, mode };
+    if (!title.trim() && !template && !made.current.name) {
+      const session = await sendFirst(account, text, choice, requestId);
+      if (session) enter(session);
+      return session !== undefined;
+    }
+    const session = await make();
+    if (!session || !(await send(storeOf(session), text, choice, requestId))) return false;
     enter(session);
     return true;
   };
@@ -61,9 +72,9 @@ export function NewSession() {
           value={prompt}
           onValue={setPrompt}
           model={model}
-          onModel={setChosen}
+          onModel={setChosenModel}
           mode={mode}
-          onMode={setMode}
+          onMode={setChosenMode}
           onSend={start}
           running={false}
           autofocus
@@ -84,6 +95,7 @@ export function NewSession() {
             </li>
           ))}
         </ul>
+        <TemplateChoice account={account} chosen={template} onChoose={setTemplate} />
         <details class="options">
           <summary>Title and account</summary>
           <div class="options-grid">

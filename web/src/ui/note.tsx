@@ -1,8 +1,8 @@
 import type { ComponentChildren } from "preact";
 import type { ContextRow, RetryRow, SandboxRow, TriageRow } from "../conversation/rows.ts";
-import { SandboxState } from "../gen/pointsman/session/v1/event_pb.ts";
 import { TurnRoute } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { bytes, seconds, span } from "../text/format.ts";
+import { sandboxWord } from "../text/sandbox.ts";
 import { visibleLine } from "../text/visible.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
@@ -28,21 +28,11 @@ export function RetryNote({ row }: { row: RetryRow }) {
   );
 }
 
-const SANDBOX: Partial<Record<SandboxState, string>> = {
-  [SandboxState.STARTING]: "Starting the sandbox",
-  [SandboxState.READY]: "Sandbox ready",
-  [SandboxState.RESUMED]: "Sandbox resumed",
-  [SandboxState.RUNNING]: "Sandbox running",
-  [SandboxState.IDLE]: "Sandbox idle",
-  [SandboxState.PAUSED]: "Sandbox paused",
-  [SandboxState.HIBERNATED]: "Sandbox hibernated",
-};
-
 export function SandboxNote({ row }: { row: SandboxRow }) {
   const { state, duration, pooled } = row.sandbox;
   return (
     <Note icon="terminal">
-      {SANDBOX[state] ?? "Sandbox changed"}
+      Sandbox {sandboxWord(state) || "changed"}
       {seconds(duration) > 0 && ` in ${span(seconds(duration))}`}
       {pooled && ", from the pool"}
     </Note>

@@ -143,7 +143,11 @@ function Dock({ store }: { store: SessionStore }) {
   const { running, queue, pending } = store.frame.value;
   const model = store.session.value?.preferredModel || rememberedModel(store.name) || defaultModel();
   // Where this browser has never chosen, what the newest turn ran with: so a session that asks first goes on asking.
-  const mode = chosen ?? (newestTurn(store)?.options?.permissionMode || PermissionMode.ACCEPT_EDITS);
+  const mode =
+    chosen ??
+    (newestTurn(store)?.options?.permissionMode ||
+      store.session.value?.defaultOptions?.permissionMode ||
+      PermissionMode.ACCEPT_EDITS);
   const chooseMode = (value: PermissionMode) => {
     setChosen(value);
     rememberMode(store.name, value);

@@ -1,14 +1,17 @@
 import { useEffect, useState } from "preact/hooks";
-import { sessions, system } from "../../api/clients.ts";
+import { accounts, sessions, system } from "../../api/clients.ts";
 import { PageHead } from "../page-head.tsx";
 import { useReading } from "../reading.ts";
+import { Accounts } from "./accounts.tsx";
 import { Health } from "./health.tsx";
-import { readUsage, UsageCharts } from "./usage.tsx";
+import { readUsage, Usage } from "./usage.tsx";
 import { Work } from "./work.tsx";
 
 const REFRESH_MS = 10_000;
 /** Sessions that are counted; those beyond are older than anything that runs. */
 const SESSIONS = 200;
+/** Accounts that are looked through for the busiest. */
+const ACCOUNTS = 200;
 
 /** How the installation stands, read again every few seconds while somebody looks. */
 export function StatusPage() {
@@ -31,6 +34,14 @@ export function StatusPage() {
     [round],
   );
   const list = useReading((signal) => sessions.listSessions({ pageSize: SESSIONS }, { signal }), [round]);
+  const limits = useReading(
+    (signal) =>
+      accounts.listAccounts({ pageSize: ACCOUNTS }, { signal }).then(
+        (answer) => answer.accounts,
+        () => [],
+      ),
+    [round],
+  );
   const usage = useReading((signal) => readUsage(days, signal), [days, Math.floor(round / 6)]);
   return (
     <main id="main" class="page status-page" tabIndex={-1}>
@@ -38,6 +49,7 @@ export function StatusPage() {
       <div class="status-body">
         <Health health={health} insides={insides.value ?? []} />
         <Work list={list} />
+        <Accounts list={limits} />
         <section aria-labelledby="usage-title">
           <div class="section-head">
             <h2 id="usage-title">Models</h2>
@@ -49,7 +61,7 @@ export function StatusPage() {
               ))}
             </div>
           </div>
-          <UsageCharts usage={usage} days={days} />
+          <Usage usage={usage} days={days} />
         </section>
       </div>
     </main>

@@ -4,8 +4,9 @@ import { count, dollars } from "../../text/format.ts";
 import { Broken, Empty, Spinner } from "../controls.tsx";
 import { Icon } from "../icons.tsx";
 import type { Reading } from "../reading.ts";
-import { type Series, StackedBars } from "./chart.tsx";
+import { StackedBars } from "./chart.tsx";
 import { Figure } from "./figure.tsx";
+import { byModel, costOf, sum, tokensOf, troubles } from "./series.ts";
 
 /** Tokens, cost and errors by day and model. */
 export async function readUsage(days: number, signal: AbortSignal): Promise<UsageRow[]> {
@@ -18,7 +19,7 @@ export async function readUsage(days: number, signal: AbortSignal): Promise<Usag
 }
 
 /** What the models did in these days. */
-export function UsageCharts({ usage, days }: { usage: Reading<UsageRow[]>; days: number }) {
+export function Usage({ usage, days }: { usage: Reading<UsageRow[]>; days: number }) {
   if (usage.failure && !usage.value)
     return (
       <Broken
@@ -28,51 +29,33 @@ export function UsageCharts({ usage, days }: { usage: Reading<UsageRow[]>; days:
       />
     );
   if (!usage.value) return <Spinner label="Adding up" />;
-  const rows = usage.value;
-  if (rows.length === 0)
+  if (usage.value.length === 0)
     return (
       <Empty icon="status" title="Nothing used yet">
         Tokens and cost appear here with the first turn.
       </Empty>
     );
+  return <Charts rows={usage.value} days={days} />;
+}
+
+function Charts({ rows, days }: { rows: UsageRow[]; days: number }) {
   const columns = Array.from({ length: days }, (_, index) =>
     new Date(Date.now() - (days - 1 - index) * 86_400_000).toISOString().slice(0, 10),
   );
-  const by = (measure: (row: UsageRow) => number): Series[] => {
-    const names = [...new Set(rows.map((row) => row.model))];
-    return names
-      .map((name) => ({
-        name,
-        values: columns.map((day) =>
-          rows
-            .filter((row) => row.model === name && row.day === day)
-            .reduce((sum, row) => sum + measure(row), 0),
-        ),
-      }))
-      .filter((series) => series.values.some((value) => value > 0));
-  };
-  const cost = by((row) => row.usage?.costUsd ?? 0);
-  const errors: Series[] = [
-    {
-      name: "failed calls",
-      values: columns.map((day) => sumOf(rows, day, (row) => Number(row.failedCalls))),
-    },
-    { name: "retries", values: columns.map((day) => sumOf(rows, day, (row) => Number(row.retries))) },
-  ];
-  const anyErrors = errors.some((series) => series.values.some((value) => value > 0));
-  const all = (measure: (row: UsageRow) => number) => rows.reduce((sum, row) => sum + measure(row), 0);
+  const cost = byModel(rows, columns, costOf);
+  const errors = troubles(rows, columns);
   return (
     <>
       <div class="figures">
-        <Figure number={count(all(tokensOf))} name="tokens" />
-        <Figure number={dollars(all((row) => row.usage?.costUsd ?? 0)) || "$0"} name="cost" />
-        <Figure number={count(all((row) => row.usage?.modelCalls ?? 0))} name="model calls" />
-        <Figure number={count(all((row) => Number(row.failedCalls)))} name="failed" />
+        <Figure number={count(sum(rows, tokensOf))} name="tokens" />
+        <Figure number={dollars(sum(rows, costOf)) || "$0"} name="cost" />
+        <Figure number={count(sum(rows, (row) => row.usage?.modelCalls ?? 0))} name="model calls" />
+        <Figure number={count(sum(rows, (row) => Number(row.failedCalls)))} name="failed" />
       </div>
       <StackedBars
         title="Tokens a day"
         columns={columns}
-        series={by(tokensOf)}
+        series={byModel(rows, columns, tokensOf)}
         format={(value) => count(Math.round(value))}
       />
       {cost.length > 0 ? (
@@ -85,7 +68,7 @@ export function UsageCharts({ usage, days }: { usage: Reading<UsageRow[]>; days:
       ) : (
         <p class="hint">The models in use have no price, so there is no cost to plot.</p>
       )}
-      {anyErrors ? (
+      {errors.length > 0 ? (
         <StackedBars
           title="Errors a day"
           columns={columns}
@@ -99,15 +82,4 @@ export function UsageCharts({ usage, days }: { usage: Reading<UsageRow[]>; days:
       )}
     </>
   );
-}
-
-function sumOf(rows: UsageRow[], day: string, measure: (row: UsageRow) => number): number {
-  return rows.filter((row) => row.day === day).reduce((sum, row) => sum + measure(row), 0);
-}
-
-function tokensOf(row: UsageRow): number {
-  const { usage } = row;
-  return usage
-    ? Number(usage.inputTokens + usage.outputTokens + usage.cacheReadTokens + usage.cacheWriteTokens)
-    : 0;
 }

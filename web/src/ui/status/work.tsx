@@ -38,8 +38,8 @@ export function Work({ list }: { list: Reading<{ sessions: Session[] }> }) {
     <section aria-labelledby="work-title">
       <h2 id="work-title">Work</h2>
       <div class="figures">
-        <Figure number={all.filter((session) => session.runningTurn).length} name="turns run" />
-        <Figure number={all.reduce((sum, session) => sum + session.queuedTurns, 0)} name="prompts wait" />
+        <Figure number={all.filter((session) => session.runningTurn).length} name="turns running" />
+        <Figure number={all.reduce((sum, session) => sum + session.queuedTurns, 0)} name="prompts waiting" />
         <Figure number={total} name="sandboxes" />
       </div>
       {total > 0 && (

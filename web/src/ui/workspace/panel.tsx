@@ -2,6 +2,7 @@ import type { SessionStore } from "../../conversation/store.ts";
 import { go, hrefOf, type Panel, route } from "../../state/route.ts";
 import { IconButton } from "../controls.tsx";
 import { Changes } from "./changes.tsx";
+import { Details } from "./details.tsx";
 import { Files } from "./files.tsx";
 import { Preview } from "./preview.tsx";
 import { Snapshots } from "./snapshots.tsx";
@@ -10,6 +11,7 @@ const TABS: [Panel, string][] = [
   ["files", "Files"],
   ["changes", "Changes"],
   ["snapshots", "Snapshots"],
+  ["details", "Details"],
 ];
 
 /** The session's files, beside the conversation; over it on a narrow screen. */
@@ -41,6 +43,7 @@ export function WorkspacePanel({ store, panel }: { store: SessionStore; panel: P
           (path ? <Preview key={path} store={store} path={path} /> : <Files store={store} />)}
         {panel === "changes" && <Changes store={store} />}
         {panel === "snapshots" && <Snapshots store={store} />}
+        {panel === "details" && <Details store={store} />}
       </div>
     </aside>
   );

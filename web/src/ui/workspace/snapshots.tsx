@@ -1,14 +1,18 @@
 import { useState } from "preact/hooks";
 import { workspace } from "../../api/clients.ts";
 import { newId } from "../../api/ids.ts";
+import { createSession } from "../../conversation/actions.ts";
 import type { SessionStore } from "../../conversation/store.ts";
 import type { Snapshot } from "../../gen/pointsman/session/v1/workspace_service_pb.ts";
 import { attempt, notify } from "../../state/notices.ts";
+import { go } from "../../state/route.ts";
 import { bytes, exactTime } from "../../text/format.ts";
 import { visibleLine } from "../../text/visible.ts";
 import { Ask, Broken, Confirm, Empty, Spinner } from "../controls.tsx";
 import { Icon } from "../icons.tsx";
+import { Menu } from "../menu.tsx";
 import { useReading } from "../reading.ts";
+import { MakeTemplate } from "./make-template.tsx";
 
 /** The workspace as it was, kept by hand, and brought back. */
 export function Snapshots({ store }: { store: SessionStore }) {
@@ -18,6 +22,8 @@ export function Snapshots({ store }: { store: SessionStore }) {
   );
   const [naming, setNaming] = useState(false);
   const [restoring, setRestoring] = useState<Snapshot>();
+  const [making, setMaking] = useState<{ source: string; title: string }>();
+  const session = store.session.value;
   const running = store.frame.value.running !== undefined;
   const create = async (title: string) => {
     const done = await attempt("The snapshot was not made", () =>
@@ -31,10 +37,27 @@ export function Snapshots({ store }: { store: SessionStore }) {
     );
     if (done) notify("The workspace is as it was.");
   };
+  const begin = async (snapshot: Snapshot) => {
+    const made = await createSession({
+      account: session?.account,
+      title: visibleLine(snapshot.title, 80),
+      model: session?.preferredModel,
+      snapshot: snapshot.name,
+    });
+    if (made) go({ page: "session", session: made, panel: "files" });
+  };
   return (
     <section class="snapshots" aria-label="Snapshots">
       <div class="files-bar">
-        <span class="hint">Keeps all files as they are now.</span>
+        <span class="grow" />
+        <button
+          type="button"
+          class="button"
+          disabled={!session}
+          onClick={() => setMaking({ source: store.name, title: session?.title ?? "" })}
+        >
+          <Icon name="template" /> Make a template
+        </button>
         <button type="button" class="button" onClick={() => setNaming(true)}>
           <Icon name="snapshot" /> Take a snapshot
         </button>
@@ -53,7 +76,8 @@ export function Snapshots({ store }: { store: SessionStore }) {
       )}
       {value?.snapshots.length === 0 && (
         <Empty icon="snapshot" title="No snapshots">
-          Take one before something risky, and come back to it if it goes wrong.
+          A snapshot keeps all files as they are. Take one before something risky, and come back to it if it
+          goes wrong; or make a template, and new sessions begin with these files.
         </Empty>
       )}
       <ul class="snapshot-list">
@@ -74,6 +98,17 @@ export function Snapshots({ store }: { store: SessionStore }) {
             >
               Restore
             </button>
+            <Menu label={`More for ${visibleLine(snapshot.title, 40) || "this snapshot"}`}>
+              <button type="button" onClick={() => void begin(snapshot)}>
+                <Icon name="add" /> New session with these files
+              </button>
+              <button
+                type="button"
+                onClick={() => setMaking({ source: snapshot.name, title: snapshot.title })}
+              >
+                <Icon name="template" /> Make a template
+              </button>
+            </Menu>
           </li>
         ))}
       </ul>
@@ -86,6 +121,9 @@ export function Snapshots({ store }: { store: SessionStore }) {
           onSave={create}
           onClose={() => setNaming(false)}
         />
+      )}
+      {making && session && (
+        <MakeTemplate session={session} {...making} onClose={() => setMaking(undefined)} />
       )}
       {restoring && (
         <Confirm
