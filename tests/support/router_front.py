@@ -90,8 +90,9 @@ class RestartableEdge:
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
 
             async def ready() -> bool:
-                with suppress(httpx.HTTPError):
-                    return (await http.get("/healthz", timeout=2)).status_code == 200
+                with suppress(httpx.HTTPError, ValueError):
+                    # What is behind the router is not there, and it says so.
+                    return "services" in (await http.get("/healthz", timeout=2)).json()
                 return False
 
             await wait_until(ready, 20)

@@ -28,6 +28,7 @@ class Call:
     request: Any = None
     """The message, once it is read; None for a stream of them."""
     log_fields: dict[str, str] = field(default_factory=dict)
+    answer_headers: dict[str, str] = field(default_factory=dict)
 
 
 _CURRENT: ContextVar[Call] = ContextVar("pointsman_call")
@@ -61,6 +62,13 @@ def log_fields(**fields: str) -> None:
     call = _CURRENT.get(None)
     if call is not None:
         call.log_fields.update(fields)
+
+
+def answer_header(name: str, value: str) -> None:
+    """Send a header with the answer of the current call; to be said before the first message goes out."""
+    call = _CURRENT.get(None)
+    if call is not None:
+        call.answer_headers[name] = value
 
 
 def account_of(requested: str) -> str:

@@ -25,7 +25,8 @@ SERVICES: Final = (
     "pointsman.router.v1.AuditService",
     "pointsman.system.v1.SystemService",
 )
-_OPEN: Final = "SystemService.GetHealth"
+# Needs no key, and is for probes that look at nothing but the status.
+_HEALTH: Final = "SystemService.GetHealth"
 
 _ERROR: Final = {
     "description": "What went wrong, as `google.rpc.Status`.",
@@ -61,8 +62,13 @@ def document(files: FileDescriptorSet) -> dict[str, Any]:
         tags.append({"name": service.name, "description": comments.get(service.full_name, "")})
         for method in service.methods:
             for operation in operations(method, schemas, comments):
-                if operation.body["operationId"] == _OPEN:
+                if operation.body["operationId"] == _HEALTH:
                     operation.body["security"] = []
+                    unwell = {
+                        **operation.body["responses"]["200"],
+                        "description": "Not every service is well.",
+                    }
+                    operation.body["responses"]["503"] = unwell
                 paths.setdefault(operation.path, {})[operation.verb] = operation.body
     return {
         "openapi": "3.1.0",

@@ -123,10 +123,13 @@ def _is_plain(field: FieldDescriptor) -> bool:
 
 def _answer(method: MethodDescriptor, schemas: Schemas) -> Schema:
     schema = schemas.message(method.output_type)
+    one, lines = {"application/json": {"schema": schema}}, {"application/x-ndjson": {"schema": schema}}
     if not method.server_streaming:
-        return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+        return {"description": "Done.", "content": one}
+    # Whoever can ask for no stream gets one object.
+    choice = one if "stream" in method.input_type.fields_by_name else {}
     return {
         "description": "One JSON object a line, or server-sent events where they are accepted. A stream that "
         "ends early ends with an item that has `error`, where the items can have one.",
-        "content": {"application/json": {"schema": schema}, "text/event-stream": {"schema": schema}},
+        "content": {**lines, "text/event-stream": {"schema": schema}, **choice},
     }

@@ -83,6 +83,7 @@ async def test_grpc_web_stream_goes_through(edge, text):
 async def test_json_is_transcoded_with_every_documented_field(edge):
     answer = await edge.http.post("/query", json={"query": "hi"}, headers=edge.key)
     assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
     body = answer.json()
     assert body["success"] is True
     assert body["response"] == "acme: hi"
@@ -93,6 +94,7 @@ async def test_json_is_transcoded_with_every_documented_field(edge):
 
 async def test_a_json_stream_is_one_object_per_line(edge):
     answer = await edge.http.post("/v1/turns:run", json={"prompt": "a\nb"}, headers=edge.key)
+    assert answer.headers["content-type"] == "application/x-ndjson"
     events = [json.loads(line)["event"] for line in answer.text.splitlines()]
     assert [event["textDelta"]["text"] for event in events[:TOKENS]] == [f"a\nb {n}" for n in range(TOKENS)]
     assert events[-1] == {"sequence": "1", "turnFinished": {"result": "done"}}

@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
+from pointsman.system.v1 import system_service_pb2, system_service_pb2_grpc
 from servicekit.errors import Failure
 from servicekit.testing import wait_until
 from support.router_peers import SessionPeer, finished
@@ -109,10 +110,37 @@ async def test_a_failed_turn_is_a_typed_error_over_json(open_front):
         assert answer.json()["details"][0]["reason"] == "MAX_TURNS_REACHED"
 
 
-async def test_health_needs_no_key(open_front):
+async def test_health_needs_no_key_and_its_status_tells_that_not_all_is_well(open_front):
     async with open_front() as front:
-        health = (await front.http.get("/healthz")).json()
+        answer = await front.http.get("/healthz")
+        over_grpc = await system_service_pb2_grpc.SystemServiceStub(front.channel).GetHealth(
+            system_service_pb2.GetHealthRequest(), timeout=10
+        )
+    health = answer.json()
+    assert (answer.status_code, health["status"]) == (503, "unhealthy")
+    assert "x-pointsman-health" not in answer.headers
     assert {entry["service"] for entry in health["services"]} == {"router", "session", "runner", "llm-proxy"}
+    assert over_grpc.status == "unhealthy"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "content_type"),
+    [
+        ("/query", {"query": "hi"}, "application/json"),
+        ("/v1/quota", None, "application/json"),
+        ("/claude-code", {"prompt": "hi", "stream": False}, "application/json"),
+        ("/claude-code", {"prompt": "hi"}, "application/x-ndjson"),
+        ("/v1/turns:run", {"prompt": "hi"}, "application/x-ndjson"),
+        ("/v1/audit:export", None, "application/x-ndjson"),
+    ],
+)
+async def test_lines_of_json_are_called_that_and_one_object_is_not(open_front, path, body, content_type):
+    async with open_front() as front:
+        answer = await front.http.request("POST" if body else "GET", path, json=body, headers=front.key)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, content_type)
+    assert "x-pointsman-body" not in answer.headers
+    for line in answer.text.splitlines():
+        json.loads(line)
 
 
 async def test_a_key_is_made_used_and_taken_back_over_json_and_the_audit_log_tells_of_it(open_front):

@@ -68,7 +68,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             async with self._answering(incoming, context) as call:
                 call.request = await ask(raw, context)
                 response = serialize(await behavior(call.request, context))
-                await _send_request_id(context, call)
+                await _send_headers(context, call)
             return response
 
         return answer
@@ -84,12 +84,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     return
                 # Closed here, not by the garbage collector: a stream's `finally` runs before the call ends.
                 async with aclosing(result):
-                    sent_id = False
+                    begun = False
                     async for response in result:
-                        if not sent_id:
+                        if not begun:
                             # Not earlier: after the headers, a refusal is too late for clients of JSON.
-                            await _send_request_id(context, call)
-                            sent_id = True
+                            await _send_headers(context, call)
+                            begun = True
                         await context.write(serialize(response))
 
         return answer
@@ -159,5 +159,5 @@ def _once(serialize: Serialize) -> Serialize:
     return lambda response: response if isinstance(response, bytes) else serialize(response)
 
 
-async def _send_request_id(context: Any, call: Call) -> None:
-    await context.send_initial_metadata(((REQUEST_ID_HEADER, call.request_id),))
+async def _send_headers(context: Any, call: Call) -> None:
+    await context.send_initial_metadata(((REQUEST_ID_HEADER, call.request_id), *call.answer_headers.items()))

@@ -6,13 +6,13 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
 from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
-from servicekit.context import account_of, current_passport, current_request_id
+from servicekit.context import account_of, answer_header, current_passport, current_request_id
 from servicekit.drain import Drain
 from servicekit.errors import Failure
 
@@ -23,6 +23,9 @@ from router.conversations import Conversations
 from router.ending import unless_drained
 from router.plan import Planner
 from router.turns import Turns
+
+# The edge takes what a stream brings for lines of JSON unless it finds this.
+_ONE_OBJECT: Final = ("x-pointsman-body", "object")
 
 
 class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
@@ -111,6 +114,7 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
             turn = await self._enqueue(requests.from_agent_run(request, session))
             call_id = current_request_id()
             if not requests.wants_stream(request):
+                answer_header(*_ONE_OBJECT)
                 yield agent_run.result_item(await self._outcome(turn), turn, call_id)
                 return
             try:

@@ -52,7 +52,8 @@ class SystemServiceServicer:
     """
 
     def GetHealth(self, request, context):
-        """Health of every service. Needs no credential.
+        """Health of every service, as it was found within the last second. Needs no
+        credential. Over HTTP the status is 503 when one of them is not well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

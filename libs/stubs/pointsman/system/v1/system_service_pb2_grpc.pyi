@@ -34,7 +34,9 @@ class SystemServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SystemServiceAsyncStub: ...
     GetHealth: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetHealthRequest, _system_service_pb2.GetHealthResponse]
-    """Health of every service. Needs no credential."""
+    """Health of every service, as it was found within the last second. Needs no
+    credential. Over HTTP the status is 503 when one of them is not well.
+    """
     GetDebug: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetDebugRequest, _system_service_pb2.GetDebugResponse]
     """Configuration and process of every service, with every secret redacted."""
 
@@ -44,7 +46,9 @@ class SystemServiceAsyncStub(SystemServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHealth: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetHealthRequest, _system_service_pb2.GetHealthResponse]  # type: ignore[assignment]
-    """Health of every service. Needs no credential."""
+    """Health of every service, as it was found within the last second. Needs no
+    credential. Over HTTP the status is 503 when one of them is not well.
+    """
     GetDebug: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetDebugRequest, _system_service_pb2.GetDebugResponse]  # type: ignore[assignment]
     """Configuration and process of every service, with every secret redacted."""
 
@@ -57,7 +61,9 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _system_service_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_system_service_pb2.GetHealthResponse, _abc.Awaitable[_system_service_pb2.GetHealthResponse]]:
-        """Health of every service. Needs no credential."""
+        """Health of every service, as it was found within the last second. Needs no
+        credential. Over HTTP the status is 503 when one of them is not well.
+        """
 
     @_abc_1.abstractmethod
     def GetDebug(
