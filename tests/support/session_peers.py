@@ -230,7 +230,12 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         self.prepared: list[runner.PrepareSandboxRequest] = []
         self.deleted: list[str] = []
         self.snapshots: dict[str, str] = {}
+        """Whose workspace each snapshot is of."""
+        self.kept_again: dict[str, str] = {}
+        """Which snapshot another one was made from."""
+        self.allowed_hosts = {"example.org", "*.example.net"}
         self.restored: list[tuple[str, str]] = []
+        """Sessions, and the snapshot that first held what they got."""
         self.files: dict[tuple[str, str], bytes] = {}
         self.sandboxes: dict[str, event_pb2.SandboxState.ValueType] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -328,6 +333,11 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
     async def PrepareSandbox(
         self, request: runner.PrepareSandboxRequest, _context: Any
     ) -> runner.PrepareSandboxResponse:
+        for host in request.sandbox.egress_hosts:
+            if host not in self.allowed_hosts:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_EGRESS_NOT_ALLOWED, f"{host} is not allowed here.", host=host
+                )
         self.prepared.append(request)
         return runner.PrepareSandboxResponse()
 
@@ -340,7 +350,12 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
     async def CreateSnapshot(
         self, request: runner.CreateSnapshotRequest, _context: Any
     ) -> runner.CreateSnapshotResponse:
-        self.snapshots[request.snapshot_id] = request.session
+        source = request.source_snapshot_id
+        if source and source not in self.snapshots:
+            raise Failure(errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, "There is no such snapshot.")
+        self.snapshots[request.snapshot_id] = self.snapshots[source] if source else request.session
+        if source:
+            self.kept_again[request.snapshot_id] = self.kept_again.get(source, source)
         return runner.CreateSnapshotResponse(size_bytes=42)
 
     async def RestoreSnapshot(
@@ -348,7 +363,8 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
     ) -> runner.RestoreSnapshotResponse:
         if request.snapshot_id not in self.snapshots:
             raise Failure(errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, "There is no such snapshot.")
-        self.restored.append((request.session, request.snapshot_id))
+        first = self.kept_again.get(request.snapshot_id, request.snapshot_id)
+        self.restored.append((request.session, first))
         return runner.RestoreSnapshotResponse()
 
     async def DeleteSnapshot(

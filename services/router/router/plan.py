@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
+from servicekit.agent_only import agent_only
 from servicekit.context import current_passport
 from servicekit.errors import Failure
 
@@ -24,15 +25,6 @@ _FORCED: Final = {
     turn_pb2.TURN_ROUTE_AGENT: Outcome.AGENT,
 }
 _ROUTES: Final = {Outcome.DIRECT: turn_pb2.TURN_ROUTE_DIRECT, Outcome.AGENT: turn_pb2.TURN_ROUTE_AGENT}
-# What a call to the model alone cannot do.
-_AGENT_OPTIONS: Final = (
-    "output_schema",
-    "agents",
-    "mcp_servers",
-    "max_budget_usd",
-    "effort",
-    "max_thinking_tokens",
-)
 
 
 class Planner:
@@ -105,7 +97,7 @@ class Planner:
             session=bool(request.session) or request.newest_session,
             tools=tuple(request.options.allowed_tools),
             context=frozenset(part.provider for part in gathered if part.text),
-            agent_only=_agent_only(request.options),
+            agent_only=agent_only(request.options),
             has_files=has_files,
         )
 
@@ -122,18 +114,10 @@ def _occasion(request: turn_service_pb2.EnqueueTurnRequest, account: str, sessio
 
 
 def _check_forced(request: turn_service_pb2.EnqueueTurnRequest) -> None:
-    option = _agent_only(request.options)
+    option = agent_only(request.options)
     if request.route == turn_pb2.TURN_ROUTE_DIRECT and option:
         field, problem = f"options.{option}", "only agents have it: leave the route open, or ask for an agent"
         raise Failure(errors_pb2.ERROR_REASON_INVALID_FIELD, f"{field}: {problem}", fields=[(field, problem)])
-
-
-def _agent_only(options: turn_pb2.TurnOptions) -> str:
-    """Return the name of an option that only agents have; empty when none is used."""
-    if options.permission_mode == turn_pb2.PERMISSION_MODE_PLAN:
-        return "permission_mode"
-    used = {field.name for field, _ in options.ListFields()}
-    return next((name for name in _AGENT_OPTIONS if name in used), "")
 
 
 def _context_created(part: Gathered) -> event_pb2.Event:

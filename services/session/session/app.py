@@ -10,8 +10,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from pointsman.session.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
+    template_service_pb2,
+    template_service_pb2_grpc,
     transcript_service_pb2,
     transcript_service_pb2_grpc,
     turn_service_pb2,
@@ -27,6 +31,7 @@ from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import RunningServer, Servicer, serving
 
+from session.accounts import Accounts
 from session.bus import Bus, Topic
 from session.claim import Claims
 from session.config import SessionConfig
@@ -37,6 +42,7 @@ from session.edit import Editor
 from session.enqueue import Queue
 from session.file_lock import only_owner
 from session.files import Files
+from session.filling import Filler
 from session.fork import Forks
 from session.hub import Hub
 from session.log import Log
@@ -49,12 +55,15 @@ from session.prepare import Preparer
 from session.retention import Retention
 from session.runs.run import Runs
 from session.sandboxes import Sandboxes
+from session.servicers.account import AccountServicer
 from session.servicers.session import SessionServicer
+from session.servicers.template import TemplateServicer
 from session.servicers.transcript import TranscriptServicer
 from session.servicers.turn import TurnServicer
 from session.servicers.workspace import WorkspaceServicer
 from session.sessions import Sessions
 from session.snapshots import Snapshots
+from session.templates import Templates
 from session.transcripts import Transcripts
 from session.turns import Turns
 from session.watch import Watch
@@ -95,9 +104,14 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             account_limit=config.max_concurrent_turns,
         )
         turns = Turns(database, bus, hub, positions)
-        sessions = Sessions(database, names, Sandboxes(runner))
+        filler = Filler(database, runner)
+        sessions = Sessions(
+            database, models=names, sandboxes=Sandboxes(runner), preparer=preparer, filler=filler
+        )
+        templates = Templates(database, bus, names, runner)
+        accounts = Accounts(database, bus, config.max_concurrent_turns)
         snapshots = Snapshots(database, bus, runner, config.forkable_turns)
-        deletion = Deletion(database, bus, hub, runner)
+        deletion = Deletion(database, bus, hub, runner, templates)
         runs = Runs(
             database,
             log,
@@ -129,9 +143,8 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
                     sessions=sessions,
                     turns=turns,
                     watch=Watch(database, hub, timedelta(seconds=config.keep_alive_seconds)),
-                    preparer=preparer,
                     editor=Editor(database, bus, hub, models=names, positions=positions),
-                    forks=Forks(database, runner, sessions),
+                    forks=Forks(database, filler, sessions),
                     deletion=deletion,
                 ),
                 session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
@@ -145,6 +158,16 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
                 workspace_service_pb2_grpc.add_WorkspaceServiceServicer_to_server,
                 WorkspaceServicer(Files(database, runner), snapshots),
                 workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"],
+            ),
+            Servicer(
+                template_service_pb2_grpc.add_TemplateServiceServicer_to_server,
+                TemplateServicer(templates),
+                template_service_pb2.DESCRIPTOR.services_by_name["TemplateService"],
+            ),
+            Servicer(
+                account_service_pb2_grpc.add_AccountServiceServicer_to_server,
+                AccountServicer(accounts),
+                account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
             ),
             Servicer(
                 transcript_service_pb2_grpc.add_TranscriptServiceServicer_to_server,

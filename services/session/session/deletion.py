@@ -20,7 +20,8 @@ from session.hub import Hub
 from session.peers import Party, Runner
 from session.rows import SessionRow, TurnRow
 from session.store import accounts, purge, sessions, snapshots, turns
-from session.tables import RUNNING, SessionPhase
+from session.tables import RUNNING, Phase
+from session.templates import Templates
 from session.transaction import Transaction
 from session.turns import cancel_queued
 
@@ -33,13 +34,14 @@ _AT_ONCE: Final = 20
 
 
 class Deletion:
-    """Deletes sessions, and those whose time has come."""
+    """Deletes sessions, and removes them and templates whose time has come."""
 
-    def __init__(self, database: Database, bus: Bus, hub: Hub, runner: Runner) -> None:
+    def __init__(self, database: Database, bus: Bus, hub: Hub, runner: Runner, templates: Templates) -> None:
         self._database = database
         self._bus = bus
         self._hub = hub
         self._runner = runner
+        self._templates = templates
         self._wake = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         bus.on(Topic.QUEUE, lambda _ids: self._wake.set())
@@ -77,7 +79,7 @@ class Deletion:
         """Hide the session and cancel its turns; return what was logged, and the turn that runs."""
         await accounts.lock(tx, session.tenant, session.account)
         await sessions.lock(tx, caller, session.id)
-        await sessions.update(tx, session.id, phase=SessionPhase.DELETING)
+        await sessions.update(tx, session.id, phase=Phase.DELETING)
         logged: list[event_pb2.Event] = []
         running = None
         for turn in await turns.active(tx, session.id):
@@ -113,6 +115,7 @@ class Deletion:
             for session in found:
                 await self._remove(session)
             after = found[-1].id
+        await self._templates.remove_deleted()
 
     async def _ready(self, after: str) -> list[SessionRow]:
         return await self._database.run(lambda tx: purge.ready(tx, after, _AT_ONCE))

@@ -37,6 +37,7 @@ class _Edit:
     request_id: str
     fields: Sequence[str]
     values: dict[str, Any]
+    options: turn_pb2.TurnOptions
     position: int
     body_hash: bytes
 
@@ -68,6 +69,7 @@ class Editor:
             request_id=request_id,
             fields=_checked(paths),
             values=await self._values(caller, wanted, paths, request_id),
+            options=wanted.options,
             position=wanted.position,
             body_hash=_body_hash(wanted, paths),
         )
@@ -89,8 +91,6 @@ class Editor:
         if "model" in paths:
             party = Party(caller.tenant, caller.account or "", caller.principal, request_id)
             values["model"] = await self._models.resolve(party, wanted.model)
-        if "options" in paths:
-            values["options"] = filled_in(wanted.options).SerializeToString()
         return values
 
     async def _write(self, tx: Transaction, edit: _Edit) -> tuple[Sequence[event_pb2.Event], TurnRow, int]:
@@ -113,6 +113,8 @@ class Editor:
         told = event_pb2.Event(turn_updated=event_pb2.TurnUpdated(position=place, fields=edit.fields))
         logged = await events.append(tx, edit.session_id, [(turn.id, told)])
         changes = {"last_sequence": logged[-1].sequence, "told_position": place, **edit.values}
+        if "options" in edit.fields:
+            changes["options"] = filled_in(edit.options, session.default_options).SerializeToString()
         await turns.update(tx, turn, **changes)
         await self._bus.tell(tx, Topic.EVENTS, edit.session_id)
         return logged, await turns.get(tx, edit.session_id, edit.turn_id), place

@@ -14,6 +14,7 @@ from servicekit.errors import Failure
 from sqlalchemy.exc import IntegrityError
 
 from session import clock, names
+from session.beginning import NewSession, new_session
 from session.bus import Bus, Topic
 from session.caller import Caller
 from session.database import Database
@@ -24,11 +25,10 @@ from session.peers import Party
 from session.prepare import Preparer
 from session.refusals import invalid_field, request_id_reused
 from session.rows import SessionRow, TurnRow
-from session.sessions import NewSession, new_session
 from session.store import accounts, events, sessions, turns
 from session.tables import IS_ACTIVE, RUNNING
 from session.transaction import Transaction
-from session.wanted import Busy, Wanted, body_hash_of, columns, kinds_of
+from session.wanted import Busy, Wanted, body_hash_of, columns, preface_of
 
 # Accepts that wait for an account's lock at once: half of a replica's connections, so that a flood of one
 # account leaves the others to the turns that run.
@@ -104,7 +104,8 @@ class Queue:
             is_new=session is None,
             account=account,
             model=model,
-            options=filled_in(request.options),
+            options=_options(request, session),
+            sandbox=None if session is None else session.sandbox,
             next_to_run=await self._has_place(caller.tenant, account),
         )
         return await self._accept(wanted)
@@ -120,8 +121,12 @@ class Queue:
         return await self._database.run(lambda tx: self._known(tx, caller, request_id, body_hash))
 
     async def _has_place(self, tenant: str, account: str) -> bool:
-        busy = await self._database.run(lambda tx: accounts.count(tx, tenant, account, IS_ACTIVE))
-        return busy < self._account_limit
+        async def look(tx: Transaction) -> bool:
+            row = await accounts.find(tx, tenant, account)
+            limit = (row and row.max_concurrent_turns) or self._account_limit
+            return await accounts.count(tx, tenant, account, IS_ACTIVE) < limit
+
+        return await self._database.run(look)
 
     async def _known(
         self, tx: Transaction, caller: Caller, request_id: str, body_hash: bytes
@@ -138,7 +143,7 @@ class Queue:
     async def _accept(self, wanted: Wanted) -> Accepted:
         if wanted.route == turn_pb2.TURN_ROUTE_AGENT and wanted.next_to_run:
             party = Party(wanted.caller.tenant, wanted.account, wanted.caller.principal, wanted.request_id)
-            self._preparer.prepare(party, wanted.session_id, wanted.model, wanted.options)
+            self._preparer.prepare(party, wanted.session_id, wanted.model, wanted.options, wanted.sandbox)
         turn_id = names.new_id()
         try:
             async with self._writing:
@@ -174,7 +179,7 @@ class Queue:
         await accounts.update(tx, tenant, wanted.account, next_key=account.next_key + 1)
         position = sum(turn.position_key < key for turn in waiting) + 1
         queued = event_pb2.Event(turn_queued=event_pb2.TurnQueued(position=position))
-        first = [(turn_id, event) for event in (queued, *kinds_of(wanted.request.preface))]
+        first = [(turn_id, event) for event in (queued, *preface_of(wanted))]
         changes: dict[str, object] = {"title": title} if title else {}
         if wanted.request.model and not (busy.session and busy.session.preferred_set):
             changes["preferred_model"] = wanted.model
@@ -199,8 +204,8 @@ class Queue:
         """Make or lock the session; return the title it is to have (empty: as it is), and what is in it."""
         title = title_of(wanted.request.prompt)
         if wanted.is_new:
-            fresh = NewSession(wanted.account, title, "", "")
-            await sessions.insert(tx, **new_session(wanted.session_id, wanted.caller.tenant, fresh, ""))
+            fresh = NewSession(wanted.account, title)
+            await sessions.insert(tx, **new_session(wanted.session_id, wanted.caller.tenant, fresh))
             return b"", Busy(None, ())
         session = await sessions.lock(tx, wanted.caller, wanted.session_id)
         active = await turns.active(tx, wanted.session_id)
@@ -238,6 +243,16 @@ async def _settled(tx: Transaction, wanted: Wanted) -> Wanted:
     if wanted.request.session or not wanted.request.newest_session:
         return wanted
     newest = await sessions.newest(tx, wanted.caller, wanted.account)
+    options = _options(wanted.request, newest)
     if newest is not None:
-        return replace(wanted, session_id=newest.id, is_new=False)
-    return wanted if wanted.is_new else replace(wanted, session_id=names.new_id(), is_new=True)
+        return replace(wanted, session_id=newest.id, is_new=False, options=options)
+    if wanted.is_new:
+        return wanted
+    return replace(wanted, session_id=names.new_id(), is_new=True, options=options)
+
+
+def _options(
+    request: turn_service_pb2.EnqueueTurnRequest, session: SessionRow | None
+) -> turn_pb2.TurnOptions:
+    """Return the turn's options: its own, else those of its session's template, else the defaults."""
+    return filled_in(request.options, *([] if session is None else [session.default_options]))

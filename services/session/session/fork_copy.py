@@ -22,7 +22,11 @@ async def copy_history(tx: Transaction, source: SessionRow, origin: TurnRow, tar
     ids = {turn.id: names.new_id() for turn in kept}
     last, numbers = await _copy_events(tx, source, target, ids, origin.last_sequence)
     for turn in kept:
-        await turns.insert(tx, **_turn(turn, target, ids[turn.id], numbers))
+        # Its files as the target has them now, or of a time that the other session has kept for itself.
+        shared = turn.snapshot_id == origin.snapshot_id != ""
+        await turns.insert(
+            tx, **_turn(turn, target, ids[turn.id], numbers) | {"snapshot_id": target.id if shared else ""}
+        )
     await _copy_transcripts(tx, source, target, await turns.transcript_end(tx, origin))
     return last
 
@@ -43,8 +47,6 @@ def _turn(
         "request_id": names.new_id(),
         "lease_owner": 0,
         "transcript_position": 0,
-        # It belongs to the other session and goes with it.
-        "snapshot_id": "",
         "temporary": 0,
         "first_sequence": first,
         "last_sequence": last,

@@ -12,6 +12,8 @@ from servicekit.errors import Failure
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SESSION: Final = re.compile(rf"sessions/({_UUID})")
 _TURN: Final = re.compile(rf"sessions/({_UUID})/turns/({_UUID})")
+_TEMPLATE: Final = re.compile(r"templates/([a-z0-9][a-z0-9._-]{0,62})")
+_ACCOUNT: Final = re.compile(r"accounts/([a-zA-Z0-9][a-zA-Z0-9._-]{0,62})")
 _SNAPSHOT: Final = re.compile(rf"sessions/({_UUID})/snapshots/({_UUID})")
 
 
@@ -33,6 +35,16 @@ def turn_name(session_id: str, turn_id: str) -> str:
 def snapshot_name(session_id: str, snapshot_id: str) -> str:
     """Return `sessions/{uuid}/snapshots/{uuid}`."""
     return f"sessions/{session_id}/snapshots/{snapshot_id}"
+
+
+def template_name(template_id: str) -> str:
+    """Return `templates/{id}`."""
+    return f"templates/{template_id}"
+
+
+def account_name(account: str) -> str:
+    """Return `accounts/{account}`."""
+    return f"accounts/{account}"
 
 
 def session_id_of(name: str, field: str = "name") -> str:
@@ -57,6 +69,27 @@ def snapshot_ids_of(name: str, field: str = "name") -> tuple[str, str]:
     if match is None:
         raise _invalid(field, "must be sessions/{uuid}/snapshots/{uuid}")
     return match[1], match[2]
+
+
+def template_id_of(name: str, field: str = "name") -> str:
+    """Return the id in `templates/{id}`; Failure INVALID_FIELD for anything else."""
+    match = _TEMPLATE.fullmatch(name)
+    if match is None:
+        raise _invalid(field, "must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$")
+    return match[1]
+
+
+def account_named(name: str, field: str = "name") -> str:
+    """Return the account in `accounts/{account}`; Failure INVALID_FIELD for anything else."""
+    match = _ACCOUNT.fullmatch(name)
+    if match is None:
+        raise _invalid(field, "must be accounts/{account}, the account like ^[a-z0-9][a-z0-9._-]{0,62}$")
+    return match[1]
+
+
+def source_of(name: str, field: str) -> tuple[str, str]:
+    """Return session and snapshot id of what has files: a session, without a snapshot id, or a snapshot."""
+    return snapshot_ids_of(name, field) if "/snapshots/" in name else (session_id_of(name, field), "")
 
 
 def request_id_of(request_id: str) -> str:

@@ -13,8 +13,11 @@ _LOOKED_AT: Final = 4096
 _HOUR: Final = Duration(seconds=3600)
 
 
-def filled_in(asked: turn_pb2.TurnOptions) -> turn_pb2.TurnOptions:
-    """Return options with the documented defaults where nothing was asked for."""
+def filled_in(*asked: turn_pb2.TurnOptions) -> turn_pb2.TurnOptions:
+    """Return options as the first one has them that says something, with the documented defaults else.
+
+    A field is taken whole: lists are not joined, nor a timeout's seconds with another one's nanos.
+    """
     options = turn_pb2.TurnOptions(
         max_turns=10,
         permission_mode=turn_pb2.PERMISSION_MODE_ACCEPT_EDITS,
@@ -22,11 +25,10 @@ def filled_in(asked: turn_pb2.TurnOptions) -> turn_pb2.TurnOptions:
         timeout=_HOUR,
         permission_timeout=_HOUR,
     )
-    # Merging would mix what is inside a message, as the seconds of one timeout and the nanos of another.
-    for field in ("timeout", "permission_timeout"):
-        if asked.HasField(field):
-            options.ClearField(field)
-    options.MergeFrom(asked)
+    for said in reversed(asked):
+        for field, _ in said.ListFields():
+            options.ClearField(field.name)  # type: ignore[arg-type]
+        options.MergeFrom(said)
     return options
 
 

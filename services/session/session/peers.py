@@ -121,9 +121,13 @@ class Runner:
         with failures_of("runner"):
             await self.stub.DeleteSandbox(request, metadata=self.metadata(party), timeout=WORKSPACE_SECONDS)
 
-    async def create_snapshot(self, party: Party, session: str, snapshot_id: str) -> int:
-        """Keep a session's workspace as it is; return its size in bytes."""
-        request = runner_service_pb2.CreateSnapshotRequest(session=session, snapshot_id=snapshot_id)
+    async def create_snapshot(
+        self, party: Party, session: str, snapshot_id: str, source_snapshot_id: str = ""
+    ) -> int:
+        """Keep a session's workspace as it is, or what another snapshot holds; return its size in bytes."""
+        request = runner_service_pb2.CreateSnapshotRequest(
+            session=session, snapshot_id=snapshot_id, source_snapshot_id=source_snapshot_id
+        )
         with failures_of("runner"):
             answer = await self.stub.CreateSnapshot(
                 request, metadata=self.metadata(party), timeout=WORKSPACE_SECONDS

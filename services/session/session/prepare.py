@@ -6,12 +6,15 @@ import asyncio
 from typing import Final
 
 import structlog
+from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
 
 from session import names
+from session.options import filled_in
 from session.peers import Party, Runner
+from session.rows import SessionRow
 
 _log = structlog.get_logger("session.prepare")
 
@@ -27,13 +30,22 @@ class Preparer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(
-        self, party: Party, session_id: str, model: str, options: turn_pb2.TurnOptions | None
+        self,
+        party: Party,
+        session_id: str,
+        model: str,
+        options: turn_pb2.TurnOptions,
+        sandbox: runner_service_pb2.SandboxSettings | None,
     ) -> None:
         """Tell the runner that a turn of this session is coming, and do not wait for its answer."""
         if len(self._tasks) >= _AT_ONCE:
             return
         request = runner_service_pb2.PrepareSandboxRequest(
-            session=names.session_name(session_id), account=party.account, model=model, options=options
+            session=names.session_name(session_id),
+            account=party.account,
+            model=model,
+            options=options,
+            sandbox=sandbox,
         )
         task = asyncio.create_task(self._send(party, request))
         self._tasks.add(task)
@@ -43,6 +55,25 @@ class Preparer:
         try:
             await self._runner.prepare(party, request)
         except Failure as failure:
+            _log.info("prepare_failed", session=request.session, reason=failure.reason_name)
+
+    async def check(self, party: Party, session: SessionRow) -> None:
+        """Boot the sandbox of a session, and hear whether it may be as it is to be.
+
+        Raises Failure EGRESS_NOT_ALLOWED. Whatever else goes wrong is for its next turn to tell.
+        """
+        request = runner_service_pb2.PrepareSandboxRequest(
+            session=session.name,
+            account=session.account,
+            model=session.preferred_model,
+            options=filled_in(session.default_options),
+            sandbox=session.sandbox,
+        )
+        try:
+            await self._runner.prepare(party, request)
+        except Failure as failure:
+            if failure.reason == errors_pb2.ERROR_REASON_EGRESS_NOT_ALLOWED:
+                raise
             _log.info("prepare_failed", session=request.session, reason=failure.reason_name)
 
     async def close(self) -> None:

@@ -21,6 +21,14 @@ def session_not_found(session_id: str) -> Failure:
     )
 
 
+def template_not_found(name: str) -> Failure:
+    """Return the answer for a template that is not there, or not for this caller or account."""
+    return Failure(
+        errors_pb2.ERROR_REASON_TEMPLATE_NOT_FOUND,
+        f"There is no template {name!r}. ListTemplates shows those there are.",
+    )
+
+
 def turn_not_found(session_id: str, turn_id: str) -> Failure:
     """Return the answer for a turn that is not in its session."""
     return Failure(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from pointsman.runner.v1 import runner_service_pb2
 from pointsman.session.v1 import turn_pb2
 
 from session import names
@@ -35,6 +36,9 @@ class SessionRow:
     hold_until: int
     snapshot_id: str
     workspace_changed: int
+    sandbox_settings: bytes
+    turn_options: bytes
+    from_snapshot_id: str
 
     @classmethod
     def of(cls, row: sa.Row[Any]) -> SessionRow:
@@ -45,6 +49,49 @@ class SessionRow:
     def name(self) -> str:
         """The resource name."""
         return names.session_name(self.id)
+
+    @property
+    def sandbox(self) -> runner_service_pb2.SandboxSettings:
+        """What its sandbox has beyond the workspace."""
+        settings = runner_service_pb2.SandboxSettings.FromString(self.sandbox_settings)
+        settings.template = self.template
+        return settings
+
+    @property
+    def default_options(self) -> turn_pb2.TurnOptions:
+        """Options of its turns, where a turn does not say otherwise."""
+        return turn_pb2.TurnOptions.FromString(self.turn_options)
+
+
+@dataclass(frozen=True)
+class TemplateRow:
+    """A row of `templates`."""
+
+    id: str
+    tenant: str
+    account: str
+    name: str
+    phase: int
+    title: bytes
+    description: bytes
+    preferred_model: str
+    sandbox_settings: bytes
+    turn_options: bytes
+    source_session_id: str
+    source_snapshot_id: str
+    size_bytes: int
+    create_time: int
+    expire_time: int
+
+    @classmethod
+    def of(cls, row: sa.Row[Any]) -> TemplateRow:
+        """Return a whole row of the table as an object."""
+        return cls(**row._mapping)
+
+    @property
+    def snapshot_id(self) -> str:
+        """The snapshot of its files; empty when it has none."""
+        return self.id if self.source_session_id else ""
 
 
 @dataclass(frozen=True)

@@ -2,74 +2,86 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Final
 
-from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import session_service_pb2
-from servicekit.errors import Failure
+from servicekit.paging import Listing, fitting, size
 
-from session import clock
+from session import clock, names
+from session.beginning import NewSession, beginning, new_session
 from session.caller import Caller
 from session.database import Database
+from session.filling import Filler, being_made
 from session.models import ModelNames
-from servicekit.paging import Listing, fitting, size
 from session.peers import Party
+from session.prepare import Preparer
 from session.refusals import invalid_field
 from session.rows import SessionRow, TurnRow
 from session.sandboxes import Sandboxes, sandbox_view
-from session.store import requests, sessions, turns
-from session.tables import SessionPhase
+from session.settings import changed, check_sources, settings_of
+from session.store import accounts, requests, sessions, turns
+from session.tables import Phase
 from session.transaction import Transaction
 from session.views import messages_view, session_view
 
 # GetSession shows at most 100 messages; a turn has two.
-_TURNS_SHOWN = 50
-
-
-@dataclass(frozen=True)
-class NewSession:
-    """What a session is made with."""
-
-    account: str
-    title: str
-    preferred_model: str
-    template: str
+_TURNS_SHOWN: Final = 50
+_MUTABLE: Final = ("title", "preferred_model", "shared_folders", "egress_hosts")
 
 
 class Sessions:
     """Makes, shows, lists and changes sessions."""
 
-    def __init__(self, database: Database, models: ModelNames, sandboxes: Sandboxes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        models: ModelNames,
+        sandboxes: Sandboxes,
+        preparer: Preparer,
+        filler: Filler,
+    ) -> None:
         self._database = database
         self._models = models
         self._sandboxes = sandboxes
+        self._preparer = preparer
+        self._filler = filler
 
     async def create(
-        self, caller: Caller, request_id: str, wanted: NewSession, session_id: str
-    ) -> tuple[session_service_pb2.Session, bool]:
-        """Make a session, or return the one that this request made before; tell whether it is new."""
-        if wanted.template:
-            raise Failure(
-                errors_pb2.ERROR_REASON_TEMPLATE_NOT_FOUND,
-                f"There is no template {wanted.template!r}; this installation has none. Leave it empty.",
-            )
-        model = wanted.preferred_model and await self._models.resolve(
-            Party(caller.tenant, wanted.account, caller.principal, request_id), wanted.preferred_model
-        )
-        body = hashlib.sha256(repr(wanted).encode()).digest()
+        self, caller: Caller, request_id: str, wanted: NewSession
+    ) -> session_service_pb2.Session:
+        """Make a session, or return the one that this request made before; its sandbox begins to boot.
 
-        async def work(tx: Transaction) -> tuple[SessionRow, bool]:
+        Raises Failure TEMPLATE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SESSION_NOT_FOUND for what it is to begin with
+        or to share, EGRESS_NOT_ALLOWED, REQUEST_ID_REUSED, or what llm-proxy says of the model.
+        """
+        party = Party(caller.tenant, wanted.account, caller.principal, request_id)
+        model = wanted.preferred_model and await self._models.resolve(party, wanted.preferred_model)
+        fresh = names.new_id()
+
+        async def work(tx: Transaction) -> SessionRow:
             made = await requests.once(
-                tx, caller.tenant, request_id, method="CreateSession", body_hash=body, resource=session_id
+                tx,
+                caller.tenant,
+                request_id,
+                method="CreateSession",
+                body_hash=wanted.body_hash,
+                resource=fresh,
             )
-            if made == session_id:
-                await sessions.insert(tx, **new_session(session_id, caller.tenant, wanted, model))
-            return await sessions.get(tx, caller, made), made == session_id
+            if made == fresh:
+                columns = await beginning(tx, caller, wanted, model)
+                await accounts.ensure(tx, caller.tenant, wanted.account)
+                await sessions.insert(tx, **new_session(fresh, caller.tenant, wanted) | columns)
+            return await being_made(tx, made)
 
-        row, created = await self._database.run(work)
-        return session_view(row, sandbox_view(row, None)), created
+        row = await self._database.run(work)
+        if row.phase == Phase.FILLING:
+            await self._filler.fill(party, row, prepare=lambda: self._preparer.check(party, row))
+            row = await self._database.run(lambda tx: sessions.get(tx, caller, row.id))
+        elif row.id == fresh:
+            self._preparer.prepare(party, row.id, row.preferred_model, row.default_options, row.sandbox)
+        return session_view(row, sandbox_view(row, None))
 
     async def get(self, caller: Caller, session_id: str) -> session_service_pb2.Session:
         """Return a session with all of its state."""
@@ -108,46 +120,43 @@ class Sessions:
         caller: Caller,
         request_id: str,
         session_id: str,
-        paths: Iterable[str],
-        *,
-        title: str,
-        model: str,
+        wanted: session_service_pb2.Session,
+        paths: Sequence[str],
     ) -> session_service_pb2.Session:
-        """Change the fields that `paths` names: `title`, `preferred_model`."""
+        """Change the fields that `paths` names: `title`, `preferred_model`, `shared_folders`, `egress_hosts`.
+
+        Raises Failure SESSION_NOT_FOUND, also for a folder of a session that is not there for the caller,
+        INVALID_FIELD, EGRESS_NOT_ALLOWED, or what llm-proxy says of the model.
+        """
+        _check(paths)
+        asked = settings_of(wanted)
+        session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
+        party = Party(session.tenant, session.account, caller.principal, request_id)
         values: dict[str, object] = {}
-        for path in paths:
-            if path == "title":
-                values["title"] = title.encode()
-            elif path == "preferred_model":
-                party = Party(caller.tenant, caller.account or "", caller.principal, request_id)
-                values["preferred_model"] = model and await self._models.resolve(party, model)
-                # An empty one follows the turns again.
-                values["preferred_set"] = int(bool(model))
-            else:
-                raise invalid_field("update_mask", f"{path!r} cannot be changed; title, preferred_model can")
-        if not values:
-            raise invalid_field("update_mask", "must name title or preferred_model")
+        if "title" in paths:
+            values["title"] = wanted.title.encode()
+        if "preferred_model" in paths:
+            model = wanted.preferred_model
+            values["preferred_model"] = model and await self._models.resolve(party, model)
+            # An empty one follows the turns again.
+            values["preferred_set"] = int(bool(model))
+        if "egress_hosts" in paths and asked.egress_hosts:
+            await self._preparer.check(party, changed(session, asked, ("egress_hosts",)))
 
         async def work(tx: Transaction) -> None:
-            await sessions.lock(tx, caller, session_id)
-            await sessions.update(tx, session_id, last_activity_time=clock.now(), **values)
+            row = await sessions.lock(tx, caller, session_id)
+            if "shared_folders" in paths:
+                await check_sources(tx, caller, row.account, asked, reader_id=row.id)
+            settings = {"sandbox_settings": changed(row, asked, paths).sandbox_settings}
+            await sessions.update(tx, session_id, last_activity_time=clock.now(), **values, **settings)
 
         await self._database.run(work)
         return await self.get(caller, session_id)
 
 
-def new_session(session_id: str, tenant: str, wanted: NewSession, model: str) -> dict[str, object]:
-    """Return the columns of a new session."""
-    time = clock.now()
-    return {
-        "id": session_id,
-        "tenant": tenant,
-        "account": wanted.account,
-        "phase": SessionPhase.OPEN,
-        "title": wanted.title.encode(),
-        "preferred_model": model,
-        "preferred_set": int(bool(model)),
-        "template": wanted.template,
-        "create_time": time,
-        "last_activity_time": time,
-    }
+def _check(paths: Sequence[str]) -> None:
+    for path in paths:
+        if path not in _MUTABLE:
+            raise invalid_field("update_mask", f"{path!r} cannot be changed; {', '.join(_MUTABLE)} can")
+    if not paths:
+        raise invalid_field("update_mask", f"must name what to change: {', '.join(_MUTABLE)}")

@@ -9,13 +9,13 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import workspace_service_pb2 as pb
 from servicekit.errors import Failure
+from servicekit.paging import Listing, size
 
 from session import clock, names
 from session.bus import Bus, Topic
 from session.caller import Caller
 from session.clock import timestamp
 from session.database import Database
-from servicekit.paging import Listing, size
 from session.peers import WORKSPACE_SECONDS, Party, Runner
 from session.refusals import turn_running
 from session.rows import SessionRow, TurnRow

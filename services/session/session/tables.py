@@ -18,11 +18,11 @@ QUEUED: Final = int(turn_pb2.TURN_STATE_QUEUED)
 RUNNING: Final = int(turn_pb2.TURN_STATE_RUNNING)
 
 
-class SessionPhase(IntEnum):
-    """Whether a session is there for callers. What is not OPEN answers like what does not exist."""
+class Phase(IntEnum):
+    """Whether a session or template is there for callers; one that is not OPEN answers like a missing one."""
 
     OPEN = 1
-    FORKING = 2
+    FILLING = 2
     DELETING = 3
 
 
@@ -58,7 +58,7 @@ sessions: Final = sa.Table(
     _text("id", primary_key=True),
     _text("tenant"),
     _text("account"),
-    _number("phase", SessionPhase.OPEN),
+    _number("phase", Phase.OPEN),
     _bytes("title"),
     _text("preferred_model"),
     # Whether a caller set the preferred model; else it follows the model that was asked for last.
@@ -81,6 +81,12 @@ sessions: Final = sa.Table(
     _text("snapshot_id", server_default=sa.text("''")),
     # Whether a caller changed files of the workspace since then.
     _number("workspace_changed"),
+    # Serialized SandboxSettings: shared folders and egress hosts.
+    _bytes("sandbox_settings"),
+    # Serialized TurnOptions: what its template says of its turns.
+    _bytes("turn_options"),
+    # The snapshot whose files it began with; it keeps a snapshot of its own of them, under its own id.
+    _text("from_snapshot_id", server_default=sa.text("''")),
     sa.Index("sessions_by_tenant", "tenant", "phase", "last_activity_time", "id"),
     sa.Index("sessions_by_account", "tenant", "account", "phase", "last_activity_time", "id"),
     sa.Index("sessions_to_purge", "phase", "expire_time"),
@@ -229,6 +235,36 @@ snapshots: Final = sa.Table(
     # Whether the runner has it; until then it is not listed.
     _number("complete"),
     sa.Index("snapshots_by_session", "session_id", "create_time", "id"),
+)
+
+templates: Final = sa.Table(
+    "templates",
+    metadata,
+    # The id of its files' snapshot, too.
+    _text("id", primary_key=True),
+    _text("tenant"),
+    # Empty: for every account.
+    _text("account"),
+    _text("name"),
+    _number("phase", Phase.OPEN),
+    _bytes("title"),
+    _bytes("description"),
+    _text("preferred_model"),
+    # Serialized SandboxSettings: egress hosts.
+    _bytes("sandbox_settings"),
+    # Serialized TurnOptions, as they were given.
+    _bytes("turn_options"),
+    # Whose files it has, and of which snapshot; empty for none, and for the files of that time.
+    _text("source_session_id"),
+    _text("source_snapshot_id"),
+    _number("size_bytes"),
+    _number("create_time"),
+    # One that is not filled by then is removed.
+    _number("expire_time"),
+    _partial(
+        "templates_by_name", "tenant", "name", "account", where=sa.text(f"phase = {Phase.OPEN}"), unique=True
+    ),
+    sa.Index("templates_to_purge", "phase", "expire_time"),
 )
 
 requests: Final = sa.Table(

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
+from servicekit.paging import Listing, fitting, size
 
 from session import clock
 from session.bus import Bus, Topic
 from session.caller import Caller
 from session.database import Database
 from session.hub import Hub
-from servicekit.paging import Listing, fitting, size
 from session.positions import Positions
 from session.rows import SessionRow, TurnRow
 from session.store import accounts, events, sessions, turns

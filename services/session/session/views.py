@@ -52,7 +52,7 @@ def session_view(
     messages: Sequence[session_service_pb2.Message] = (),
 ) -> session_service_pb2.Session:
     """Return a session as callers see it; `running` is the id of the turn that runs."""
-    state = AgentState.load(session.agent_state)
+    state, settings = AgentState.load(session.agent_state), session.sandbox
     return session_service_pb2.Session(
         name=session.name,
         account=session.account,
@@ -73,6 +73,9 @@ def session_view(
         messages=messages,
         forked_from=session.forked_from,
         template=session.template,
+        shared_folders=settings.shared_folders,
+        egress_hosts=settings.egress_hosts,
+        default_options=session.default_options if session.turn_options else None,
     )
 
 

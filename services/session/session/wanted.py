@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pointsman.runner.v1 import runner_service_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
+from servicekit.agent_only import agent_only
 
 from session import clock
 from session.caller import Caller
@@ -28,13 +30,25 @@ class Wanted:
     account: str
     model: str
     options: turn_pb2.TurnOptions
+    sandbox: runner_service_pb2.SandboxSettings | None
+    """What its sandbox will have; None for nothing."""
     next_to_run: bool
     """Whether its account had a place free a moment ago."""
 
     @property
     def route(self) -> int:
         """How it is to be answered."""
-        return self.request.route or turn_pb2.TURN_ROUTE_AGENT
+        asked = self.request.route or turn_pb2.TURN_ROUTE_AGENT
+        return turn_pb2.TURN_ROUTE_AGENT if self.agent_only else asked
+
+    @property
+    def agent_only(self) -> str:
+        """What makes a direct turn one for an agent: an option that came from its session; empty for none.
+
+        The router does not know of those. Its own ones it has looked at.
+        """
+        direct = self.request.route == turn_pb2.TURN_ROUTE_DIRECT
+        return agent_only(self.options) if direct else ""
 
 
 @dataclass(frozen=True)
@@ -73,15 +87,22 @@ def columns(
     }
 
 
-def kinds_of(preface: Sequence[event_pb2.Event]) -> list[event_pb2.Event]:
-    """Return events with nothing but the kinds of these."""
+def preface_of(wanted: Wanted) -> list[event_pb2.Event]:
+    """Return what is logged before the turn begins: nothing but the kinds of the request's events."""
     kinds = []
-    for event in preface:
+    for event in wanted.request.preface:
         kind = event.WhichOneof("kind")
         if kind is not None:
             bare = event_pb2.Event()
             getattr(bare, kind).CopyFrom(getattr(event, kind))
             kinds.append(bare)
+    if wanted.agent_only:
+        decided = event_pb2.TriageDecided(
+            route=turn_pb2.TURN_ROUTE_AGENT,
+            decided_by="option",
+            reason=f"Only agents have {wanted.agent_only}, which the session's template asks for.",
+        )
+        kinds.append(event_pb2.Event(triage_decided=decided))
     return kinds
 
 

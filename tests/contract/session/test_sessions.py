@@ -60,7 +60,7 @@ async def test_a_session_is_made_once_per_request(house: SessionHouse) -> None:
 async def test_a_template_that_does_not_exist_is_told_as_such(house: SessionHouse) -> None:
     client = house.client()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await create(client, str(uuid.uuid4()), template="mine")
+        await create(client, str(uuid.uuid4()), template="templates/mine")
     assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_TEMPLATE_NOT_FOUND
 
 

@@ -64,6 +64,7 @@ class AgentTurn:
         *,
         recovered: bool,
         direct_turns: Sequence[TurnRow],
+        sandbox: runner_service_pb2.SandboxSettings,
         acted: Callable[[TurnRow], Awaitable[bool]],
         epoch_if_over: Callable[[str], Awaitable[int]],
         patience: float,
@@ -76,6 +77,7 @@ class AgentTurn:
         # Whether this owner has been with the turn, so that it knows all that the turn did.
         self._present = not recovered
         self._direct_turns = direct_turns
+        self._sandbox = sandbox
         self._acted = acted
         self._epoch_if_over = epoch_if_over
         self._patience = patience
@@ -186,6 +188,7 @@ class AgentTurn:
             prompt=f"{context}\n\n{prompt}" if context else prompt,
             options=self._turn.turn_options,
             direct_turns=told(self._direct_turns),
+            sandbox=self._sandbox,
         )
 
     async def _take(self, item: runner_service_pb2.RunTurnResponse) -> None:

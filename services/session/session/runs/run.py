@@ -25,6 +25,7 @@ from session.rows import TurnRow
 from session.runs.agent import AgentTurn
 from session.runs.direct import DirectTurn
 from session.runs.writer import TurnWriter
+from session.settings import lost_source
 from session.snapshots import Snapshots
 from session.store import events, turns
 from session.transaction import Transaction
@@ -89,7 +90,7 @@ class Runs:
             if claim.turn.route == turn_pb2.TURN_ROUTE_DIRECT:
                 await self._direct(claim, writer, cancel, decided)
             else:
-                await self._agent(writer, cancel, decided, recovered=claim.recovered)
+                await self._agent(claim, writer, cancel, decided, recovered=claim.recovered)
         except (LeaseLost, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn gets its end
@@ -118,16 +119,26 @@ class Runs:
             event_pb2.Event(triage_decided=decision), turn={"route": int(turn_pb2.TURN_ROUTE_AGENT)}
         )
         await append.written()
-        await self._agent(writer, cancel, decided, recovered=False)
+        await self._agent(claim, writer, cancel, decided, recovered=False)
 
     async def _earlier(self, tx: Transaction, turn: TurnRow) -> list[TurnRow]:
         return await turns.newest(tx, turn.session_id, history.TURNS, states=_ANSWERED, before=turn)
 
     async def _agent(
-        self, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event, *, recovered: bool
+        self,
+        claim: Claim,
+        writer: TurnWriter,
+        cancel: asyncio.Event,
+        decided: asyncio.Event,
+        *,
+        recovered: bool,
     ) -> None:
         said: Sequence[TurnRow] = ()
         if not recovered:
+            lost = await self._database.run(lambda tx: lost_source(tx, claim.session))
+            if lost is not None:
+                await writer.failed(lost)
+                return
             said = await self._database.run(
                 lambda tx: turns.direct_since_agent(tx, writer.turn, history.TURNS)
             )
@@ -143,6 +154,7 @@ class Runs:
                 cancel,
                 recovered=recovered,
                 direct_turns=said,
+                sandbox=claim.session.sandbox,
                 acted=self._acted,
                 epoch_if_over=self._epoch_if_over,
                 patience=self._patience,

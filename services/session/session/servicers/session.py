@@ -10,13 +10,13 @@ from pointsman.session.v1 import session_service_pb2_grpc
 from servicekit.context import account_of, current_passport, log_fields
 
 from session import names
+from session.beginning import NewSession
 from session.caller import Caller
 from session.deletion import Deletion
 from session.edit import Editor
 from session.fork import Forks
-from session.peers import Party
-from session.prepare import Preparer
-from session.sessions import NewSession, Sessions
+from session.sessions import Sessions
+from session.settings import settings_of
 from session.turns import Turns
 from session.watch import Watch
 
@@ -30,7 +30,6 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         sessions: Sessions,
         turns: Turns,
         watch: Watch,
-        preparer: Preparer,
         editor: Editor,
         forks: Forks,
         deletion: Deletion,
@@ -38,7 +37,6 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self._sessions = sessions
         self._turns = turns
         self._watch = watch
-        self._preparer = preparer
         self._editor = editor
         self._forks = forks
         self._deletion = deletion
@@ -46,20 +44,17 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     async def CreateSession(
         self, request: pb.CreateSessionRequest, _context: Any
     ) -> pb.CreateSessionResponse:
-        """Make an empty session."""
-        caller, session_id = Caller.of(current_passport()), names.new_id()
-        request_id = names.request_id_of(request.request_id)
+        """Make a session."""
         wanted = NewSession(
             account=account_of(request.account),
             title=request.session.title,
             preferred_model=request.session.preferred_model,
             template=request.session.template,
+            snapshot=request.snapshot,
+            settings=settings_of(request.session),
         )
-        session, created = await self._sessions.create(caller, request_id, wanted, session_id)
+        session = await self._sessions.create(_caller(), names.request_id_of(request.request_id), wanted)
         log_fields(session=session.name)
-        if created:
-            party = Party(caller.tenant, wanted.account, caller.principal, request_id)
-            self._preparer.prepare(party, session_id, session.preferred_model, None)
         return pb.CreateSessionResponse(session=session)
 
     async def GetSession(self, request: pb.GetSessionRequest, _context: Any) -> pb.GetSessionResponse:
@@ -81,9 +76,8 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             _caller(),
             names.request_id_of(request.request_id),
             _named(request.session.name, "session.name"),
+            request.session,
             request.update_mask.paths,
-            title=request.session.title,
-            model=request.session.preferred_model,
         )
         return pb.UpdateSessionResponse(session=session)
 

@@ -43,11 +43,15 @@ async def lock(tx: Transaction, tenant: str, account: str) -> AccountRow:
     query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
     row = (await tx.execute(query.with_for_update())).first()
     if row is None:
-        insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(accounts).values(tenant=tenant, account=account)
-        await tx.execute(statement.on_conflict_do_nothing())
+        await ensure(tx, tenant, account)
         row = (await tx.execute(query.with_for_update())).one()
     return AccountRow(**row._mapping)
+
+
+async def ensure(tx: Transaction, tenant: str, account: str) -> None:
+    """Add an account unless it is there."""
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    await tx.execute(insert(accounts).values(tenant=tenant, account=account).on_conflict_do_nothing())
 
 
 async def lock_if_free(tx: Transaction, tenant: str, account: str) -> AccountRow | None:
@@ -55,6 +59,36 @@ async def lock_if_free(tx: Transaction, tenant: str, account: str) -> AccountRow
     query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
     row = (await tx.execute(query.with_for_update(skip_locked=True))).first()
     return None if row is None else AccountRow(**row._mapping)
+
+
+async def page(
+    tx: Transaction, tenant: str, only: str | None, after: str | None, limit: int
+) -> list[AccountRow]:
+    """Return a tenant's accounts by name, or `only` that one, after a name."""
+    query = sa.select(accounts).where(accounts.c.tenant == tenant)
+    if only is not None:
+        query = query.where(accounts.c.account == only)
+    if after is not None:
+        query = query.where(accounts.c.account > after)
+    rows = await tx.execute(query.order_by(accounts.c.account).limit(limit))
+    return [AccountRow(**row._mapping) for row in rows]
+
+
+async def find(tx: Transaction, tenant: str, account: str) -> AccountRow | None:
+    """Return an account's row; None when it was never used."""
+    return next(iter(await page(tx, tenant, account, None, 1)), None)
+
+
+async def activity(tx: Transaction, tenant: str, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return, for accounts that have any, how many of their turns run and how many wait."""
+    running = sa.func.sum(sa.case((turns.c.state == RUNNING, 1), else_=0))
+    queued = sa.func.sum(sa.case((turns.c.state == QUEUED, 1), else_=0))
+    query = (
+        sa.select(turns.c.account, running, queued)
+        .where(turns.c.tenant == tenant, turns.c.account.in_(names), IS_ACTIVE)
+        .group_by(turns.c.account)
+    )
+    return {name: (int(running), int(queued)) for name, running, queued in await tx.execute(query)}
 
 
 async def update(tx: Transaction, tenant: str, account: str, **values: int) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from session.rows import SessionRow
 from session.tables import (
     IS_ACTIVE,
-    SessionPhase,
+    Phase,
     events,
     permissions,
     sessions,
@@ -23,18 +23,18 @@ async def expire(tx: Transaction, now: int) -> None:
     await tx.execute(
         sa.update(sessions)
         .where(
-            sessions.c.phase.in_((SessionPhase.OPEN, SessionPhase.FORKING)),
+            sessions.c.phase.in_((Phase.OPEN, Phase.FILLING)),
             sessions.c.expire_time > 0,
             sessions.c.expire_time <= now,
         )
-        .values(phase=SessionPhase.DELETING)
+        .values(phase=Phase.DELETING)
     )
 
 
 async def ready(tx: Transaction, after: str, limit: int) -> list[SessionRow]:
     """Return deleted sessions in which nothing runs or waits any more, in the order of their ids."""
     busy = sa.exists().where(turns.c.session_id == sessions.c.id, IS_ACTIVE)
-    deleted = (sessions.c.phase == SessionPhase.DELETING) & (sessions.c.id > after)
+    deleted = (sessions.c.phase == Phase.DELETING) & (sessions.c.id > after)
     query = sa.select(sessions).where(deleted, ~busy).order_by(sessions.c.id).limit(limit)
     return [SessionRow.of(row) for row in await tx.execute(query)]
 

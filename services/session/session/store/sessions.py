@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from session.caller import Caller
 from session.refusals import session_not_found
 from session.rows import SessionRow
-from session.tables import IS_ACTIVE, QUEUED, RUNNING, SessionPhase, sessions, turns
+from session.tables import IS_ACTIVE, QUEUED, RUNNING, Phase, sessions, turns
 from session.transaction import Transaction
 
 
-def visible(caller: Caller, phase: SessionPhase = SessionPhase.OPEN) -> sa.ColumnElement[bool]:
+def visible(caller: Caller, phase: Phase = Phase.OPEN) -> sa.ColumnElement[bool]:
     """Return the condition on sessions that are there for this caller."""
     condition = (sessions.c.tenant == caller.tenant) & (sessions.c.phase == phase)
     if caller.account is not None:
@@ -22,9 +22,7 @@ def visible(caller: Caller, phase: SessionPhase = SessionPhase.OPEN) -> sa.Colum
     return condition
 
 
-async def get(
-    tx: Transaction, caller: Caller, session_id: str, *, phase: SessionPhase = SessionPhase.OPEN
-) -> SessionRow:
+async def get(tx: Transaction, caller: Caller, session_id: str, *, phase: Phase = Phase.OPEN) -> SessionRow:
     """Return a session; Failure SESSION_NOT_FOUND."""
     query = sa.select(sessions).where(sessions.c.id == session_id, visible(caller, phase))
     row = (await tx.execute(query)).first()
@@ -56,6 +54,8 @@ async def insert(tx: Transaction, **values: Any) -> None:
         "forked_from": "",
         "agent_state": b"",
         "usage": b"",
+        "sandbox_settings": b"",
+        "turn_options": b"",
     }
     await tx.execute(sa.insert(sessions).values(defaults | values))
 

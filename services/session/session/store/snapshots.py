@@ -39,11 +39,16 @@ async def get(tx: Transaction, session_id: str, snapshot_id: str) -> SnapshotRow
     query = sa.select(snapshots).where(snapshots.c.id == snapshot_id, snapshots.c.session_id == session_id)
     row = (await tx.execute(query)).first()
     if row is None:
-        raise Failure(
-            errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND,
-            "There is no such snapshot of this session. ListSnapshots shows those there are.",
-        )
+        raise _not_found()
     return SnapshotRow(**row._mapping)
+
+
+async def complete_one(tx: Transaction, session_id: str, snapshot_id: str) -> SnapshotRow:
+    """Return a session's snapshot that is there to be restored; Failure SNAPSHOT_NOT_FOUND."""
+    row = await get(tx, session_id, snapshot_id)
+    if not row.complete:
+        raise _not_found()
+    return row
 
 
 async def complete(tx: Transaction, snapshot_id: str, size_bytes: int) -> None:
@@ -65,10 +70,11 @@ async def page(
 
 
 async def all_of(tx: Transaction, session_id: str) -> set[str]:
-    """Return the ids of every snapshot of a session, made by callers and left by turns."""
+    """Return the ids of every snapshot of a session: made by callers, left by turns, begun with."""
     made = sa.select(snapshots.c.id).where(snapshots.c.session_id == session_id)
     left = sa.select(turns.c.snapshot_id).where(turns.c.session_id == session_id, turns.c.snapshot_id != "")
-    return set((await tx.execute(made.union(left))).scalars())
+    first = sa.select(sessions.c.id).where(sessions.c.id == session_id, sessions.c.from_snapshot_id != "")
+    return set((await tx.execute(made.union(left, first))).scalars())
 
 
 async def left_by_turns(tx: Transaction, session_id: str) -> list[str]:
@@ -98,4 +104,11 @@ async def leave(tx: Transaction, session_id: str, turn_id: str, snapshot_id: str
         sa.update(sessions)
         .where(sessions.c.id == session_id)
         .values(snapshot_id=snapshot_id, workspace_changed=0)
+    )
+
+
+def _not_found() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND,
+        "There is no such snapshot of this session. ListSnapshots shows those there are.",
     )

@@ -1,0 +1,268 @@
+"""Templates: files and settings under a name, for sessions to be made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import template_service_pb2 as pb
+from pointsman.session.v1 import turn_pb2
+from servicekit.errors import Failure
+from servicekit.paging import Listing, fitting, size
+from sqlalchemy.exc import IntegrityError
+
+from session import clock, names
+from session.bus import Bus, Topic
+from session.caller import Caller
+from session.clock import timestamp
+from session.database import Database
+from session.models import ModelNames
+from session.peers import Party, Runner
+from session.refusals import invalid_field, session_not_found, template_not_found
+from session.rows import TemplateRow
+from session.settings import Settings, stored
+from session.store import requests, sessions, snapshots, templates
+from session.tables import Phase
+from session.transaction import Transaction
+
+_log = structlog.get_logger("session.templates")
+
+# One that was begun and never finished is removed after this time.
+_UNFINISHED: Final = timedelta(minutes=10)
+_AT_ONCE: Final = 20
+_MUTABLE: Final = ("title", "description", "preferred_model", "options", "egress_hosts")
+
+
+@dataclass(frozen=True)
+class NewTemplate:
+    """What a template is made with. `account` is empty for every account, `source` a name, empty for none."""
+
+    account: str
+    template: pb.Template
+    source: str
+
+    @property
+    def body_hash(self) -> bytes:
+        """What a repeated request is compared by."""
+        said = self.template.SerializeToString(deterministic=True)
+        return hashlib.sha256(repr((self.account, said, self.source)).encode()).digest()
+
+
+class Templates:
+    """Makes, shows, lists, changes and deletes templates.
+
+    In all of them an empty account means every account of the tenant.
+    """
+
+    def __init__(self, database: Database, bus: Bus, models: ModelNames, runner: Runner) -> None:
+        self._database = database
+        self._bus = bus
+        self._models = models
+        self._runner = runner
+
+    async def create(self, caller: Caller, request_id: str, wanted: NewTemplate) -> pb.Template:
+        """Make a template, or return the one that this request made before.
+
+        Raises Failure TEMPLATE_EXISTS, SESSION_NOT_FOUND or SNAPSHOT_NOT_FOUND for its source,
+        REQUEST_ID_REUSED, or what llm-proxy says of the model.
+        """
+        party = Party(caller.tenant, wanted.account, caller.principal, request_id)
+        values = await self._values(party, wanted.template, _MUTABLE)
+        fresh = names.new_id()
+
+        async def begin(tx: Transaction) -> TemplateRow:
+            made = await requests.once(
+                tx,
+                caller.tenant,
+                request_id,
+                method="CreateTemplate",
+                body_hash=wanted.body_hash,
+                resource=fresh,
+            )
+            if made == fresh:
+                columns = await _columns(tx, caller, wanted)
+                await templates.insert(tx, id=fresh, tenant=caller.tenant, **columns, **values)
+            return await self._made(tx, made, wanted.template.name)
+
+        row = await self._database.run(begin)
+        if row.phase == Phase.FILLING:
+            row = await self._fill(party, row)
+        return template_view(row)
+
+    async def _fill(self, party: Party, row: TemplateRow) -> TemplateRow:
+        """Keep the files under the template's own id, and open it."""
+        bytes_kept = 0
+        if row.snapshot_id:
+            source = names.session_name(row.source_session_id)
+            bytes_kept = await self._runner.create_snapshot(
+                party, source, row.snapshot_id, row.source_snapshot_id
+            )
+
+        async def finish(tx: Transaction) -> TemplateRow:
+            await templates.open_(tx, row.id, bytes_kept)
+            return await self._made(tx, row.id, names.template_name(row.name))
+
+        try:
+            return await self._database.run(finish)
+        except IntegrityError:
+            # Another one of the same name, made at the same moment, was faster.
+            raise _exists(row.name) from None
+
+    @staticmethod
+    async def _made(tx: Transaction, template_id: str, name: str) -> TemplateRow:
+        row = await templates.by_id(tx, template_id)
+        if row is None or row.phase == Phase.DELETING:
+            raise template_not_found(name)
+        return row
+
+    async def get(self, caller: Caller, account: str, name: str) -> pb.Template:
+        """Return what a name means in an account; Failure TEMPLATE_NOT_FOUND."""
+        row = await self._database.run(lambda tx: templates.find(tx, caller.tenant, account, name))
+        if row is None:
+            raise template_not_found(names.template_name(name))
+        return template_view(row)
+
+    async def page(
+        self, caller: Caller, account: str, page_size: int, page_token: str
+    ) -> tuple[list[pb.Template], str]:
+        """Return a page of templates by name, and the next page's token."""
+        listing = Listing("templates", caller.tenant, caller.account, account)
+        key, limit = listing.key(page_token), size(page_size, 50)
+        # The key's text is a name and an account; neither has a slash in it.
+        after = None if key is None else (key[1].partition("/")[0], key[1].partition("/")[2])
+        rows = await self._database.run(lambda tx: templates.page(tx, caller, account, after, limit + 1))
+        views = fitting([template_view(row) for row in rows], limit)
+        last = rows[len(views) - 1] if len(rows) > len(views) else None
+        return views, listing.token(0, f"{last.name}/{last.account}") if last is not None else ""
+
+    async def update(
+        self, caller: Caller, account: str, request_id: str, wanted: pb.Template, paths: Sequence[str]
+    ) -> pb.Template:
+        """Change the fields that `paths` names. Raises Failure TEMPLATE_NOT_FOUND, ACCOUNT_PINNED."""
+        for path in paths:
+            if path not in _MUTABLE:
+                raise invalid_field("update_mask", f"{path!r} cannot be changed; {', '.join(_MUTABLE)} can")
+        if not paths:
+            raise invalid_field("update_mask", f"must name what to change: {', '.join(_MUTABLE)}")
+        name = names.template_id_of(wanted.name, "template.name")
+        party = Party(caller.tenant, account, caller.principal, request_id)
+        values = await self._values(party, wanted, paths)
+
+        async def work(tx: Transaction) -> TemplateRow:
+            row = await _to_change(tx, caller, account, name)
+            await templates.update(tx, row.id, **values)
+            return await self._made(tx, row.id, wanted.name)
+
+        return template_view(await self._database.run(work))
+
+    async def delete(self, caller: Caller, account: str, name: str) -> None:
+        """Delete a template; its files follow. Raises Failure TEMPLATE_NOT_FOUND, ACCOUNT_PINNED."""
+
+        async def work(tx: Transaction) -> None:
+            row = await _to_change(tx, caller, account, name)
+            await templates.update(tx, row.id, phase=Phase.DELETING)
+            await self._bus.tell(tx, Topic.QUEUE)
+
+        await self._database.run(work)
+        self._bus.here(Topic.QUEUE)
+
+    async def remove_deleted(self) -> None:
+        """Remove files and rows of templates that are deleted; one that cannot be is for the next time."""
+        after = ""
+        while found := await self._to_remove(after):
+            for row in found:
+                await self._remove(row)
+            after = found[-1].id
+
+    async def _to_remove(self, after: str) -> Sequence[TemplateRow]:
+        return await self._database.run(lambda tx: templates.to_remove(tx, clock.now(), after, _AT_ONCE))
+
+    async def _remove(self, row: TemplateRow) -> None:
+        party = Party(row.tenant, row.account, "pointsman", row.id)
+        try:
+            if row.snapshot_id:
+                await self._runner.delete_snapshot(party, row.snapshot_id)
+        except Failure as failure:
+            _log.info("removal_waits", template=row.name, reason=failure.reason_name)
+            return
+        await self._database.run(lambda tx: templates.remove(tx, row.id))
+
+    async def _values(self, party: Party, wanted: pb.Template, paths: Sequence[str]) -> dict[str, Any]:
+        """Return the columns of what `paths` names."""
+        model = ""
+        if "preferred_model" in paths and wanted.preferred_model:
+            model = await self._models.resolve(party, wanted.preferred_model)
+        hosts = Settings(egress_hosts=list(dict.fromkeys(wanted.egress_hosts)))
+        columns: dict[str, tuple[str, Any]] = {
+            "title": ("title", wanted.title.encode()),
+            "description": ("description", wanted.description.encode()),
+            "preferred_model": ("preferred_model", model),
+            "options": ("turn_options", wanted.options.SerializeToString(deterministic=True)),
+            "egress_hosts": ("sandbox_settings", stored(hosts)),
+        }
+        return dict(columns[path] for path in paths)
+
+
+async def _columns(tx: Transaction, caller: Caller, wanted: NewTemplate) -> dict[str, Any]:
+    """Return the columns of a new template that say whose it is and where its files come from."""
+    name = names.template_id_of(wanted.template.name, "template.name")
+    if await templates.exactly(tx, caller.tenant, wanted.account, name) is not None:
+        raise _exists(name)
+    session_id = snapshot_id = ""
+    if wanted.source:
+        session_id, snapshot_id = names.source_of(wanted.source, "source")
+        session = await sessions.get(tx, caller, session_id)
+        if wanted.account not in ("", session.account):
+            raise session_not_found(session_id)
+        if snapshot_id:
+            await snapshots.complete_one(tx, session_id, snapshot_id)
+    time = clock.now()
+    return {
+        "account": wanted.account,
+        "name": name,
+        "phase": Phase.FILLING,
+        "source_session_id": session_id,
+        "source_snapshot_id": snapshot_id,
+        "create_time": time,
+        "expire_time": time + clock.micros(_UNFINISHED),
+    }
+
+
+async def _to_change(tx: Transaction, caller: Caller, account: str, name: str) -> TemplateRow:
+    row = await templates.exactly(tx, caller.tenant, account, name)
+    if row is not None:
+        return row
+    if caller.account is not None and await templates.find(tx, caller.tenant, account, name) is not None:
+        raise Failure(
+            errors_pb2.ERROR_REASON_ACCOUNT_PINNED,
+            f"{names.template_name(name)} is for every account; this credential is pinned to one. Use "
+            "another one.",
+        )
+    raise template_not_found(names.template_name(name))
+
+
+def _exists(name: str) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_TEMPLATE_EXISTS,
+        f"There is a template {names.template_name(name)} already. Delete it first, or take another name.",
+    )
+
+
+def template_view(row: TemplateRow) -> pb.Template:
+    """Return a template as callers see it."""
+    return pb.Template(
+        name=names.template_name(row.name),
+        account=row.account,
+        title=row.title.decode(),
+        description=row.description.decode(),
+        preferred_model=row.preferred_model,
+        options=turn_pb2.TurnOptions.FromString(row.turn_options) if row.turn_options else None,
+        egress_hosts=Settings.FromString(row.sandbox_settings).egress_hosts,
+        create_time=timestamp(row.create_time),
+        size_bytes=row.size_bytes,
+    )
