@@ -28,8 +28,9 @@ from servicekit.errors import Failure
 
 from runner.sandboxes.docker_process import CPU_PERIOD_US, DockerProcess
 from runner.sandboxes.docker_reaper import RUNNER_LABEL, DockerReaper
+from runner.sandboxes.docker_shares import PlacedShares, clear
 from runner.sandboxes.docker_stream import AttachedStreams
-from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, WORKSPACE, SandboxSpec
+from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, SHARED, WORKSPACE, SandboxSpec
 from runner.sandboxes.root import passwd_of
 from runner.sandboxes.seccomp import docker_profile
 
@@ -59,6 +60,7 @@ class DockerEngine:
         self._cli = state / "claude"
         self._image = image
         self._runtime = runtime
+        self._shares = state / "shares"
         self._installation = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="docker")
         self._client: Any = None
@@ -79,6 +81,7 @@ class DockerEngine:
                 "no Docker Engine answers; start one, or give its address as DOCKER_HOST"
             ) from error
         await self._call(self._place_cli)
+        await self._call(self._clear_shares)
         await self._reap()
         self._reaper = await self._call(lambda: DockerReaper.start(self._runner))
 
@@ -108,10 +111,26 @@ class DockerEngine:
     async def _launch(
         self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]
     ) -> DockerProcess:
+        if not spec.shared:
+            return await self._start(spec, {}, command, environment)
+        shares = PlacedShares(self._shares / spec.sandbox_id, spec.shared)
+        try:
+            await self._call(shares.put)
+            return await self._start(spec, shares.places, shares.checked(command), environment)
+        finally:
+            await self._call(shares.take_off)
+
+    async def _start(
+        self,
+        spec: SandboxSpec,
+        shared: Mapping[str, Path],
+        command: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> DockerProcess:
         container = ""
         api = self._client.api
         try:
-            container = await self._call(lambda: self._create(spec, command, environment))
+            container = await self._call(lambda: self._create(spec, shared, command, environment))
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
             attached = await self._call(lambda: api.attach_socket(container, params=params))
             reader, writer = await asyncio.open_unix_connection(sock=_own_socket(attached))
@@ -134,7 +153,13 @@ class DockerEngine:
             own_runtime=not self._runtime,
         )
 
-    def _create(self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]) -> str:
+    def _create(
+        self,
+        spec: SandboxSpec,
+        shared: Mapping[str, Path],
+        command: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> str:
         """Make the container, which does not run yet; return its id."""
         owner = spec.workspace.stat().st_uid
         passwd = spec.folder / "passwd"
@@ -144,6 +169,7 @@ class DockerEngine:
             _bind(spec.agent_dir, AGENT_DIR),
             _bind(self._cli, CLI),
             _bind(passwd, "/etc/passwd"),
+            *(_bind(place, f"{SHARED}/{name}") for name, place in shared.items()),
         ]
         limits = spec.limits
         host = self._client.api.create_host_config(
@@ -191,6 +217,10 @@ class DockerEngine:
             self._cli.hardlink_to(self._cli_source)
         except OSError:
             shutil.copy2(self._cli_source, self._cli)
+
+    def _clear_shares(self) -> None:
+        for left in self._shares.glob("*"):
+            clear(left)
 
     async def _reap(self) -> None:
         filters = {"label": f"{LABEL}={self._installation}"}
