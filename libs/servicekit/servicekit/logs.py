@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -33,6 +34,8 @@ def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
     return {key: without_secrets(key, value) for key, value in event.items()}
 
 
+# Names are those in the code: a few dozen. What callers make up must not stay.
+@lru_cache(maxsize=512)
 def looks_secret(name: str) -> bool:
     """Whether the value under this name is probably a secret: `api_key` is, `key_id` is not."""
     return bool(_SECRET.search(name)) and not _HARMLESS.search(name)

@@ -70,7 +70,10 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
         await stack.enter_async_context(recovering(ledger))
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit_per_host=_CONNECTIONS, limit=0), auto_decompress=False
+                connector=aiohttp.TCPConnector(limit_per_host=_CONNECTIONS, limit=0),
+                # A provider's cookie would go along with another tenant's call.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
             )
         )
         timeout = models.routing.timeout

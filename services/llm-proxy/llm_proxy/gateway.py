@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
-
-from servicekit.errors import Failure
 
 from llm_proxy.answer_cache import AnswerCache
 from llm_proxy.call import Call, CallReport
 from llm_proxy.caller import Caller
 from llm_proxy.catalogue import Catalogue
-from llm_proxy.ledger.ledger import Ledger, Outcome, Reservation
-from llm_proxy.ledger.money import Pico
+from llm_proxy.ledger.ledger import Ledger
 from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.usage import TokenUsage
 from llm_proxy.metrics import Metrics
@@ -72,7 +67,7 @@ class Gateway:
             yield Done(CallReport(model, TokenUsage(), 0))
             return
         most = self._catalogue.price(model).most(request.size, request.max_tokens)
-        reservation = await self._reserved(caller, model, most)
+        reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
         call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
         try:
             answer: list[bytes] = []
@@ -88,18 +83,6 @@ class Gateway:
         finally:
             # The caller left, or the service is stopping: settle what has come so far.
             await call.abandoned()
-
-    async def _reserved(self, caller: Caller, model: str, most: Pico) -> Reservation:
-        """Set the money aside; if the caller leaves meanwhile, give it back before going."""
-        reserving = asyncio.ensure_future(self._ledger.reserve(caller.payer, model, most, caller.turn_budget))
-        try:
-            return await asyncio.shield(reserving)
-        except asyncio.CancelledError:
-            # It may be in a transaction already. That ends within the database's own deadline.
-            with suppress(Failure):
-                outcome = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
-                await self._ledger.settle(await reserving, outcome)
-            raise
 
     async def _steps(self, call: Call, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:
         steps = self._attempts.open(call.model, request)

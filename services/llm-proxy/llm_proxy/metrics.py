@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 from prometheus_client import Counter, Histogram
@@ -14,6 +15,19 @@ _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300,
 
 # Wildcards let callers invent names; beyond this many, a model is counted as `other`.
 _MODELS_LIMIT = 200
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One model's metrics at one deployment: finding them by their labels costs more than counting."""
+
+    input: Counter
+    output: Counter
+    cache_read: Counter
+    cache_write: Counter
+    cost: Counter
+    seconds: Histogram
+    first_token: Histogram
 
 
 class Metrics:
@@ -44,6 +58,7 @@ class Metrics:
         self._rests = Counter("pointsman_llm_cooldowns", "Times that a deployment had to rest.", by_place)
         self._cached = Counter("pointsman_llm_cache_hits", "Answers from memory.", ("model",))
         self._models: set[str] = set()
+        self._places: dict[tuple[str, str], _Place] = {}
 
     def retried(self, model: str, deployment: str, kind: str) -> None:
         """Count an attempt that failed and is followed by another."""
@@ -73,14 +88,30 @@ class Metrics:
         first_token: float | None,
     ) -> None:
         """Count a call that is over; `reason` is OK or why it failed."""
-        place = (self._label(model), deployment)
-        self._calls.labels(*place, reason).inc()
-        for kind in ("input", "output", "cache_read", "cache_write"):
-            self._tokens.labels(*place, kind).inc(getattr(usage, f"{kind}_tokens"))
-        self._cost.labels(*place).inc(dollars(cost))
-        self._seconds.labels(*place).observe(seconds)
+        labels = (self._label(model), deployment)
+        self._calls.labels(*labels, reason).inc()
+        place = self._places.get(labels)
+        if place is None:
+            place = self._places[labels] = self._place(labels)
+        place.input.inc(usage.input_tokens)
+        place.output.inc(usage.output_tokens)
+        place.cache_read.inc(usage.cache_read_tokens)
+        place.cache_write.inc(usage.cache_write_tokens)
+        place.cost.inc(dollars(cost))
+        place.seconds.observe(seconds)
         if first_token is not None:
-            self._first_token.labels(*place).observe(first_token)
+            place.first_token.observe(first_token)
+
+    def _place(self, labels: tuple[str, str]) -> _Place:
+        return _Place(
+            input=self._tokens.labels(*labels, "input"),
+            output=self._tokens.labels(*labels, "output"),
+            cache_read=self._tokens.labels(*labels, "cache_read"),
+            cache_write=self._tokens.labels(*labels, "cache_write"),
+            cost=self._cost.labels(*labels),
+            seconds=self._seconds.labels(*labels),
+            first_token=self._first_token.labels(*labels),
+        )
 
     def _label(self, model: str) -> str:
         if model not in self._models and len(self._models) >= _MODELS_LIMIT:

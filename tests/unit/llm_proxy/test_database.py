@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from llm_proxy.ledger.database import Database, open_database
-from llm_proxy.ledger.jobs import unavailable
-from llm_proxy.ledger.ledger import Ledger, Outcome, Reservation
+from llm_proxy.ledger.ledger import Ledger, Outcome
 from llm_proxy.ledger.scopes import Payer
 from llm_proxy.messages.usage import TokenUsage
 from servicekit.errors import Failure
@@ -103,34 +102,45 @@ async def test_what_was_asked_for_before_the_end_is_done_before_the_file_is_clos
     assert states(tmp_path) == ["settled"] * 200
 
 
-class Away(Database):
-    """A database that is away while `away` is set."""
+async def test_who_leaves_while_money_is_set_aside_gets_it_back(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        ledger = Ledger(database, (), "here")
+        with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            reserving = asyncio.ensure_future(ledger.reserve(PAYER, "demo/offline", 5, 100))
+            # It has begun when it is out of the queue, and waits for the other's lock.
+            await wait_until(lambda: database.queued() == 0 and not reserving.done())
+            reserving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reserving
+            other.execute("COMMIT")
+        kept = await database.run(lambda c: c.execute(text("SELECT reserved, spent FROM llm_balances")).all())
+    assert states(tmp_path) in (["failed"], [])
+    assert [tuple(row) for row in kept] in ([(0, 0)], [])
 
-    def __init__(self, real: Database) -> None:
-        self._real = real
-        self.away = False
 
-    async def run(self, job: Any, *, fsynced: bool = True) -> Any:
-        return await self._real.run(job, fsynced=fsynced)
+async def read_only(database: Database, *, on: bool) -> None:
+    """Have the database refuse all that is written, as a disk does that was mounted anew after an error."""
 
-    async def insist(self, job: Any) -> Any:
-        if self.away:
-            raise unavailable()
-        return await self._real.insist(job)
+    def switch(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA query_only={int(on)}")
+
+    await database.run(switch, fsynced=False)
 
 
-async def test_a_call_that_ended_while_the_database_was_away_is_settled_when_it_is_back(
+async def test_a_call_that_ended_while_nothing_could_be_written_is_settled_when_it_can(
     tmp_path: Path,
 ) -> None:
-    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as real:
-        database = Away(real)
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
         ledger = Ledger(database, (), "here")
-        reservation: Reservation = await ledger.reserve(PAYER, "demo/offline", 5)
-        database.away = True
+        reservation = await ledger.reserve(PAYER, "demo/offline", 5)
+        await read_only(database, on=True)
         for attempt in (ledger.settle(reservation, SETTLED), ledger.settle_owed()):
             with pytest.raises(Failure, match="does not answer"):
                 await attempt
-        database.away = False
+        assert states(tmp_path) == ["open"]
+        await read_only(database, on=False)
         await ledger.settle_owed()
         await ledger.settle_owed()
     assert states(tmp_path) == ["settled"]

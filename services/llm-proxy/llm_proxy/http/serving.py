@@ -41,6 +41,8 @@ def routes(messages: MessagesRoutes, models: ModelsRoutes, drain: Drain, metrics
 
 
 def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
+    log = _log.bind()
+
     @web.middleware
     async def surrounded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Give a request its id and its log line, and errors their shape."""
@@ -71,7 +73,7 @@ def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
             return _error(internal())
         finally:
             milliseconds = round((time.monotonic() - started) * 1000, 1)
-            _log.info("call", method=call.method, reason=reason, duration_ms=milliseconds, **call.log_fields)
+            log.info("call", method=call.method, reason=reason, duration_ms=milliseconds, **call.log_fields)
 
     return surrounded
 

@@ -28,20 +28,30 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def run(self, job: Job[T], *, fsynced: bool = True) -> T:
+    def queued(self) -> int:
+        """Return how many jobs wait that were not begun."""
+        return self._engine.queued()
+
+    async def run(self, job: Job[T], *, fsynced: bool = True, undo: Job[None] | None = None) -> T:
         """Do the job and return its result once that is durable. A caller who leaves in time withdraws it.
+
+        `undo` is done, after the job, if the caller leaves or gives up when it may have begun.
 
         With `fsynced` false, durable means that it outlives this process, and a power cut soon after. Raises
         Failure DATABASE_UNAVAILABLE, also at once when too many wait, or DISK_FULL.
         """
-        if self._engine.queued() >= _QUEUE_LIMIT:
+        if self.queued() >= _QUEUE_LIMIT:
             raise unavailable()
         done = self._submit(job, fsynced)
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
                 return await done
-        except TimeoutError:
-            raise unavailable() from None
+        except BaseException as error:
+            if undo is not None and isinstance(error, (asyncio.CancelledError, TimeoutError)):
+                self._submit(undo, fsynced=False).add_done_callback(_seen)
+            if isinstance(error, TimeoutError):
+                raise unavailable() from None
+            raise
 
     async def insist(self, job: Job[T]) -> T:
         """Do the job, not fsynced, also when the caller is cancelled or its deadline passes meanwhile.

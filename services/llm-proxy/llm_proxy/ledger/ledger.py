@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from llm_proxy.configuration.budgets import Budget
 from llm_proxy.ledger.database import Database
+from llm_proxy.ledger.jobs import Job
 from llm_proxy.ledger.money import Pico, dollars
 from llm_proxy.ledger.scopes import BalanceKey, Payer, limits, period_start
 from llm_proxy.ledger.statement import Statement
@@ -104,7 +105,7 @@ class Ledger:
         self._budgets = budgets
         self._instance = instance
         self._clock = clock
-        self._owed: deque[Callable[[Connection], None]] = deque()
+        self._owed: deque[Job[None]] = deque()
 
     async def reserve(
         self, payer: Payer, model: str, most: Pico, turn_budget: Pico | None = None
@@ -112,7 +113,7 @@ class Ledger:
         """Set aside what the call may cost, and write it down. Raises Failure BUDGET_EXCEEDED.
 
         A call is allowed while anything is left of each of its budgets, so a budget is overspent by one call
-        at most, whatever runs at the same time.
+        at most, whatever runs at the same time. Who leaves meanwhile gets the money back.
         """
         now = self._clock()
         touched = limits(payer, self._budgets, turn_budget, now)
@@ -125,7 +126,8 @@ class Ledger:
             _OPEN.run(connection, row)
 
         # A power cut may take away the last tenth of a second's calls; a process that dies takes none.
-        await self._database.run(job, fsynced=False)
+        left = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
+        await self._database.run(job, fsynced=False, undo=self._settling(reservation, left))
         return reservation
 
     def _row(self, reservation: Reservation, payer: Payer, model: str) -> dict[str, object]:
@@ -160,6 +162,15 @@ class Ledger:
         It is done also when the caller is cancelled meanwhile. Raises Failure DATABASE_UNAVAILABLE or
         DISK_FULL; then `settle_owed` tries it again.
         """
+        job = self._settling(reservation, outcome)
+        try:
+            await self._database.insist(job)
+        except Failure:
+            if len(self._owed) < _OWED_LIMIT:
+                self._owed.append(job)
+            raise
+
+    def _settling(self, reservation: Reservation, outcome: Outcome) -> Job[None]:
         values: dict[str, object] = {
             "call": reservation.id,
             "state": outcome.state,
@@ -182,12 +193,7 @@ class Ledger:
                 pairs = [(key.key, key.period) for key in reservation.charged]
                 _pay(connection, pairs, reservation.amount, outcome.cost)
 
-        try:
-            await self._database.insist(job)
-        except Failure:
-            if len(self._owed) < _OWED_LIMIT:
-                self._owed.append(job)
-            raise
+        return job
 
     async def settle_owed(self) -> None:
         """Settle the calls that the database was away for. Raises Failure while it still is."""

@@ -66,7 +66,7 @@ class MessagesRequest:
 
 def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> MessagesRequest:
     """Read a body. Raises Failure MALFORMED_REQUEST or INVALID_FIELD. Counting needs no `max_tokens`."""
-    if sum(raw.count(mark) for mark in b",[{") > _MOST_VALUES:
+    if len(raw) > _MOST_VALUES and sum(raw.count(mark) for mark in b",[{") > _MOST_VALUES:
         # Documents and pictures are long texts; only a bomb has this many small values.
         raise Failure(
             errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,

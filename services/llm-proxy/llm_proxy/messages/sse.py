@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from llm_proxy.messages.usage import TokenUsage
 
 # The largest event is a block of a document; far above that, something is wrong with the sender.
 _EVENT_LIMIT: Final = 16 * 1024 * 1024
+
+# Most of a stream are deltas, one after another, whose data is of no interest here: they go by in one step.
+_DELTAS: Final = re.compile(rb"(?:event: content_block_delta[^\n]*+\n(?:[^\n]++\n)*+\n)++")
 
 
 def event(kind: str, **data: Any) -> bytes:
@@ -43,21 +47,29 @@ class StreamReader:
         data = self._rest + chunk
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        *events, self._rest = data.split(b"\n\n")
-        for raw in events:
-            self._read(raw)
+        start = 0
+        while True:
+            deltas = _DELTAS.match(data, start)
+            if deltas is not None:
+                self.has_content = True
+                self.text_bytes += deltas.end() - start
+                start = deltas.end()
+            end = data.find(b"\n\n", start)
+            if end < 0:
+                break
+            self._read(data[start:end])
+            start = end + 2
+        self._rest = data[start:]
         if len(self._rest) > _EVENT_LIMIT:
             self.broken = True
             self._rest = b""
 
     def _read(self, raw: bytes) -> None:
-        # Most events are deltas and the frames of blocks, whose data is of no interest here.
         name = raw[:32]
         if name.startswith(b"event: content_block_"):
-            if name.startswith(b"event: content_block_delta"):
-                self.has_content = True
-                self.text_bytes += len(raw)
-        elif name.startswith(b"event: message_stop"):
+            # The frame of a block, or a delta without data.
+            return
+        if name.startswith(b"event: message_stop"):
             self.finished = True
         elif name.startswith(b"event: ping"):
             self.pinged = self.started

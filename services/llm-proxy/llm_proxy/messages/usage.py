@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 
@@ -21,20 +21,18 @@ class TokenUsage:
 
         Counts are of the whole call and only grow, so of an earlier and a later one the greater holds.
         """
-        counts = {
-            ours: max(min(value, _MOST_TOKENS), getattr(self, ours))
-            for theirs, ours in _NAMES.items()
-            if isinstance(value := usage.get(theirs), int) and not isinstance(value, bool) and value >= 0
-        }
-        return replace(self, **counts)
+        return TokenUsage(
+            max(self.input_tokens, _count(usage.get("input_tokens"))),
+            max(self.output_tokens, _count(usage.get("output_tokens"))),
+            max(self.cache_read_tokens, _count(usage.get("cache_read_input_tokens"))),
+            max(self.cache_write_tokens, _count(usage.get("cache_creation_input_tokens"))),
+        )
 
 
 # More than any call has; what a provider says beyond it is nonsense that must not harm the ledger.
 _MOST_TOKENS: Final = 10**9
 
-_NAMES: Final = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_input_tokens": "cache_read_tokens",
-    "cache_creation_input_tokens": "cache_write_tokens",
-}
+
+def _count(value: Any) -> int:
+    """Return a count of tokens; 0 for what is none."""
+    return min(value, _MOST_TOKENS) if type(value) is int and value > 0 else 0

@@ -128,10 +128,9 @@ def renamed(request: MessagesRequest, name: str) -> bytes:
     if request.model == name:
         return request.raw
     raw, old = request.raw, json.dumps(request.model).encode()
-    if raw.count(old) == 1:
-        start = raw.index(old)
-        if _MODEL_KEY.search(raw, max(0, start - 64), start):
-            return raw[:start] + json.dumps(name).encode() + raw[start + len(old) :]
+    start = raw.find(old)
+    if start >= 0 and raw.find(old, start + 1) < 0 and _MODEL_KEY.search(raw, max(0, start - 64), start):
+        return raw[:start] + json.dumps(name).encode() + raw[start + len(old) :]
     return json.dumps({**request.body, "model": name}).encode()
 
 
