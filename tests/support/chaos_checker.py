@@ -104,7 +104,7 @@ def _gaps(asked: Sequence[Asked], recorded: Recorded) -> Iterable[str]:
 
 
 def report(asked: Sequence[Asked], ran: Sequence[Ran]) -> list[str]:
-    """Say, in a line each, how turns ended, how far those had come that did not succeed, and when that was."""
+    """Say, in a line each, how turns ended and when, and how far those had come that did not succeed."""
     got_prompt = {run.turn for run in ran}
     endings: defaultdict[str, list[float]] = defaultdict(list)
     for turn in asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,6 +225,9 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
     def __init__(self, scripts: dict[str, Script] | None = None) -> None:
         self.scripts = SCRIPTS | (scripts or {})
         self.turns: dict[str, ScriptedTurn] = {}
+        self.past: dict[str, ScriptedTurn] = {}
+        # From this time on it knows of every turn that came (microseconds since 1970).
+        self.since = 1
         self.journal: list[tuple[float, str, str]] = []
         self.requests: list[runner.RunTurnRequest] = []
         self.prepared: list[runner.PrepareSandboxRequest] = []
@@ -255,7 +258,8 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         turn = self.turns.get(request.turn)
         if turn is None:
             if request.attach_only:
-                raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "There is no such turn here.")
+                for item in self._past(request):
+                    yield item
             self._refuse_second(request.turn)
             turn = self._start(request)
         if request.epoch < turn.epoch:
@@ -276,6 +280,20 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
                     break
                 live += 1
                 yield runner.RunTurnResponse(event=event)
+
+    def _past(self, request: runner.RunTurnRequest) -> Iterator[runner.RunTurnResponse]:
+        """Say what is known of a turn that does not run here any more."""
+        past = self.past.get(request.turn)
+        if past is None:
+            since = str(self.since)
+            raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "There is no such turn.", since=since)
+        for index, event in enumerate(past.items, 1):
+            if index > request.after_index:
+                yield runner.RunTurnResponse(index=index, event=event)
+        if not past.over:
+            acted = any(event.HasField("tool_use") for event in past.items)
+            reason = errors_pb2.ERROR_REASON_TURN_NOT_FOUND
+            raise Failure(reason, "It was cut off.", acted="true" if acted else "false")
 
     def _refuse_second(self, name: str) -> None:
         session = name.partition("/turns/")[0]
@@ -308,6 +326,7 @@ class ScriptedRunner(runner_service_pb2_grpc.RunnerServiceServicer):
         """Lose all turns, as a runner that was killed does."""
         for task in self._tasks:
             task.cancel()
+        self.past |= self.turns
         self.turns.clear()
 
     async def CancelTurn(self, request: runner.CancelTurnRequest, _context: Any) -> runner.CancelTurnResponse:

@@ -51,6 +51,10 @@ class Listener(Protocol):
         """Take a change of a file. Comes between the tool's use and its result."""
         ...
 
+    async def tool_may_run(self) -> None:
+        """Take note that the agent is about to run a tool. Raises Failure when it must not."""
+        ...
+
     async def permission(
         self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:
@@ -105,7 +109,10 @@ class Agent:
         own = dataclasses.replace(
             options,
             can_use_tool=self._permission,
-            hooks={"PostToolUse": [HookMatcher(matcher=EDIT_TOOLS, hooks=[self._edited])]},
+            hooks={
+                "PreToolUse": [HookMatcher(hooks=[self._tool_comes], on_failure="block")],
+                "PostToolUse": [HookMatcher(matcher=EDIT_TOOLS, hooks=[self._edited])],
+            },
         )
         self._client = ClaudeSDKClient(own, transport=self._transport)
         await self._client.connect()
@@ -229,8 +236,30 @@ class Agent:
             return PermissionResultDeny(message="No turn is running.", interrupt=True)
         return await self.listener.permission(tool, tool_input, context)
 
+    async def _tool_comes(
+        self, hook: HookInput, tool_use_id: str | None, context: HookContext
+    ) -> HookJSONOutput:
+        """Let a tool run when it is written down that one may have. The agent waits for the answer."""
+        if self.listener is None:
+            return _deny("No turn is running.")
+        try:
+            await self.listener.tool_may_run()
+        except Failure as failure:
+            return _deny(failure.message)
+        return {}
+
     async def _edited(self, hook: HookInput, tool_use_id: str | None, context: HookContext) -> HookJSONOutput:
         change = file_change(hook.get("tool_response"), clean(tool_use_id))
         if change is not None and self.listener is not None:
             self.listener.file_changed(change)
         return {}
+
+
+def _deny(reason: str) -> HookJSONOutput:
+    return {
+        "hookSpecificOutput": {
+            "hookEventName": "PreToolUse",
+            "permissionDecision": "deny",
+            "permissionDecisionReason": reason,
+        }
+    }

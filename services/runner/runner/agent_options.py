@@ -28,6 +28,7 @@ _MODES: Final[Mapping[turn_pb2.PermissionMode.ValueType, PermissionModeName]] = 
     # A process takes the CLI's own such mode only at its start. It asks us instead, and is told yes.
     turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS: "acceptEdits",
 }
+BYPASS: Final = turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS
 _EFFORTS: Final[Mapping[turn_pb2.Effort.ValueType, Literal["low", "medium", "high", "max"]]] = {
     turn_pb2.EFFORT_LOW: "low",
     turn_pb2.EFFORT_MEDIUM: "medium",
@@ -88,8 +89,14 @@ class BootOptions:
 
 
 def permission_mode(options: turn_pb2.TurnOptions) -> PermissionModeName:
-    """Return the SDK's name of the turn's mode."""
-    return _MODES.get(options.permission_mode, "acceptEdits")
+    """Return the SDK's name of the turn's mode.
+
+    With a list of allowed tools the agent asks us for whatever is not on it. In its mode acceptEdits it would
+    edit, and run commands such as `touch` and `mkdir`, without.
+    """
+    mode = _MODES.get(options.permission_mode, "acceptEdits")
+    listed = options.allowed_tools and options.permission_mode != BYPASS
+    return "default" if mode == "acceptEdits" and listed else mode
 
 
 def sdk_options(

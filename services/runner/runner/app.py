@@ -25,6 +25,7 @@ from servicekit.serving import Drain, RunningServer, Servicer, serving
 from runner.agent_options import BootOptions
 from runner.config import RunnerConfig
 from runner.egress_rules import EgressList
+from runner.journal import Journal
 from runner.lifecycle import Lifecycle, Policy
 from runner.metrics import SandboxStates
 from runner.sandbox import Boot, SandboxMaker
@@ -70,7 +71,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
         )
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
-        turns = Turns()
+        turns = Turns(Journal(state / "turns"))
         llm = llm_service_pb2_grpc.LlmServiceStub(llm_proxy)
         tokens = SessionTokens(llm)
         transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(session)

@@ -54,6 +54,10 @@ class Conversation:
         self.told.add(change.path)
         self._turn.emit(event_pb2.Event(file_change=change))
 
+    async def tool_may_run(self) -> None:
+        """See Listener."""
+        await self._turn.acts()
+
     async def permission(
         self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:

@@ -17,7 +17,7 @@ from runner.sandbox import Sandbox
 from runner.servicer_files import FilesServicer
 from runner.settings import Settings
 from runner.turn_runner import Caller, TurnRunner, TurnWork, prompt_with
-from runner.turns import Turn, Turns
+from runner.turns import PastTurn, Turn, Turns
 from runner.workspace.store import WorkspaceStore
 
 Context = Any
@@ -48,13 +48,13 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         """See runner_service.proto."""
         ref = TurnRef.parse(current_passport().tenant, request.turn)
         log_fields(session=ref.session.name, turn=ref.name, account=request.account)
-        turn = self._turn(ref, request)
+        turn = await self._turn(ref, request)
         async for item in turn.follow(request.after_index, request.epoch):
             yield item
 
-    def _turn(self, ref: TurnRef, request: pb.RunTurnRequest) -> Turn:
-        if request.attach_only or self._turns.find(ref) is not None:
-            return self._turns.attach(ref, request.epoch)
+    async def _turn(self, ref: TurnRef, request: pb.RunTurnRequest) -> Turn | PastTurn:
+        if request.attach_only or self._turns.began(ref, request.epoch):
+            return await self._turns.attach(ref, request.epoch)
         self._drain.check()
         prompt = prompt_with(request.prompt, request.direct_turns)
         caller, settings = self._caller(request.account), Settings.of(request.sandbox)
@@ -148,6 +148,7 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
             await running.over()
         async with self._lifecycle.without(session):
             await self._store.remove(session)
+            self._turns.forget(session)
         return pb.DeleteSandboxResponse()
 
     def _session(self, name: str) -> SessionRef:

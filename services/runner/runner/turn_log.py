@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -30,8 +30,10 @@ class TurnLog:
     whoever is behind then gets the block instead, so a slow follower costs nothing.
     """
 
-    def __init__(self, turn: str) -> None:
+    def __init__(self, turn: str, keep: Callable[[pb.RunTurnResponse], None]) -> None:
+        """`keep` is given each kept item, in order, before anybody else gets it."""
         self._turn = turn
+        self._keep = keep
         self._items: list[pb.RunTurnResponse | None] = []
         self._open: dict[tuple[str, int], list[int]] = {}
         self._bytes = 0
@@ -74,7 +76,10 @@ class TurnLog:
     def _put(self, event: event_pb2.Event, index: int) -> None:
         event.turn = self._turn
         event.create_time.CopyFrom(_now())
-        self._items.append(pb.RunTurnResponse(index=index, event=event))
+        item = pb.RunTurnResponse(index=index, event=event)
+        if index:
+            self._keep(item)
+        self._items.append(item)
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -15,8 +15,10 @@ from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
 from runner.approvals import Approvals
+from runner.journal import Journal, Past, TurnJournal
 from runner.names import SessionRef, TurnRef
 from runner.outcome import Outcome, output_limit
+from runner.threads import to_the_end
 from runner.turn_log import LogFull, TurnLog
 
 KEPT_SECONDS: Final = 600.0
@@ -30,10 +32,13 @@ _log = structlog.get_logger("runner.turns")
 class Turn:
     """One turn under way, and what it has said."""
 
-    def __init__(self, ref: TurnRef, epoch: int, options: turn_pb2.TurnOptions) -> None:
+    def __init__(self, ref: TurnRef, epoch: int, options: turn_pb2.TurnOptions, journal: TurnJournal) -> None:
         self.ref = ref
         self.epoch = epoch
-        self.log = TurnLog(ref.name)
+        self.log = TurnLog(ref.name, journal.item)
+        self._journal = journal
+        self._acted = False
+        self._acting = asyncio.Lock()
         self.approvals = Approvals(options, self.emit)
         self.usage = turn_pb2.Usage()
         self.tool_ran = False
@@ -49,6 +54,14 @@ class Turn:
             self.log.append(event)
         except LogFull:
             self.overflowed.set()
+
+    async def acts(self) -> None:
+        """Note, durably, that from now on a tool may run. Raises Failure DISK_FULL; then none may."""
+        async with self._acting:
+            if not self._acted:
+                await to_the_end(self._journal.acts)
+                self._acted = True
+        self.tool_ran = True
 
     async def over(self) -> None:
         """Wait for its end. A turn has a deadline of its own."""
@@ -77,6 +90,7 @@ class Turn:
         if outcome.failure is not None:
             finished.error.CopyFrom(outcome.failure.to_proto())
         self.log.append(event_pb2.Event(turn_finished=finished))
+        self._journal.close()
         self.ended = time.monotonic()
 
     async def follow(self, after_index: int, epoch: int) -> AsyncIterator[pb.RunTurnResponse]:
@@ -87,10 +101,33 @@ class Turn:
             yield item
 
 
+class PastTurn:
+    """What is left of a turn of a runner before this one. Nothing of it runs any more."""
+
+    def __init__(self, ref: TurnRef, past: Past) -> None:
+        self._ref = ref
+        self._past = past
+
+    async def follow(self, after_index: int, epoch: int) -> AsyncIterator[pb.RunTurnResponse]:
+        """Yield its items. Raises TURN_NOT_FOUND after them when it was cut off, LEASE_LOST."""
+        if epoch < self._past.epoch:
+            raise lease_lost(self._past.epoch)
+        for item in self._past.items:
+            if item.index > after_index:
+                yield item
+        if not self._past.finished:
+            raise Failure(
+                errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
+                f"{self._ref.name} was cut off with the runner that it ran in.",
+                acted="true" if self._past.acted else "false",
+            )
+
+
 class Turns:
     """All turns that are here. At most one per session runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._turns: dict[TurnRef, Turn] = {}
         self._running: dict[SessionRef, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,17 +136,29 @@ class Turns:
         """Return a turn that runs or ran here."""
         return self._turns.get(ref)
 
+    def began(self, ref: TurnRef, epoch: int) -> bool:
+        """Return whether a turn began under this epoch or a later one, be it in a runner before this one."""
+        return ref in self._turns or self._journal.epoch(ref) >= epoch
+
     def running(self, session: SessionRef) -> Turn | None:
         """Return the turn of a session that runs now."""
         return self._running.get(session)
 
-    def attach(self, ref: TurnRef, epoch: int) -> Turn:
-        """Return a turn for one who has its lease. TURN_NOT_FOUND, LEASE_LOST."""
+    async def attach(self, ref: TurnRef, epoch: int) -> Turn | PastTurn:
+        """Return a turn for one who has its lease. LEASE_LOST, TURN_NOT_FOUND.
+
+        Metadata of the latter: `since` when it never came here, if it was made after that time (microseconds
+        since 1970).
+        """
         turn = self._turns.get(ref)
         if turn is None:
+            past = await asyncio.to_thread(self._journal.read, ref)
+            if past is not None:
+                return PastTurn(ref, past)
             raise Failure(
                 errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
-                f"{ref.name} is not on this runner, or ended more than {KEPT_SECONDS:g} seconds ago.",
+                f"{ref.name} is not on this runner.",
+                since=str(self._journal.since),
             )
         if epoch < turn.epoch:
             raise lease_lost(turn.epoch)
@@ -123,7 +172,10 @@ class Turns:
         options: turn_pb2.TurnOptions,
         run: Callable[[Turn], Awaitable[Outcome]],
     ) -> Turn:
-        """Run a turn that is not here yet. It goes on whoever listens. TURN_RUNNING when another one runs."""
+        """Run a turn that is not here yet. It goes on whoever listens.
+
+        TURN_RUNNING when another one runs; DISK_FULL.
+        """
         self._forget()
         other = self._running.get(ref.session)
         if other is not None:
@@ -132,7 +184,7 @@ class Turns:
                 f"{other.ref.name} is running in this session; cancel it or wait for its end.",
                 turn=other.ref.name,
             )
-        turn = Turn(ref, epoch, options)
+        turn = Turn(ref, epoch, options, self._journal.begin(ref, epoch))
         self._turns[ref] = self._running[ref.session] = turn
         task = asyncio.create_task(self._run(turn, run), name=f"turn {ref.turn_id}")
         self._tasks.add(task)
@@ -152,12 +204,18 @@ class Turns:
         finally:
             if turn.overflowed.is_set():
                 outcome = Outcome(result=outcome.result, failure=output_limit())
+            del self._running[turn.ref.session]
+            turn.finish(outcome)
             if turn.prompted:
                 state = turn_pb2.TurnState.Name(outcome.state)
                 _log.info("turn_ended", turn=turn.ref.name, epoch=turn.epoch, outcome=state)
-            del self._running[turn.ref.session]
-            turn.finish(outcome)
             self._forget()
+
+    def forget(self, session: SessionRef) -> None:
+        """Remove what is kept of a session's turns. None runs."""
+        for ref in [ref for ref in self._turns if ref.session == session]:
+            del self._turns[ref]
+        self._journal.forget(session)
 
     async def close(self) -> None:
         """Break all turns off; each ends INTERRUPTED."""

@@ -47,13 +47,15 @@ async def test_disallowed_tools_are_not_there(open_runner: OpenRunner) -> None:
         assert not tools & {"Bash", "Write"}
 
 
-@pytest.mark.parametrize(("allowed", "asked"), [("Bash", False), ("Read", True)])
+@pytest.mark.parametrize(
+    ("allowed", "asked"), [("Bash", False), ("Bash(touch:*)", False), ("Read", True), ("Bash(ls:*)", True)]
+)
 async def test_allowed_tools_run_and_others_are_asked_for(
     open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch, allowed: str, asked: bool
 ) -> None:
     monkeypatch.setattr("runner.approvals._GRACE_SECONDS", 0.0)
-    # Commands that only touch files are edits to the CLI, and the mode accepts those.
-    touch = Reply.tool("Bash", {"command": 'python3 -c \'open("x", "w")\'', "description": "Touch"})
+    # In its mode that accepts edits the CLI runs this one without asking anybody.
+    touch = Reply.tool("Bash", {"command": "touch x", "description": "Touch"})
     options = turn_pb2.TurnOptions(allowed_tools=[allowed])
     options.permission_timeout.FromMilliseconds(100)
     async with open_runner([touch, Reply.text("Done.")]) as house:
@@ -62,6 +64,20 @@ async def test_allowed_tools_run_and_others_are_asked_for(
         assert ("permission_requested" in result.kinds) is asked
         assert [decided.timed_out for decided in result.of("permission_decided")] == [True] * asked
         assert [info.path for info in await house.list(session)] == [] if asked else ["x"]
+
+
+async def test_files_are_not_edited_unasked_by_a_tool_that_is_not_allowed(
+    open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.approvals._GRACE_SECONDS", 0.0)
+    write = Reply.tool("Write", {"file_path": "/workspace/x", "content": "1"})
+    options = turn_pb2.TurnOptions(allowed_tools=["Bash"])
+    options.permission_timeout.FromMilliseconds(100)
+    async with open_runner([write, Reply.text("Done.")]) as house:
+        session = new_id()
+        result = await house.run(session, "Write", options=options)
+        assert [asked.tool for asked in result.of("permission_requested")] == ["Write"]
+        assert await house.list(session) == []
 
 
 async def test_an_answer_fits_the_schema_it_was_asked_for(open_runner: OpenRunner) -> None:

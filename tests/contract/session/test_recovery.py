@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from pointsman.errors.v1 import errors_pb2
-from pointsman.session.v1 import turn_pb2
+from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.testing import wait_until
 from support.session_house import SessionHouse, failure_of, session_house
 from support.session_peers import ScriptedRunner, ScriptedTurn
@@ -88,6 +88,65 @@ async def test_a_turn_that_has_done_nothing_is_started_again_when_its_runner_is_
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     sent = [request.epoch for request in house.runner.requests if not request.attach_only]
     assert sent == [1, 2, 3, 4]
+
+
+async def test_a_turn_that_has_done_nothing_is_started_again_when_both_are_gone(
+    tmp_path: Path, database_url: str
+) -> None:
+    """The owner that comes after knows it from the runner alone."""
+    async with session_house(tmp_path, database_url) as house:
+        client = house.client()
+        before = await client.enqueue("say so", route=turn_pb2.TURN_ROUTE_DIRECT)
+        assert (await client.finish(before)).outcome == turn_pb2.TURN_STATE_SUCCEEDED
+        turn = await client.enqueue("hold", before.session)
+        await wait_until(lambda: turn.name in house.runner.turns)
+        await house.stop()
+        house.runner.forget()
+        await house.restart_runner()
+        async with house.restarted():
+            await wait_until(lambda: turn.name in house.runner.turns)
+            house.runner.turns[turn.name].released.set()
+            assert (await house.client().finish(turn)).result == "held"
+            first, again = (request for request in house.runner.requests if not request.attach_only)
+            assert (first.prompt, first.direct_turns) == (again.prompt, again.direct_turns)
+            assert [told.name for told in again.direct_turns] == [before.name]
+
+
+@pytest.mark.parametrize("met", ["it acted and nobody heard of it", "its runner remembers nothing"])
+async def test_a_turn_is_not_started_again_when_it_may_have_acted(
+    tmp_path: Path, database_url: str, met: str
+) -> None:
+    async with session_house(tmp_path, database_url) as house:
+        turn = await house.client().enqueue("hold")
+        await wait_until(lambda: turn.name in house.runner.turns)
+        await house.stop()
+        lost = house.runner.turns[turn.name]
+        house.runner.forget()
+        if met == "it acted and nobody heard of it":
+            lost.items.append(event_pb2.Event(tool_use=event_pb2.ToolUse(id="t", tool="Bash")))
+        else:
+            house.runner.past.clear()
+            house.runner.since = 2**62
+        await house.restart_runner()
+        async with house.restarted():
+            finished = await house.client().finish(turn)
+            assert finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+            assert finished.tool_ran == (met == "it acted and nobody heard of it")
+        assert [step for _, step, name in house.runner.journal if name == turn.name] == ["start"]
+
+
+async def test_a_turn_that_ended_while_its_owner_was_gone_outlives_its_runner(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with session_house(tmp_path, database_url) as house:
+        turn = await running_turn(house)
+        await house.stop()
+        house.runner.turns[turn.name].released.set()
+        await wait_until(lambda: house.runner.turns[turn.name].over)
+        house.runner.forget()
+        await house.restart_runner()
+        async with house.restarted():
+            assert (await house.client().finish(turn)).result == "waited"
 
 
 async def test_a_turn_is_not_started_again_for_ever(house: SessionHouse) -> None:

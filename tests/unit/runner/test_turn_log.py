@@ -29,7 +29,7 @@ async def followed(log: TurnLog, after: int = 0) -> list[pb.RunTurnResponse]:
 
 
 async def test_kept_items_are_numbered_without_gaps_and_deltas_are_not() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     follower = log.follow(0)
     for event in (delta("a", 0), delta("b", 1)):
         log.append(event)
@@ -42,7 +42,7 @@ async def test_kept_items_are_numbered_without_gaps_and_deltas_are_not() -> None
 
 
 async def test_one_who_comes_late_gets_the_block_and_not_its_deltas() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     for event in (delta("a", 0), block("a"), delta("b", 0, block=1), finished()):
         log.append(event)
     kinds = [item.event.WhichOneof("kind") for item in await followed(log)]
@@ -50,7 +50,7 @@ async def test_one_who_comes_late_gets_the_block_and_not_its_deltas() -> None:
 
 
 async def test_one_who_comes_in_the_middle_of_a_block_gets_all_of_it_so_far() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     log.append(block("before", 0))
     log.append(delta("a", 0, block=1))
     log.append(delta("b", 1, block=1))
@@ -60,7 +60,7 @@ async def test_one_who_comes_in_the_middle_of_a_block_gets_all_of_it_so_far() ->
 
 
 async def test_after_an_index_comes_exactly_the_rest() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     for number in range(5):
         log.append(block(str(number), number))
     log.append(finished())
@@ -69,7 +69,7 @@ async def test_after_an_index_comes_exactly_the_rest() -> None:
 
 
 async def test_deltas_of_finished_blocks_take_no_memory() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     for number in range(50):
         for piece in range(100):
             log.append(delta("x" * 1000, piece * 1000, block=number))
@@ -79,7 +79,7 @@ async def test_deltas_of_finished_blocks_take_no_memory() -> None:
 
 
 async def test_a_turn_that_says_too_much_is_full_but_can_still_end() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     with pytest.raises(LogFull):
         for number in range(1000):
             log.append(block("x" * 1_000_000, number))
@@ -89,7 +89,7 @@ async def test_a_turn_that_says_too_much_is_full_but_can_still_end() -> None:
 
 
 async def test_nothing_comes_after_the_end() -> None:
-    log = TurnLog("t")
+    log = TurnLog("t", lambda _item: None)
     log.append(finished())
     log.append(block("late"))
     assert len(await followed(log)) == 1
@@ -97,6 +97,6 @@ async def test_nothing_comes_after_the_end() -> None:
 
 async def test_a_quiet_turn_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.turn_log.KEEP_ALIVE_SECONDS", 0.01)
-    item = await anext(TurnLog("t").follow(0))
+    item = await anext(TurnLog("t", lambda _item: None).follow(0))
     assert item.event.HasField("keep_alive")
     assert item.index == 0

@@ -30,10 +30,9 @@ _CANCEL_GRACE_SECONDS: Final = 10.0
 _CANCEL_AGAIN_SECONDS: Final = 0.2
 _MAX_PAUSE_SECONDS: Final = 1.0
 
-# A turn that has done nothing is started again after the loss of its runner, but not for ever.
+# A turn that has done nothing is started again after the loss of its runner, but not for ever: it may be what
+# the runner dies of.
 _MAX_RESTARTS: Final = 5
-# A runner that does not have a turn says so at once; one that follows it keeps the stream open.
-_ATTACHED_SECONDS: Final = 0.25
 
 # Failures that say nothing about the turn: ask again.
 _TRANSIENT: Final = frozenset(
@@ -74,8 +73,6 @@ class AgentTurn:
         self._permissions = permissions
         self._cancel = cancel
         self._sent = recovered
-        # Whether this owner has been with the turn, so that it knows all that the turn did.
-        self._present = not recovered
         self._direct_turns = direct_turns
         self._sandbox = sandbox
         self._acted = acted
@@ -159,15 +156,10 @@ class AgentTurn:
         request = self._request()
         self._sent = True
         seconds = self._seconds_left() + 2 * _TIMEOUT_GRACE_SECONDS
-        began = time.monotonic()
-        try:
-            async for item in self._runner.run_turn(self._party, request, seconds):
-                self._present = True
-                await self._take(item)
-                if self._writer.finished:
-                    break
-        finally:
-            self._present |= time.monotonic() - began > _ATTACHED_SECONDS
+        async for item in self._runner.run_turn(self._party, request, seconds):
+            await self._take(item)
+            if self._writer.finished:
+                break
 
     def _request(self) -> runner_service_pb2.RunTurnRequest:
         if self._sent:
@@ -216,7 +208,7 @@ class AgentTurn:
         if failure.reason == errors_pb2.ERROR_REASON_LEASE_LOST:
             raise LeaseLost
         if failure.reason == errors_pb2.ERROR_REASON_TURN_NOT_FOUND:
-            return await self._runner_gone()
+            return await self._runner_gone(failure)
         if failure.reason == errors_pb2.ERROR_REASON_TURN_RUNNING:
             # Refused, so it was not begun. The runner still has a turn that is over for us.
             self._sent = False
@@ -234,12 +226,15 @@ class AgentTurn:
             with suppress(Failure):
                 await self._runner.cancel_turn(self._party, name, epoch)
 
-    async def _runner_gone(self) -> bool:
+    async def _runner_gone(self, failure: Failure) -> bool:
         """The turn died with its runner: start it again if it had done nothing; say whether it is over."""
         if self._cancel.is_set():
             await self._writer.cancelled()
             return True
-        if self._present and self._writer.restarts < _MAX_RESTARTS and not await self._did_something():
+        if failure.metadata.get("acted") == "true":
+            self._writer.tool_ran = True
+        harmless = failure.metadata.get("acted") == "false" or self._never_came(failure)
+        if harmless and self._writer.restarts < _MAX_RESTARTS and not await self._did_something():
             await self._writer.restart()
             self._sent = False
             return False
@@ -248,6 +243,11 @@ class AgentTurn:
             "send the prompt again if you want it done again."
         )
         return True
+
+    def _never_came(self, failure: Failure) -> bool:
+        """Say whether the runner would know the turn if it had ever begun there."""
+        since = failure.metadata.get("since", "")
+        return since.isdecimal() and int(since) <= self._turn.start_time
 
     async def _did_something(self) -> bool:
         """Say whether the log has anything that the agent said or did."""

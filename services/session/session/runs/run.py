@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -133,18 +132,15 @@ class Runs:
         *,
         recovered: bool,
     ) -> None:
-        said: Sequence[TurnRow] = ()
         if not recovered:
             lost = await self._database.run(lambda tx: lost_source(tx, claim.session))
             if lost is not None:
                 await writer.failed(lost)
                 return
-            said = await self._database.run(
-                lambda tx: turns.direct_since_agent(tx, writer.turn, history.TURNS)
-            )
         else:
             # Decided while nobody was there to hand it on.
             decided.set()
+        said = await self._database.run(lambda tx: turns.direct_since_agent(tx, writer.turn, history.TURNS))
         courier = asyncio.create_task(self._deliver(writer.turn, decided))
         try:
             await AgentTurn(
