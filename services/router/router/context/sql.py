@@ -13,12 +13,14 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
+import structlog
 from pydantic import Field, SecretStr
 from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from router.context.provider import Occasion, ProviderSettings, unavailable
+
+_log = structlog.get_logger("router.context")
 
 _CONNECTIONS: Final = 4
 # Steps of SQLite's machine between two looks at the clock; some microseconds.
@@ -28,6 +30,8 @@ _DRIVERS: Final = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
+# Rows in memory at once, beside those that are shown.
+_PIECEMEAL: Final = {"max_row_buffer": 8}
 _PARAMETERS: Final = ("tenant", "account", "prompt", "principal", "session")
 
 
@@ -58,7 +62,9 @@ class SqlProvider:
         try:
             async with self._engine.connect() as connection:
                 rows = await self._rows(connection, values)
-        except (SQLAlchemyError, OSError, sqlite3.Error, TimeoutError) as error:
+        except Exception as error:
+            # Drivers have errors of their own, which come out bare while rows are read piece by piece.
+            _log.warning("context query failed", provider=self.settings.name, cause=type(error).__name__)
             raise unavailable(self.settings.name, _why(error)) from error
         return "\n".join(_lines(rows, self.settings))
 
@@ -73,23 +79,34 @@ class SqlProvider:
         # A row of a gigabyte is cut in the database, not here.
         limit = f"LIMIT {settings.max_rows + 1}"
         return (
-            f"SELECT left(row_to_json(found)::text, {settings.max_bytes + 1}) AS row "  # noqa: S608 - the operator's
-            f"FROM ({query}\n) AS found {limit}"
+            f"SELECT left(row_to_json(pointsman_row)::text, {settings.max_bytes + 1}) AS row "  # noqa: S608 - the operator's
+            f"FROM ({query}\n) AS pointsman_row {limit}"
         )
 
     async def _rows(self, connection: AsyncConnection, values: Mapping[str, str]) -> list[str]:
-        """Read up to one row more than may be shown, each as JSON."""
+        """Read up to one row more than may be shown, each as JSON, and no more bytes than that takes."""
         if self._postgres:
             milliseconds = int(self.settings.deadline_seconds * 1000)
             await connection.execute(sa.text("SET TRANSACTION READ ONLY"))
             await connection.execute(sa.text(f"SET LOCAL statement_timeout = {milliseconds}"))
-            found = await connection.execute(self._statement, values)
-            return [str(row[0]) for row in found]
         if self._engine.dialect.name == "sqlite":
             await self._bound_sqlite(connection)
-        async with connection.stream(self._statement, values) as stream:
-            rows = await stream.mappings().fetchmany(self.settings.max_rows + 1)
-        return [json.dumps(dict(row), default=_plain, ensure_ascii=False) for row in rows]
+        rows: list[str] = []
+        size = 0
+        async with connection.stream(self._statement, values, execution_options=_PIECEMEAL) as stream:
+            async for row in stream.mappings():
+                rows.append(self._line(row))
+                size += len(rows[-1])
+                if len(rows) > self.settings.max_rows or size > self.settings.max_bytes:
+                    # The rest stays in the database.
+                    break
+        return rows
+
+    def _line(self, row: sa.RowMapping) -> str:
+        # PostgreSQL has made it JSON and cut it already.
+        return (
+            str(row["row"]) if self._postgres else json.dumps(dict(row), default=_plain, ensure_ascii=False)
+        )
 
     async def _bound_sqlite(self, connection: AsyncConnection) -> None:
         """Make this connection stop by itself: its thread cannot be cancelled from outside."""
@@ -120,7 +137,14 @@ def _engine(settings: SqlSettings) -> AsyncEngine:
         return create_async_engine(url, pool_size=_CONNECTIONS, max_overflow=0, pool_timeout=seconds)
     # Opened for reading only; a file that is not there is an error and not a new file.
     read_only = url.set(database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
-    engine = create_async_engine(read_only, pool_size=_CONNECTIONS, max_overflow=0, pool_timeout=seconds)
+    engine = create_async_engine(
+        read_only,
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=seconds,
+        # How long a file that somebody locked is waited for.
+        connect_args={"timeout": seconds},
+    )
     event.listen(engine.sync_engine, "connect", _query_only)
     return engine
 
