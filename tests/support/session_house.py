@@ -9,9 +9,11 @@ from typing import Any
 
 import grpc.aio
 from pointsman.session.v1 import (
+    account_service_pb2_grpc,
     event_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
+    template_service_pb2_grpc,
     transcript_service_pb2_grpc,
     turn_pb2,
     turn_service_pb2,
@@ -37,6 +39,8 @@ class Client:
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
         self.turns = turn_service_pb2_grpc.TurnServiceStub(channel)
         self.workspaces = workspace_service_pb2_grpc.WorkspaceServiceStub(channel)
+        self.templates = template_service_pb2_grpc.TemplateServiceStub(channel)
+        self.accounts = account_service_pb2_grpc.AccountServiceStub(channel)
         self.transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(channel)
         self._signer = keys.signer("router")
         self._tenant, self._account = tenant, account
@@ -52,6 +56,18 @@ class Client:
         """Enqueue a turn and return it."""
         request = turn_service_pb2.EnqueueTurnRequest(prompt=prompt, session=session, **fields)
         return (await self.turns.EnqueueTurn(request, metadata=self.metadata, timeout=10)).turn
+
+    async def create(
+        self, account: str = "", request_id: str = "", snapshot: str = "", **session: Any
+    ) -> session_service_pb2.Session:
+        """Make a session with these fields and return it."""
+        request = session_service_pb2.CreateSessionRequest(
+            account=account,
+            request_id=request_id,
+            snapshot=snapshot,
+            session=session_service_pb2.Session(**session),
+        )
+        return (await self.sessions.CreateSession(request, metadata=self.metadata, timeout=10)).session
 
     async def session(self, name: str) -> session_service_pb2.Session:
         """Return a session."""
