@@ -17,7 +17,12 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from pointsman.router.v1 import key_service_pb2, key_service_pb2_grpc
-from pointsman.session.v1 import session_service_pb2, session_service_pb2_grpc
+from pointsman.session.v1 import (
+    session_service_pb2,
+    session_service_pb2_grpc,
+    template_service_pb2,
+    template_service_pb2_grpc,
+)
 from servicekit.access import ACCESS, ROLES, SCOPES, Access, needed
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
@@ -28,6 +33,8 @@ SERVICES = {
     "router.v1.audit_service": "AuditService",
     "session.v1.session_service": "SessionService",
     "session.v1.workspace_service": "WorkspaceService",
+    "session.v1.template_service": "TemplateService",
+    "session.v1.account_service": "AccountService",
     "llm.v1.model_service": "ModelService",
     "system.v1.system_service": "SystemService",
 }
@@ -108,6 +115,10 @@ def callers(suite: Any) -> Iterator[Callers]:
         made = sessions.CreateSession(
             session_service_pb2.CreateSessionRequest(account="other"), metadata=owner
         )
+        template = template_service_pb2.Template(name=template_of(made.session.name), account="other")
+        template_service_pb2_grpc.TemplateServiceStub(channel).CreateTemplate(
+            template_service_pb2.CreateTemplateRequest(template=template), metadata=owner
+        )
         found = Callers(
             channel=channel,
             owner=suite.key,
@@ -134,10 +145,16 @@ def callers(suite: Any) -> Iterator[Callers]:
         yield found
 
 
+def template_of(session: str) -> str:
+    """The name of the template that is whose the session is."""
+    return f"templates/{session[9:] or 'x'}"
+
+
 def request_of(method: MethodDescriptor, session: str, key_name: str = "keys/nosuchkey") -> Any:
     """A request that is right in form, about this session, or a turn in it, or this key."""
     request = GetMessageClass(method.input_type)()
     turn = f"{session}/turns/{uuid.uuid4()}"
+    template = template_of(session)
     fields = {
         "RevokeKey": {"name": key_name},
         "CreateKey": {"key": {"scopes": ["keys.manage"]}},
@@ -147,6 +164,18 @@ def request_of(method: MethodDescriptor, session: str, key_name: str = "keys/nos
         "DecidePermission": {"turn": turn, "permission_id": "p", "decision": 1},
         "UpdateSession": {"session": {"name": session, "title": "x"}, "update_mask": {"paths": ["title"]}},
         "UpdateTurn": {"turn": {"name": turn, "prompt": "x"}, "update_mask": {"paths": ["prompt"]}},
+        "CreateTemplate": {"template": {"name": template}, "source": session},
+        "GetTemplate": {"name": template},
+        "UpdateTemplate": {
+            "template": {"name": template, "title": "x"},
+            "update_mask": {"paths": ["title"]},
+        },
+        "DeleteTemplate": {"name": template},
+        "GetAccount": {"name": "accounts/other"},
+        "UpdateAccount": {
+            "account": {"name": "accounts/other", "max_concurrent_turns": 1},
+            "update_mask": {"paths": ["max_concurrent_turns"]},
+        },
         "RunAgent": {"session_id": session, "prompt": "hi"},
         "CreateSession": {},
         "GetUsage": {},
@@ -214,22 +243,29 @@ def test_what_is_somebody_elses_answers_like_what_is_not_there(callers, method, 
     assert (theirs.code, theirs.reason) == (missing.code, missing.reason)
     assert IDS.sub("…", theirs.message) == IDS.sub("…", missing.message)
     about = {"name", "session", "turn", "session_id"} & set(method.input_type.fields_by_name)
-    # These take it as a filter, and find nothing, or as what is to be.
-    if about and method.name not in ("CreateSession", "GetUsage"):
+    # These take it as a filter, and find nothing, or as what is to be. An account is there once it is named:
+    # each tenant has one of that name, and a pinned credential hears that it is not its own.
+    if about and method.name not in ("CreateSession", "GetUsage", "GetAccount"):
         assert theirs.code == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("method", LOCKED, ids=ids)
 def test_a_pinned_key_acts_in_its_own_account_only(callers, method):
     field = next(
-        (name for name in ("account", "account_id") if name in method.input_type.fields_by_name), None
+        (
+            field.name
+            for field in method.input_type.fields
+            if field.name in ("account", "account_id") and field.type == field.TYPE_STRING
+        ),
+        None,
     )
     if field is None or method.name == "ListKeys":
         return
     request = request_of(method, "")
     setattr(request, field, "other")
+    names_a_session = method.name != "CreateSession" and method.containing_service.name != "TemplateService"
     for name in ("session", "session_id", "name"):
-        if name in method.input_type.fields_by_name and method.name != "CreateSession":
+        if name in method.input_type.fields_by_name and names_a_session:
             request.ClearField(name)
     answer = callers.call(method, request, callers.keys["pinned"])
     assert answer.reason == "ACCOUNT_PINNED", answer
