@@ -30,8 +30,8 @@ class Pool:
     """Keeps agents booted and frozen: `size` of them with what a session without a template wanted last, and
     one for each of the `templates` templates that were used last, with what its newest session wanted.
 
-    Each holds a place. The pool takes only places that are free, for templates half of all at most, and gives
-    them up to whoever needs one.
+    Each holds a place. The pool takes only places that are free, and gives them up to whoever needs one. It
+    has fewer templates where it would have more than half of all places otherwise.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Pool:
         self._workspaces = workspaces
         self._places = places
         self._size = size
-        self._templates = templates if size > 0 else 0
+        self._templates = min(templates, max(0, places.limit // 2 - size)) if size > 0 else 0
         # By template, the one used last at the end.
         self._wanted: OrderedDict[str, Boot] = OrderedDict()
         self._ready: list[Sandbox] = []
@@ -125,22 +125,25 @@ class Pool:
             if template == _NO_TEMPLATE:
                 if ready.count(boot) < self._size:
                     return boot
-            elif boot not in ready and len(ready) < self._places.limit // 2:
+            elif boot not in ready:
                 return boot
         return None
 
     async def _add(self, boot: Boot) -> None:
-        workspace = await self._workspaces.make_unclaimed()
+        workspace = None
         try:
+            workspace = await self._workspaces.make_unclaimed()
             sandbox = await self._maker.boot(
                 session=None, workspace=workspace, boot=boot, mode=_MODE, store=None, transcript=[]
             )
         except BaseException as error:
-            await self._workspaces.discard(workspace)
             self._places.give()
-            if not isinstance(error, Failure):
+            if workspace is not None:
+                await self._workspaces.discard(workspace)
+            if not isinstance(error, Failure | OSError):
                 raise
-            _log.warning("pool_boot_failed", reason=error.reason_name)
+            why = error.reason_name if isinstance(error, Failure) else error.strerror
+            _log.warning("pool_boot_failed", reason=why)
             await asyncio.sleep(_RETRY_SECONDS)
             self._look.set()
             return
@@ -158,5 +161,10 @@ class Pool:
             with contextlib.suppress(TimeoutError):
                 await sandbox.end()
         finally:
-            await self._workspaces.discard(sandbox.workspace)
-            self._places.give()
+            try:
+                await self._workspaces.discard(sandbox.workspace)
+            except OSError as error:
+                # What is left of it is removed at the next start.
+                _log.warning("workspace_not_removed", why=error.strerror)
+            finally:
+                self._places.give()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.testing import wait_until
@@ -58,13 +59,16 @@ async def test_each_template_has_an_agent_of_its_own_booted_ahead(open_runner: O
         await wait_until(waiting(house, 3), timeout=30)
 
 
-async def test_templates_that_were_not_used_for_longest_give_way(open_runner: OpenRunner) -> None:
+@pytest.mark.parametrize(
+    "bound",
+    [{"pool_templates": 1, "max_instances": 12}, {"max_instances": 4}],
+    ids=["as configured", "half of the places"],
+)
+async def test_templates_that_were_not_used_for_longest_give_way(
+    open_runner: OpenRunner, bound: dict[str, int]
+) -> None:
     async with open_runner(
-        [Reply.text("Hi.")],
-        pool_size=1,
-        pool_templates=1,
-        max_instances=12,
-        egress_allow="*.allowed.example",
+        [Reply.text("Hi.")], pool_size=1, egress_allow="*.allowed.example", **bound
     ) as house:
         await wait_until(waiting(house, 1), timeout=30)
         await first_turn(house, "templates/one")
@@ -73,14 +77,3 @@ async def test_templates_that_were_not_used_for_longest_give_way(open_runner: Op
         await wait_until(waiting(house, 2), timeout=30)
         assert (await first_turn(house, "templates/two")).pooled
         assert not (await first_turn(house, "templates/one")).pooled
-
-
-async def test_agents_for_templates_take_half_of_the_places_at_most(open_runner: OpenRunner) -> None:
-    async with open_runner(
-        [Reply.text("Hi.")], pool_size=1, max_instances=4, egress_allow="*.allowed.example"
-    ) as house:
-        await wait_until(waiting(house, 1), timeout=30)
-        for template in ("templates/one", "templates/two"):
-            await first_turn(house, template)
-        await wait_until(waiting(house, 2), timeout=30)
-        assert (await first_turn(house, "templates/two")).pooled
