@@ -3,7 +3,7 @@ import { another, DEMO, expect, KEY, test } from "./client.ts";
 test.describe("signing in", () => {
   test("a wrong key is refused with what to do, and nothing of it is kept", async ({ client }) => {
     await client.signIn("pm_wrong");
-    await expect(client.page.getByRole("alert").first()).toContainText("Check that you copied all of it");
+    await expect(client.page.getByRole("alert").first()).toContainText("Check for missing characters");
     await client.shot("sign-in-refused");
     await client.accessible();
     expect(

@@ -40,6 +40,25 @@ test("ten thousand events: there at once, smooth to scroll, and few of them in t
   await expect(signedIn.conversation.getByText("Step 3299")).toBeInViewport();
 });
 
+test("a diff of 2,000 lines: folded first, all of it on asking, and the page answers meanwhile", async ({
+  signedIn,
+}) => {
+  await signedIn.say("Write a file of 2,000 lines");
+  await signedIn.turns(1);
+  await signedIn.conversation.getByText("table.py").last().click();
+  const lines = signedIn.conversation
+    .getByRole("region", { name: "Changes in table.py" })
+    .locator(".diff-line");
+  const before = await lines.count();
+  expect(before).toBeLessThan(200);
+  const begun = Date.now();
+  await signedIn.conversation.getByRole("button", { name: "Show all 2,001 lines" }).click();
+  await expect(lines).toHaveCount(2001);
+  await signedIn.prompt.fill("still here");
+  expect(Date.now() - begun).toBeLessThan(5000);
+  await expect(signedIn.prompt).toHaveValue("still here");
+});
+
 test("a server that cuts every connection in mid-block: text goes on where it was, each line once", async ({
   signedIn,
 }) => {

@@ -187,7 +187,7 @@ test("the status page says how it stands, and holds nothing that axe calls serio
   await expect(page.getByText("All healthy")).toBeVisible();
   for (const service of ["router", "session", "runner", "llm-proxy"])
     await expect(page.getByRole("listitem").filter({ hasText: service }).first()).toBeVisible();
-  await expect(page.getByText("Tokens a day")).toBeVisible();
+  await expect(page.getByRole("figure", { name: "Tokens a day" })).toBeVisible();
   await signedIn.shot("status");
   await signedIn.accessible();
 });

@@ -248,6 +248,13 @@ async function long(stage: Stage): Promise<void> {
   }
 }
 
+/** A new file of 2,000 lines, as one diff. */
+async function longDiff(stage: Stage): Promise<void> {
+  const lines = Array.from({ length: 2000 }, (_, index) => `value_${index} = compute(${index})`);
+  const diff = `--- /dev/null\n+++ b/table.py\n@@ -0,0 +1,2000 @@\n${lines.map((line) => `+${line}\n`).join("")}`;
+  await stage.write("table.py", `${lines.join("\n")}\n`, diff);
+}
+
 const SCRIPTS: [RegExp, (stage: Stage) => Promise<void>][] = [
   [/hello\.py/i, makeHello],
   [/release|permission/i, askFirst],
@@ -259,6 +266,7 @@ const SCRIPTS: [RegExp, (stage: Stage) => Promise<void>][] = [
   [/huge line/i, hugeLine],
   [/many lines/i, manyLines],
   [/10,000/i, long],
+  [/2,000 lines/i, longDiff],
 ];
 
 export function decided(

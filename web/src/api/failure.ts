@@ -19,7 +19,7 @@ export interface Failure {
 /** What to do, per reason, where the server's message cannot know that it is read in a browser. */
 const ADVICE: Record<string, string> = {
   CREDENTIAL_MISSING: "Sign in with an API key.",
-  CREDENTIAL_INVALID: "Check that you copied all of it.",
+  CREDENTIAL_INVALID: "", // The message says it.
   CREDENTIAL_EXPIRED: "Sign in with a new key or token.",
   CREDENTIAL_REVOKED: "Ask whoever gave you the key for a new one.",
   SCOPE_MISSING: "Sign in with a key whose role allows this.",

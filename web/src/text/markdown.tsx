@@ -109,7 +109,7 @@ function element(tag: string, props: Record<string, unknown>, children: Componen
     );
   if (tag === "p" && props.hidden) return <Fragment>{children}</Fragment>;
   // A page has its own headings; those of an answer begin below them.
-  if (/^h[1-6]$/.test(tag)) return h(`h${Math.min(6, Number(tag[1]) + 2)}`, { class: `md-${tag}` }, children);
+  if (/^h[1-6]$/.test(tag)) return h(`h${Math.min(6, Number(tag[1]) + 1)}`, { class: `md-${tag}` }, children);
   return ELEMENTS.has(tag) ? h(tag, props, children) : <Fragment>{children}</Fragment>;
 }
 

@@ -46,7 +46,7 @@ export function Composer(props: ComposerProps) {
 
   useLayoutEffect(() => {
     const element = input.current;
-    if (!element) return;
+    if (!element || CSS.supports("field-sizing", "content")) return;
     element.style.height = "auto";
     element.style.height = `${element.scrollHeight}px`;
   }, [props.value]);

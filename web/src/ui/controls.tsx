@@ -57,8 +57,11 @@ export function Dialog({
   useEffect(() => {
     const before = document.activeElement;
     element.current?.showModal();
+    const giveBack = () => {
+      if (document.activeElement === document.body && before instanceof HTMLElement) before.focus();
+    };
     // Once the dialog is gone, which until then keeps focus from everything else.
-    return () => queueMicrotask(() => before instanceof HTMLElement && before.focus());
+    return () => queueMicrotask(giveBack);
   }, []);
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: a click beside the dialog closes it, as Escape does by itself

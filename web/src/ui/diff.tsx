@@ -4,8 +4,9 @@ import { type DiffLine, parseDiff } from "../text/diff.ts";
 import { visible, visibleLine } from "../text/visible.ts";
 import { Icon } from "./icons.tsx";
 
-/** Lines that are shown before somebody asks for more. */
+/** Lines that are shown before somebody asks for more, and then each time: what a page lays out without a pause. */
 const FIRST_LINES = 120;
+const MORE_LINES = 2500;
 /** Longest line that is laid out; the file itself has all of it. */
 const LINE_CHARACTERS = 2000;
 
@@ -16,8 +17,9 @@ export function changeWord(type: FileChangeType): string {
 
 export function DiffView({ change, open = true }: { change: FileChange; open?: boolean }) {
   const diff = useMemo(() => parseDiff(change.diff), [change.diff]);
-  const [all, setAll] = useState(false);
-  const shown = all ? diff.lines : diff.lines.slice(0, FIRST_LINES);
+  const [most, setMost] = useState(FIRST_LINES);
+  const shown = diff.lines.slice(0, most);
+  const hidden = diff.lines.length - shown.length;
   return (
     <details class="diff" open={open}>
       <summary>
@@ -51,9 +53,11 @@ export function DiffView({ change, open = true }: { change: FileChange; open?: b
           </div>
         </div>
       )}
-      {!all && diff.lines.length > FIRST_LINES && (
-        <button type="button" class="more" onClick={() => setAll(true)}>
-          Show all {diff.lines.length} lines
+      {hidden > 0 && (
+        <button type="button" class="more" onClick={() => setMost(most + MORE_LINES)}>
+          {hidden > MORE_LINES
+            ? `Show ${MORE_LINES.toLocaleString()} more of ${diff.lines.length.toLocaleString()} lines`
+            : `Show all ${diff.lines.length.toLocaleString()} lines`}
         </button>
       )}
       {change.truncated && (

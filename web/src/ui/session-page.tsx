@@ -55,7 +55,12 @@ export function SessionPage({ name }: { name: string }) {
         {failure ? <PageHead title={<h1>Session</h1>} /> : <SessionHead store={store} />}
         <ConnectionBar connection={store.connection.value} />
         {failure ? (
-          <Broken title="This session cannot be shown" text={`${failure.message} ${failure.advice}`} />
+          <Broken
+            title="This session cannot be shown"
+            text={
+              failure.reason === "SESSION_NOT_FOUND" ? failure.advice : `${failure.message} ${failure.advice}`
+            }
+          />
         ) : (
           <>
             <Conversation store={store} />

@@ -43,7 +43,7 @@ export function ToolView({ row, draw }: { row: ToolRow; draw: DrawRow }) {
           <>
             <ToolInput tool={row.use.tool} input={row.use.input} />
             {row.permission && <PermissionRecord permission={row.permission} />}
-            {row.result && <ToolOutput row={row} />}
+            {row.result && !repeatsDenial(row) && <ToolOutput row={row} />}
           </>
         )}
       </Fold>
@@ -70,12 +70,18 @@ function ToolState({ row }: { row: ToolRow }) {
   return <>{took >= 1 && span(took)}</>;
 }
 
+/** Whether what came out is only the reason for which it was denied, which stands above. */
+function repeatsDenial({ permission, result }: ToolRow): boolean {
+  const decided = permission?.decided;
+  return decided?.decision === PermissionDecision.DENY && decided.message === result?.content;
+}
+
 function ToolOutput({ row }: { row: ToolRow }) {
   const result = row.result;
   if (!result) return null;
   return (
     <div class="tool-part">
-      <h3>{result.isError ? "Error" : "Output"}</h3>
+      <p class="tool-part-title">{result.isError ? "Error" : "Output"}</p>
       {result.content ? (
         <PlainText text={result.content} label={result.isError ? "Error" : "Output"} tall />
       ) : (

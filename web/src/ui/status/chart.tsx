@@ -38,7 +38,7 @@ export function StackedBars({ title, columns, series, format }: Chart) {
   const every = Math.max(1, Math.ceil(LABEL_PIXELS / step));
   const y = (value: number) => HEIGHT - BOTTOM - ((HEIGHT - BOTTOM - TOP) * value) / top;
   return (
-    <figure class="chart">
+    <figure class="chart" aria-label={title}>
       <figcaption>
         {title}
         <span class="legend">
@@ -116,8 +116,7 @@ function Bar(props: {
 
 function Table({ title, columns, series, format }: Chart) {
   return (
-    <table class="visually-hidden">
-      <caption>{title}</caption>
+    <table class="visually-hidden" aria-label={title}>
       <thead>
         <tr>
           <th scope="col">Day</th>
