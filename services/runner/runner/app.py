@@ -16,6 +16,7 @@ import claude_agent_sdk
 from pointsman.llm.v1 import llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
 from pointsman.session.v1 import transcript_service_pb2_grpc, turn_pb2
+from servicekit.background import background
 from servicekit.channels import internal_metadata, service_channel
 from servicekit.config import ConfigError
 from servicekit.diagnostics import diagnostics
@@ -84,11 +85,6 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             signer=signer,
             limits=config.limits,
         )
-        background = [
-            asyncio.create_task(_break_off_in_time(drain, turns), name="break off"),
-            asyncio.create_task(lifecycle.tend(), name="lifecycle"),
-            asyncio.create_task(lifecycle.keep_pool(lambda: _default_boot(llm, signer)), name="pool"),
-        ]
         servicer = Servicer(
             add=runner_service_pb2_grpc.add_RunnerServiceServicer_to_server,
             instance=RunnerServicer(
@@ -102,20 +98,23 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
             descriptor=runner_service_pb2.DESCRIPTOR.services_by_name["RunnerService"],
         )
         try:
-            async with serving(
-                service="runner",
-                address=config.address,
-                servicers=[servicer, diagnostics("runner", config)],
-                verifier=PassportVerifier.from_file(config.passport_keys),
-                drain=drain,
-                grace=_GRACE_SECONDS,
-            ) as server:
+            async with (
+                background(lifecycle.tend()),
+                background(lifecycle.keep_pool()),
+                background(lifecycle.learn_default(lambda: _default_boot(llm, signer))),
+                background(_break_off_in_time(drain, turns)),
+                serving(
+                    service="runner",
+                    address=config.address,
+                    servicers=[servicer, diagnostics("runner", config)],
+                    verifier=PassportVerifier.from_file(config.passport_keys),
+                    drain=drain,
+                    grace=_GRACE_SECONDS,
+                ) as server,
+            ):
                 with SandboxStates(lifecycle.sandboxes):
                     yield server
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
             await turns.close()
             await lifecycle.close()
             await engine.close()

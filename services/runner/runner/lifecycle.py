@@ -6,7 +6,6 @@ Ended sandboxes cost disk only: the workspace stays, and the transcript is in th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +29,9 @@ from runner.transcript import TranscriptStore
 from runner.workspace.place import Workspaces
 
 _TEND_SECONDS: Final = 1.0
+# Between questions to a service that is not there: soon at first, then rarely.
+_ASK_SECONDS: Final = 1.0
+_ASK_AT_MOST_SECONDS: Final = 30.0
 
 _log = structlog.get_logger("runner.lifecycle")
 
@@ -168,23 +170,24 @@ class Lifecycle:
                 await self._end(sandbox)
             yield
 
-    async def keep_pool(self, default: Callable[[], Awaitable[Boot]]) -> None:
-        """Keep the pool full, for ever: with the default boot, until a session shows what is wanted."""
-        if self._policy.pool_size == 0:
-            return
-        asking = asyncio.create_task(self._want(default), name="pool's default")
-        try:
+    async def keep_pool(self) -> None:
+        """Keep the pool full, for ever."""
+        if self._policy.pool_size > 0:
             await self.pool.keep()
-        finally:
-            asking.cancel()
 
-    async def _want(self, default: Callable[[], Awaitable[Boot]]) -> None:
-        while not self.pool.wants:
+    async def learn_default(self, default: Callable[[], Awaitable[Boot]]) -> None:
+        """Ask what sessions are booted with by default, until it is known or a session has shown it.
+
+        That whoever knows it is not there yet is the normal case: services start in any order.
+        """
+        pause = _ASK_SECONDS
+        while self._policy.pool_size > 0 and not self.pool.wants:
             try:
                 boot = await default()
-            except Failure:
-                # Services start in any order.
-                await asyncio.sleep(_TEND_SECONDS)
+            except Failure as failure:
+                _log.info("pool_waits", reason=failure.reason_name, again_in_seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _ASK_AT_MOST_SECONDS)
                 continue
             if not self.pool.wants:
                 self.pool.want("", boot)
@@ -193,16 +196,21 @@ class Lifecycle:
         """Freeze and put to rest what is idle, for ever."""
         while True:
             await asyncio.sleep(_TEND_SECONDS)
-            now = time.monotonic()
             for sandbox in self.sandboxes():
-                idle = now - sandbox.last_used
                 if sandbox.session is None or not sandbox.idle:
                     continue
-                if sandbox.agent.ended.is_set() or idle > self._policy.sleep_after:
-                    with contextlib.suppress(Failure):
-                        await self.hibernate(sandbox.session)
-                elif idle > self._policy.pause_after and sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
-                    await self._pause(sandbox, sandbox.session)
+                try:
+                    await self._tend_one(sandbox, sandbox.session)
+                except (Failure, OSError, TimeoutError) as error:
+                    # One that cannot be put to rest now is none of the others' business.
+                    _log.warning("not_tended", session=sandbox.session.name, fault=str(error))
+
+    async def _tend_one(self, sandbox: Sandbox, session: SessionRef) -> None:
+        idle = time.monotonic() - sandbox.last_used
+        if sandbox.agent.ended.is_set() or idle > self._policy.sleep_after:
+            await self.hibernate(session)
+        elif idle > self._policy.pause_after and sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
+            await self._pause(sandbox, session)
 
     async def _pause(self, sandbox: Sandbox, session: SessionRef) -> None:
         async with self._locks.hold(session):

@@ -158,7 +158,7 @@ class Pool:
     async def _end(self, sandbox: Sandbox) -> None:
         sandbox.state = event_pb2.SANDBOX_STATE_HIBERNATED
         try:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, OSError):
                 await sandbox.end()
         finally:
             try:

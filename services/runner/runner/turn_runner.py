@@ -172,7 +172,10 @@ class TurnRunner:
             await self._store.begin_turn(turn.ref.session, turn.ref.turn_id)
             turn.prompt_goes()
             await agent.query(work.prompt, turn.ref.turn_id)
-            await _first(conversation.result, ended)
+            await _first(conversation.result, ended, watching)
+            if watching.done():
+                # Nothing runs unwatched: if the watch itself failed, so does the turn.
+                watching.result()
             if not conversation.result.done():
                 return Outcome(failure=agent.death())
             # What happened since the last look.
