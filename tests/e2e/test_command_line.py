@@ -71,23 +71,6 @@ def test_work_is_done_by_an_agent_whose_files_can_be_looked_at(suite):
     assert "hello.py" in again.stdout
 
 
-def test_a_direct_answer_that_turns_out_to_need_tools_becomes_an_agents_in_the_same_turn(
-    make_suite, tmp_path
-):
-    rules = tmp_path / "router.yaml"
-    rules.write_text("triage: {rules: [{name: all, outcome: direct}]}")
-    suite = make_suite(POINTSMAN_ROUTER_CONFIG=str(rules))
-    events = lines(pointsman(suite, "--json", "run", "Create out.txt with the text hi"))
-    decisions = [event["triageDecided"] for event in events if "triageDecided" in event]
-    assert [one["route"] for one in decisions] == ["TURN_ROUTE_DIRECT", "TURN_ROUTE_AGENT"]
-    assert decisions[1]["escalated"] is True
-    assert any("fileChange" in event for event in events)
-    assert len({event["turn"] for event in events}) == 1
-    assert events[-1]["turnFinished"]["outcome"] == "TURN_STATE_SUCCEEDED"
-    forced = lines(pointsman(suite, "--json", "run", "--route", "direct", "Create out.txt with the text hi"))
-    assert not any("fileChange" in event for event in forced)
-
-
 def test_keys_are_made_used_and_taken_back(suite):
     made = lines(pointsman(suite, "--json", "keys", "create", "CI", "--role", "viewer"))[0]
     assert pointsman(suite, "sessions", key=made["secret"]).returncode == 0
