@@ -85,6 +85,32 @@ def test_keys_are_made_used_and_taken_back(suite):
     assert [entry["method"].rpartition("/")[2] for entry in creations] == ["RevokeKey", "CreateKey"]
 
 
+def test_a_session_begins_from_a_template_that_was_made_from_another(suite):
+    worked = pointsman(suite, "--json", "run", "Create notes.txt with the text remember the milk")
+    session = lines(worked)[-1]["turn"].rpartition("/turns/")[0]
+    made = lines(
+        pointsman(suite, "--json", "templates", "create", "notes", "--from", session, "--title", "N")
+    )
+    assert (made[0]["name"], made[0]["title"]) == ("templates/notes", "N")
+    again = pointsman(suite, "templates", "create", "notes")
+    assert (again.returncode, "TEMPLATE_EXISTS" in again.stderr) == (4, True)
+    assert "notes" in pointsman(suite, "templates", "list").stdout
+    answer = pointsman(suite, "run", "-q", "--template", "notes", "Run `cat notes.txt`")
+    assert "remember the milk" in answer.stdout, answer.stderr
+    assert pointsman(suite, "templates", "delete", "notes").returncode == 0
+    gone = pointsman(suite, "run", "--template", "notes", "hi")
+    assert (gone.returncode, "TEMPLATE_NOT_FOUND" in gone.stderr) == (4, True)
+
+
+def test_the_limit_of_an_account_is_set_and_shown(suite):
+    assert pointsman(suite, "accounts", "limit", "shop", "7").returncode == 0
+    accounts = lines(pointsman(suite, "--json", "accounts", "list"))
+    [shop] = [account for account in accounts if account["name"] == "accounts/shop"]
+    assert (shop["maxConcurrentTurns"], shop["effectiveMaxConcurrentTurns"]) == (7, 7)
+    assert "shop" in pointsman(suite, "accounts", "list").stdout
+    assert pointsman(suite, "accounts", "limit", "shop", "0").returncode == 0
+
+
 def test_what_goes_wrong_has_an_exit_code_and_a_line(suite):
     assert pointsman(suite, "sessions", key="wrong").returncode == 3
     missing = pointsman(suite, "run", "hi", "--session", str(uuid.uuid4()))

@@ -70,6 +70,30 @@ class AsyncClient:
         """Close the connection."""
         await self._channel.close(None)
 
+    async def create_session(
+        self,
+        account: str = "",
+        *,
+        template: str = "",
+        snapshot: str = "",
+        session: session_service_pb2.Session | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> session_service_pb2.Session:
+        """Make a session and return it; tried again for `patience` seconds, and yet made once.
+
+        `template` is `templates/{id}`, `snapshot` is `sessions/{uuid}/snapshots/{uuid}`: what its workspace
+        begins with. `session` has what else it is to have, such as `shared_folders`.
+        """
+        request = session_service_pb2.CreateSessionRequest(
+            account=account, request_id=str(uuid.uuid4()), session=session, snapshot=snapshot
+        )
+        if template:
+            request.session.template = template
+        answer = await _patiently(
+            lambda: self.sessions.CreateSession(request, timeout=_CALL_SECONDS), patience
+        )
+        return answer.session
+
     async def start_turn(
         self, request: router_service_pb2.StartTurnRequest, *, patience: float = PATIENCE_SECONDS
     ) -> turn_pb2.Turn:

@@ -59,6 +59,10 @@ class Client:
         """The client that does the work, with the stubs of all services."""
         return self._client
 
+    def create_session(self, account: str = "", **fields: Any) -> session_service_pb2.Session:
+        """Make a session and return it; see `AsyncClient.create_session`."""
+        return self.run(self._client.create_session(account, **fields))
+
     def start_turn(
         self, request: router_service_pb2.StartTurnRequest, *, patience: float = PATIENCE_SECONDS
     ) -> turn_pb2.Turn:

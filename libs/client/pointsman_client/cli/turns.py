@@ -32,6 +32,7 @@ def run(
     session: Session = "",
     account: Account = "",
     model: Model = "",
+    template: Annotated[str, typer.Option(help="Begin a session from this template.")] = "",
     route: Annotated[str, typer.Option(help="auto, direct or agent.")] = "auto",
     max_turns: Annotated[int | None, typer.Option(help="Calls to the model at most.", min=1)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer only.")] = False,
@@ -40,11 +41,15 @@ def run(
     state: State = context.obj
     if route not in _ROUTES:
         raise typer.BadParameter("is auto, direct or agent", param_hint="--route")
+    if template and session:
+        raise typer.BadParameter("is for a new session; leave --session out", param_hint="--template")
     options = turn_pb2.TurnOptions()
     if max_turns is not None:
         options.max_turns = max_turns
     text = sys.stdin.read() if prompt == "-" else prompt
     with failures_told(state), Client(state.url, state.key) as client:
+        if template:
+            session = client.create_session(account, template=template_name(template)).name
         fields = {"account": account, "model": model, "options": options, "route": _ROUTES[route]}
         finished, _ = _one_turn(client, TurnPrinter(state, quiet=quiet), text, session, **fields)
     if finished.outcome != turn_pb2.TURN_STATE_SUCCEEDED:
@@ -85,6 +90,11 @@ def _one_turn(
         except KeyboardInterrupt:
             cancel = router_service_pb2.CancelTurnRequest(name=turn.name)
             client.run(client.asynchronous.call(client.asynchronous.router.CancelTurn(cancel, timeout=10)))
+
+
+def template_name(given: str) -> str:
+    """Return `templates/{id}` for a template's name or id."""
+    return given if given.startswith("templates/") else f"templates/{given}"
 
 
 def session_name(given: str) -> str:
