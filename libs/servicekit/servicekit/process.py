@@ -20,7 +20,6 @@ from servicekit.drain import Drain
 from servicekit.metrics import metrics_endpoint
 
 _EXIT_CONFIG = 2
-_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 def run_service(
@@ -34,7 +33,6 @@ def run_service(
     """
     try:
         config = load(config_class, os.environ)
-        _without_fork_support()
         logs.configure(service, config.log_level)
         with metrics_endpoint(config.metrics_address):
             uvloop.run(_run(config, app))
@@ -47,18 +45,6 @@ def run_service(
     # Everything is closed. Taking down the interpreter with all that is imported costs a third of a second of
     # processor time, four services one after another, while somebody waits for their prompt.
     os._exit(0)
-
-
-def _without_fork_support() -> None:
-    """Start this process anew without gRPC's fork handlers, unless the environment has decided on them.
-
-    They are for programs that fork and go on; ours start other programs, and a child was seen to die in
-    them. gRPC reads the variable when it is imported, which is before any code of ours runs. Whoever starts
-    services saves the second start by setting it.
-    """
-    if _FORK_SUPPORT not in os.environ:
-        arguments = [sys.executable, *sys.orig_argv[1:]]
-        os.execve(sys.executable, arguments, {**os.environ, _FORK_SUPPORT: "0"})  # noqa: S606 - ourselves
 
 
 async def _run(config: Config, app: Callable[[Config, Drain], AbstractAsyncContextManager[Any]]) -> None:

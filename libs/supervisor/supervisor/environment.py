@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Final
 
 # Every Python program's own surroundings. `POINTSMAN_*` is our configuration and holds no secret.
-_COMMON: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR", "POINTSMAN_*")
+_COMMON: Final = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR", "POINTSMAN_*"),
+    # Ours, set in `main`: a service that does not get it starts twice.
+    "GRPC_ENABLE_FORK_SUPPORT",
+)
 _NETWORK: Final = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),

@@ -3,10 +3,13 @@
 import os
 from functools import partial
 
-from servicekit.serving import run_service
+from servicekit.starting import quick_imports
 
-from llm_proxy.app import app
-from llm_proxy.config import Config
+with quick_imports():
+    from servicekit.serving import run_service
+
+    from llm_proxy.app import app
+    from llm_proxy.config import Config
 
 if __name__ == "__main__":
     run_service("llm-proxy", Config, partial(app, environ=dict(os.environ)))

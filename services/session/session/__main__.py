@@ -1,8 +1,12 @@
 """`python -m session`."""
 
-from servicekit.serving import run_service
+from servicekit.starting import quick_imports
 
-from session.app import app
-from session.config import SessionConfig
+with quick_imports():
+    from servicekit.serving import run_service
 
-run_service("session", SessionConfig, app)
+    from session.app import app
+    from session.config import SessionConfig
+
+if __name__ == "__main__":
+    run_service("session", SessionConfig, app)

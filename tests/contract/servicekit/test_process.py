@@ -12,11 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicekit.testing import free_port
 
 PROGRAM = """
-from contextlib import asynccontextmanager
-from pydantic import Field
-from servicekit.config import ServiceConfig
-from servicekit.passport import PassportVerifier
-from servicekit.serving import run_service, serving
+from servicekit.starting import quick_imports
+
+with quick_imports():
+    from contextlib import asynccontextmanager
+    from pydantic import Field
+    from servicekit.config import ServiceConfig
+    from servicekit.passport import PassportVerifier
+    from servicekit.serving import run_service, serving
 
 class DemoConfig(ServiceConfig):
     address: str = Field(default="127.0.0.1:0", validation_alias="POINTSMAN_DEMO_ADDRESS")

@@ -47,3 +47,9 @@ def test_a_router_configuration_may_name_further_variables(tmp_path):
     config.write_text("context: [{url: '${ORDERS_URL}', headers: {x: 'Bearer ${ORDERS_TOKEN}'}}]\n")
     assert router_variables(str(config)) == {"ORDERS_URL", "ORDERS_TOKEN"}
     assert router_variables("") == set()
+
+
+@pytest.mark.parametrize("service", ["router", "session", "runner", "llm-proxy"])
+def test_a_service_starts_once(service):
+    """Without this variable it would import all that it needs, and then start itself anew with it."""
+    assert environment(service, {"GRPC_ENABLE_FORK_SUPPORT": "0"}) == {"GRPC_ENABLE_FORK_SUPPORT": "0"}
