@@ -14,7 +14,7 @@ from llm_proxy.ledger.ledger import Ledger
 from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.usage import TokenUsage
 from llm_proxy.metrics import Metrics
-from llm_proxy.routing.attempts import Answering, Attempts, Retry
+from llm_proxy.routing.attempts import Attempts, Retry
 from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event
 
 __all__ = ["Chunk", "Done", "Gateway"]
@@ -69,12 +69,24 @@ class Gateway:
         most = self._catalogue.price(model).most(request.size, request.max_tokens)
         reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
         call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
+        answer: list[bytes] = []
         try:
-            answer: list[bytes] = []
-            async for step in self._steps(call, request):
-                if key is not None and isinstance(step, Chunk):
-                    answer.append(step.data)
-                yield step
+            asking = self._attempts.asking(model, request)
+            while isinstance(answering := await asking.step(), Retry):
+                call.retried(answering)
+                yield answering
+            async with answering:
+                call.began(answering)
+                data = answering.beginning
+                while data:
+                    yield await _passed(call, data) if request.stream else await _whole(call, data)
+                    if key is not None:
+                        answer.append(data)
+                    data = await anext(answering.chunks, b"")
+                    call.reader.feed(data)
+                if request.stream and not call.reader.finished:
+                    raise ProviderFailure("invalid", message="the stream ended before the answer did")
+            yield Done(await call.settled())
             if self._cache is not None and key is not None:
                 self._cache.put(key, b"".join(answer))
         except ProviderFailure as failure:
@@ -84,20 +96,6 @@ class Gateway:
             # The caller left, or the service is stopping: settle what has come so far.
             await call.abandoned()
 
-    async def _steps(self, call: Call, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:
-        steps = self._attempts.open(call.model, request)
-        try:
-            async for step in steps:
-                if isinstance(step, Retry):
-                    call.retried(step)
-                    yield step
-                    continue
-                async for piece in _answer(call, step, request):
-                    yield piece
-                return
-        finally:
-            await steps.aclose()  # type: ignore[attr-defined]
-
     async def count_tokens(self, request: MessagesRequest, caller: Caller) -> int:
         """Return how many tokens a request has. Raises Failure. Costs nothing and is in no ledger."""
         model = self._catalogue.resolve(request.model)
@@ -106,34 +104,6 @@ class Gateway:
             return await self._attempts.count_tokens(model, request)
         except ProviderFailure as failure:
             raise failure.to_failure(model) from None
-
-
-async def _answer(
-    call: Call, answering: Answering, request: MessagesRequest
-) -> AsyncIterator[Retry | Chunk | Done]:
-    """Pass an answer on and close it, telling the router how it ended."""
-    call.began(answering)
-    pieces = _streamed(call, answering) if request.stream else _whole(call, answering)
-    failure: ProviderFailure | None = None
-    try:
-        async for piece in pieces:
-            yield piece
-    except ProviderFailure as error:
-        failure = error
-        raise
-    finally:
-        await answering.close(failure)
-
-
-async def _streamed(call: Call, answering: Answering) -> AsyncIterator[Chunk | Done]:
-    reader = call.reader
-    yield await _passed(call, answering.beginning)
-    async for data in answering.chunks:
-        reader.feed(data)
-        yield await _passed(call, data)
-    if not reader.finished:
-        raise ProviderFailure("invalid", message="the stream ended before the answer did")
-    yield Done(await call.settled())
 
 
 async def _passed(call: Call, data: bytes) -> Chunk:
@@ -150,10 +120,9 @@ async def _passed(call: Call, data: bytes) -> Chunk:
     return Chunk(data)
 
 
-async def _whole(call: Call, answering: Answering) -> AsyncIterator[Chunk | Done]:
-    body = b"".join([answering.beginning, *[data async for data in answering.chunks]])
+async def _whole(call: Call, body: bytes) -> Chunk:
+    """Return an answer in one piece, after it has been paid for."""
     call.first_token()
     call.reader.usage = TokenUsage().updated(json.loads(body).get("usage") or {})
-    report = await call.settled()
-    yield Chunk(body)
-    yield Done(report)
+    await call.settled()
+    return Chunk(body)

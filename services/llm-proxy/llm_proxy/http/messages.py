@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -91,7 +90,10 @@ class MessagesRoutes:
         response = web.StreamResponse(headers=_STREAM_HEADERS)
         async with aclosing(self._gateway.ask(caller, request)) as steps:  # type: ignore[type-var]
             try:
-                async for data in _lines(steps, annotated):
+                async for step in steps:
+                    data = _line(step, annotated)
+                    if not data:
+                        continue
                     if not response.prepared:
                         await response.prepare(http)
                     await response.write(data)
@@ -122,15 +124,15 @@ class MessagesRoutes:
         return web.Response(body=body, headers=headers)
 
 
-async def _lines(steps: AsyncIterator[Any], annotated: bool) -> AsyncIterator[bytes]:
-    """Yield what goes over the wire, with our own lines for those who asked for them."""
-    async for step in steps:
-        if isinstance(step, Chunk):
-            yield step.data
-        elif annotated and isinstance(step, Done):
-            yield comment("usage", step.report.data())
-        elif annotated and isinstance(step, Retry):
-            yield comment("retry", _retry_data(step))
+def _line(step: Retry | Chunk | Done, annotated: bool) -> bytes:
+    """Return what goes over the wire, with our own lines for those who asked for them; maybe nothing."""
+    if isinstance(step, Chunk):
+        return step.data
+    if not annotated:
+        return b""
+    if isinstance(step, Done):
+        return comment("usage", step.report.data())
+    return comment("retry", _retry_data(step))
 
 
 def _retry_data(retry: Retry) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -48,7 +48,7 @@ def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
         """Give a request its id and its log line, and errors their shape."""
         call = Call(
             f"{request.method} {_path(request)}",
-            request.headers.get(REQUEST_ID_HEADER, "")[:128] or uuid.uuid4().hex,
+            request.headers.get(REQUEST_ID_HEADER, "")[:128] or f"{random.getrandbits(128):032x}",
         )
         begin(call)
         started = time.monotonic()

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
 from llm_proxy.ledger.engines import Engine, open_engine
 from llm_proxy.ledger.jobs import Job, Waiting, unavailable
 
@@ -44,13 +47,13 @@ class Database:
             raise unavailable()
         done = self._submit(job, fsynced)
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                return await done
+            return await _in_time(done)
         except BaseException as error:
-            if undo is not None and isinstance(error, (asyncio.CancelledError, TimeoutError)):
+            gave_up = (
+                isinstance(error, Failure) and error.reason == errors_pb2.ERROR_REASON_DATABASE_UNAVAILABLE
+            )
+            if undo is not None and (gave_up or isinstance(error, asyncio.CancelledError)):
                 self._submit(undo, fsynced=False).add_done_callback(_seen)
-            if isinstance(error, TimeoutError):
-                raise unavailable() from None
             raise
 
     async def insist(self, job: Job[T]) -> T:
@@ -60,16 +63,26 @@ class Database:
         """
         done = self._submit(job, fsynced=False)
         done.add_done_callback(_seen)
-        try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                return await asyncio.shield(done)
-        except TimeoutError:
-            raise unavailable() from None
+        return await _in_time(asyncio.shield(done))
 
     def _submit(self, job: Job[T], fsynced: bool) -> asyncio.Future[T]:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._engine.submit(Waiting(job, fsynced, done))
         return done
+
+
+async def _in_time(done: asyncio.Future[T]) -> T:
+    """Wait for a result, for `_DEADLINE_SECONDS` at most."""
+    deadline = asyncio.get_running_loop().call_later(_DEADLINE_SECONDS, _give_up, done)
+    try:
+        return await done
+    finally:
+        deadline.cancel()
+
+
+def _give_up(done: asyncio.Future[Any]) -> None:
+    if not done.done():
+        done.set_exception(unavailable())
 
 
 def _seen(done: asyncio.Future[Any]) -> None:

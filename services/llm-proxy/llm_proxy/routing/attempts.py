@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from llm_proxy.catalogue import DEMO, Catalogue
 from llm_proxy.configuration.models import Deployment
@@ -40,7 +42,7 @@ class Retry:
 
 @dataclass
 class Answering:
-    """An answer that has begun. Its chunks are to be read to the end, and `close` called in any case."""
+    """An answer that has begun, to be entered at once. Its chunks are to be read while inside."""
 
     model: str
     deployment: Deployment
@@ -49,19 +51,22 @@ class Answering:
     beginning: bytes
     reader: StreamReader
     """Has read the beginning of a stream."""
-    retries: int
     _stack: AsyncExitStack = field(repr=False)
 
-    async def close(self, failure: ProviderFailure | None = None) -> None:
-        """Give the connection back; `failure` says how the answer broke off, None when it did not."""
-        if failure is None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the connection back. A ProviderFailure tells the router that this deployment failed."""
+        if not isinstance(error, ProviderFailure):
             await self._stack.aclose()
             return
         try:
-            # Unwinding with the failure tells the router that this deployment failed.
-            await self._stack.__aexit__(type(failure), failure, failure.__traceback__)
+            await self._stack.__aexit__(kind, error, trace)
         except ProviderFailure as same:
-            if same is not failure:
+            if same is not error:
                 raise
 
 
@@ -85,56 +90,17 @@ class Attempts:
         self._translated = translated
         self._demo = demo
 
-    async def open(self, model: str, request: MessagesRequest) -> AsyncIterator[Retry | Answering]:
-        """Yield a Retry before each further attempt, and at last the answer. Raises ProviderFailure."""
-        retries = 0
-        models = [model]
-        for current in models:
-            try:
-                async for step in self._attempt(current, request, retries):
-                    if isinstance(step, Retry):
-                        retries += 1
-                    yield step
-                return
-            except ProviderFailure as failure:
-                if current == model:
-                    models.extend(self._fallbacks(model, failure))
-                if current == models[-1]:
-                    raise
-                yield Retry(1, 1, 0.0, failure, current, "")
-                retries += 1
+    def asking(self, model: str, request: MessagesRequest) -> Asking:
+        """Return the search for an answer, which has not begun."""
+        return Asking(self, model, request)
 
-    async def _attempt(
-        self, model: str, request: MessagesRequest, retries: int
-    ) -> AsyncIterator[Retry | Answering]:
-        """Try one model at its deployments."""
-        tried: list[str] = []
-        attempt = 0
-        while True:
-            attempt += 1
-            deployment = None
-            try:
-                deployment = await self._pick(model, tried)
-                tried.append(deployment.id)
-                yield await self._begin(model, deployment, request, retries + attempt - 1)
-                return
-            except ProviderFailure as failure:
-                most = self._settings.retries.retries(failure.kind)
-                pause = self._pause(attempt, failure, fresh=self._has_fresh(model, tried))
-                if attempt > most or pause > LONGEST_PAUSE_SECONDS:
-                    raise
-                where = deployment.id if deployment is not None else ""
-                yield Retry(attempt, most + 1, pause, failure, model, where)
-                await asyncio.sleep(pause)
-
-    async def _pick(self, model: str, tried: Sequence[str]) -> Deployment:
+    async def pick(self, model: str, tried: Sequence[str]) -> Deployment:
+        """Return where to ask a model next. Raises ProviderFailure."""
         if model == DEMO:
             return _DEMO_PLACE
         return await self._picker.pick(model, self._catalogue.deployments(model), tried)
 
-    async def _begin(
-        self, model: str, deployment: Deployment, request: MessagesRequest, retries: int
-    ) -> Answering:
+    async def begin(self, model: str, deployment: Deployment, request: MessagesRequest) -> Answering:
         """Ask, and wait for the first of the answer, since until then another attempt is possible."""
         stack = AsyncExitStack()
         try:
@@ -148,7 +114,7 @@ class Attempts:
             # Also cancellation: the connection must not outlive its call.
             await stack.__aexit__(type(error), error, error.__traceback__)
             raise
-        return Answering(model, deployment, chunks, first, reader, retries, stack)
+        return Answering(model, deployment, chunks, first, reader, stack)
 
     def upstream(self, deployment: Deployment) -> Upstream:
         """Return the way to ask a deployment."""
@@ -158,23 +124,24 @@ class Attempts:
 
     async def count_tokens(self, model: str, request: MessagesRequest) -> int:
         """Return how many tokens a request has, by whoever knows best. Raises ProviderFailure."""
-        deployment = await self._pick(model, ())
+        deployment = await self.pick(model, ())
         return await self.upstream(deployment).count_tokens(deployment, model, request)
 
-    def _has_fresh(self, model: str, tried: Sequence[str]) -> bool:
-        """Whether a deployment is left that was not tried."""
-        usable = {place.id for place in self._catalogue.deployments(model) if not place.missing}
-        return bool(usable - set(tried))
+    def retries(self, failure: ProviderFailure) -> int:
+        """Return how many attempts may follow the first when this is what goes wrong."""
+        return self._settings.retries.retries(failure.kind)
 
-    def _pause(self, attempt: int, failure: ProviderFailure, *, fresh: bool) -> float:
-        """Return the seconds until the next attempt: none when another deployment can be asked."""
-        if fresh:
+    def pause(self, model: str, tried: Sequence[str], attempt: int, failure: ProviderFailure) -> float:
+        """Return the seconds until the next attempt: none when a deployment is left that was not tried."""
+        usable = {place.id for place in self._catalogue.deployments(model) if not place.missing}
+        if usable - set(tried):
             return 0.0
         backoff = _FIRST_PAUSE * (2 ** (attempt - 1) if self._settings.retries.exponential else 1)
         jittered = min(backoff, _LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
         return max(jittered, self._settings.retry_after, failure.retry_after or 0.0)
 
-    def _fallbacks(self, model: str, failure: ProviderFailure) -> Sequence[str]:
+    def fallbacks(self, model: str, failure: ProviderFailure) -> Sequence[str]:
+        """Return the models that take over from this one, in their order."""
         settings = self._settings
         table = {
             "context": settings.context_window_fallbacks,
@@ -186,6 +153,54 @@ class Attempts:
 
     def _can_ask(self, model: str) -> bool:
         return model == DEMO or any(not place.missing for place in self._catalogue.deployments(model))
+
+
+class Asking:
+    """The search for an answer to one request: attempts at a model's deployments, then its fallbacks."""
+
+    def __init__(self, attempts: Attempts, model: str, request: MessagesRequest) -> None:
+        self._attempts = attempts
+        self._request = request
+        self._model = model
+        self._others: deque[str] | None = None
+        """The fallbacks that are left; None until the first model has failed for good."""
+        self._tried: list[str] = []
+        self._attempt = 0
+        self._pause = 0.0
+
+    async def step(self) -> Retry | Answering:
+        """Make one attempt. After a Retry there is another step, which begins with its pause.
+
+        Raises ProviderFailure when there is no sense in asking again.
+        """
+        if self._attempt:
+            await asyncio.sleep(self._pause)
+        self._attempt += 1
+        deployment = None
+        try:
+            deployment = await self._attempts.pick(self._model, self._tried)
+            self._tried.append(deployment.id)
+            return await self._attempts.begin(self._model, deployment, self._request)
+        except ProviderFailure as failure:
+            return self._again(failure, deployment.id if deployment is not None else "")
+
+    def _again(self, failure: ProviderFailure, deployment: str) -> Retry:
+        most = self._attempts.retries(failure)
+        pause = self._attempts.pause(self._model, self._tried, self._attempt, failure)
+        if self._attempt > most or pause > LONGEST_PAUSE_SECONDS:
+            return self._elsewhere(failure)
+        self._pause = pause
+        return Retry(self._attempt, most + 1, pause, failure, self._model, deployment)
+
+    def _elsewhere(self, failure: ProviderFailure) -> Retry:
+        """Turn to the next fallback; raise the failure when there is none."""
+        if self._others is None:
+            self._others = deque(self._attempts.fallbacks(self._model, failure))
+        if not self._others:
+            raise failure
+        failed, self._model = self._model, self._others.popleft()
+        self._tried, self._attempt, self._pause = [], 0, 0.0
+        return Retry(1, 1, 0.0, failure, failed, "")
 
 
 async def _beginning(chunks: AsyncIterator[bytes], reader: StreamReader) -> bytes:

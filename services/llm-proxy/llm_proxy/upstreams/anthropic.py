@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Final, Self
 
 import aiohttp
 
@@ -43,30 +44,40 @@ class AnthropicUpstream:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """See `Upstream.open`."""
         silence = self._timeout * (1 if request.stream else _WHOLE_ANSWER_FACTOR)
-        async with self._post(deployment, model, request, "messages?beta=true", silence) as response:
-            kind = response.content_type
-            if request.stream and kind != "text/event-stream":
-                raise ProviderFailure(
-                    "invalid", response.status, f"it sent {kind} instead of a stream of events"
-                )
-            yield self._chunks(response) if request.stream else _whole(await self._body(response))
+        response = await self._post(deployment, model, request, "messages?beta=true", silence)
+        try:
+            if not request.stream:
+                with self._failures(silence):
+                    body = await self._body(response)
+                yield _whole(body)
+            elif response.content_type == "text/event-stream":
+                yield _Chunks(response.content, partial(self._failures, silence))
+            else:
+                kind = response.content_type
+                raise ProviderFailure("invalid", 200, f"it sent {kind} instead of a stream of events")
+        finally:
+            # Read to its end, it leaves its connection to the next call; else that is closed.
+            response.release()
 
-    @asynccontextmanager
     async def _post(
         self, deployment: Deployment, model: str, request: MessagesRequest, path: str, silence: float
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> aiohttp.ClientResponse:
+        """Send a request; return the answer once it has begun, to be released. Raises ProviderFailure."""
         body = renamed(request, upstream_model(deployment, model).partition("/")[2])
         with self._failures(silence):
-            async with self._session.post(
+            response = await self._session.post(
                 f"{_base(deployment)}/v1/{path}",
                 data=body,
                 headers=_headers(deployment, request),
                 timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=silence),
                 allow_redirects=False,
-            ) as response:
-                if response.status != 200:
-                    raise await self._refused(response)
-                yield response
+            )
+            if response.status == 200:
+                return response
+            try:
+                raise await self._refused(response)
+            finally:
+                response.release()
 
     @contextmanager
     def _failures(self, silence: float) -> Iterator[None]:
@@ -79,12 +90,6 @@ class AnthropicUpstream:
             raise ProviderFailure("invalid", message="the connection was cut") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ProviderFailure("unavailable", message=self._secrets.redact(type(error).__name__)) from None
-
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        # These steps run where the answer is read, outside of the block that `_post` watches.
-        with self._failures(self._timeout):
-            async for chunk in response.content.iter_any():
-                yield chunk
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Return a whole answer that is a message."""
@@ -106,13 +111,37 @@ class AnthropicUpstream:
 
     async def count_tokens(self, deployment: Deployment, model: str, request: MessagesRequest) -> int:
         """See `Upstream.count_tokens`."""
-        async with self._post(
+        response = await self._post(
             deployment, model, request, "messages/count_tokens?beta=true", self._timeout
-        ) as response:
-            try:
-                return int(json.loads(await response.content.read(_ERROR_BYTES))["input_tokens"])
-            except (ValueError, KeyError, TypeError):
-                raise ProviderFailure("invalid", response.status, "it is not a count") from None
+        )
+        try:
+            with self._failures(self._timeout):
+                raw = await response.content.read(_ERROR_BYTES)
+            return int(json.loads(raw)["input_tokens"])
+        except (ValueError, KeyError, TypeError):
+            raise ProviderFailure("invalid", response.status, "it is not a count") from None
+        finally:
+            response.release()
+
+
+class _Chunks:
+    """A stream's bytes as they come. No generator: there is one of these for each call."""
+
+    def __init__(
+        self, content: aiohttp.StreamReader, failures: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._content = content
+        self._failures = failures
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with self._failures():
+            data = await self._content.readany()
+        if not data:
+            raise StopAsyncIteration
+        return data
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:

@@ -14,9 +14,9 @@ class Upstream(Protocol):
     """A way to ask a model.
 
     `open` sends the request and is entered when the answer has begun. It gives the bytes of the answer: a
-    stream of Anthropic's events, cut anywhere, or for a request without `stream` one JSON body. Entering and
-    each step raise ProviderFailure, and nothing else. Leaving early closes the connection, so that the
-    provider stops writing. Cancellation passes through.
+    stream of Anthropic's events, cut anywhere, or for a request without `stream` one JSON body, in one piece.
+    Entering and each step raise ProviderFailure, and nothing else. Leaving early closes the connection, so
+    that the provider stops writing. Cancellation passes through.
     """
 
     def open(

@@ -72,6 +72,8 @@ class TranslatedUpstream:
                         chunk = await anext(source, None)
                 if chunk is None:
                     return
+                if not chunk:
+                    continue
                 if chunk.startswith(b"event: error"):
                     raise self._in_stream(chunk)
                 answered = answered or _has_answer(chunk)
