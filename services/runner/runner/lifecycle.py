@@ -209,8 +209,14 @@ class Lifecycle:
         idle = time.monotonic() - sandbox.last_used
         if sandbox.agent.ended.is_set() or idle > self._policy.sleep_after:
             await self.hibernate(session)
+        elif sandbox.state == event_pb2.SANDBOX_STATE_IDLE and await self._overfull(sandbox):
+            # What a turn left running goes on writing when no turn watches it.
+            await self.hibernate(session)
         elif idle > self._policy.pause_after and sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
             await self._pause(sandbox, session)
+
+    async def _overfull(self, sandbox: Sandbox) -> bool:
+        return await sandbox.disk.exceeds(self._maker.limits.workspace_bytes)
 
     async def _pause(self, sandbox: Sandbox, session: SessionRef) -> None:
         async with self._locks.hold(session):

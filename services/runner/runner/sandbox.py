@@ -130,7 +130,7 @@ class SandboxMaker:
     ) -> None:
         self.engine = engine
         self._folder = folder
-        self._limits = limits
+        self.limits = limits
         self._upstream = upstream
         self._http = http
         self._mcp_servers = mcp_servers
@@ -157,7 +157,7 @@ class SandboxMaker:
         sandbox_id = uuid.uuid4().hex
         slot, disk = TranscriptSlot(store), DiskUse(workspace)
         folder = self._folder / sandbox_id
-        spec = SandboxSpec(sandbox_id, workspace, folder, self._limits, shown.descriptors)
+        spec = SandboxSpec(sandbox_id, workspace, folder, self.limits, shown.descriptors)
         owner = os.stat(workspace).st_uid  # noqa: PTH116
         relay = Relay(spec.agent_dir, owner, self._upstream, self._http)
         egress = EgressProxy(spec.agent_dir, owner, self.egress, boot.egress)

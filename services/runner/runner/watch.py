@@ -18,6 +18,8 @@ from runner.sandboxes.protocol import Limits
 _LOOK_SECONDS: Final = 0.25
 _DISK_SECONDS: Final = 30.0
 _FIRST_DISK_SECONDS: Final = 0.5
+# Between looks at the free space, which cost microseconds; so long can a fast writer go on past the quota.
+_FREE_SECONDS: Final = 0.1
 # A measurement may take a tenth of one of our cores, not more.
 _DISK_SHARE: Final = 10
 # A build that runs into the limit now and then goes on; a fork bomb does so thousands of times a second.
@@ -53,22 +55,46 @@ def breach(agent: Agent, limits: Limits) -> Failure | None:
 
 
 class DiskUse:
-    """What a workspace takes on disk, as it was measured last; 0 before that."""
+    """What a workspace takes on disk, as it was measured last; 0 before that.
+
+    Measuring walks through all of it. In between, the free space of the file system says how much it can have
+    grown at most: whatever shrank that, it was not more than that.
+    """
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self.measured = 0
+        self._free = _free_bytes(workspace)
         self._measuring: asyncio.Task[int] | None = None
+
+    def at_most(self) -> int:
+        """Return what it can have come to since, without measuring."""
+        return self.measured + max(0, self._free - _free_bytes(self._workspace))
 
     async def measure(self) -> int:
         """Measure now. What cannot be measured in time counts as it was."""
         with contextlib.suppress(TimeoutError, OSError):
+            free = _free_bytes(self._workspace)
             self.measured = await disk_usage(self._workspace)
+            self._free = free
         return self.measured
+
+    async def exceeds(self, limit: int) -> bool:
+        """Return whether it is larger than that. Measures only when it may be."""
+        return self.at_most() > limit and await self.measure() > limit
 
     def measure_soon(self) -> None:
         """Measure beside what goes on."""
         self._measuring = asyncio.create_task(self.measure(), name="disk use")
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the free space where a folder lies; 0 when that cannot be told."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return 0
+    return status.f_bfree * status.f_frsize
 
 
 async def _disk_breach(use: DiskUse, limits: Limits) -> Failure:
@@ -76,13 +102,19 @@ async def _disk_breach(use: DiskUse, limits: Limits) -> Failure:
     allowed = max(limits.workspace_bytes, use.measured)
     loop = asyncio.get_running_loop()
     # Starting a program takes the loop's time, and most turns have said their first words by then.
-    await asyncio.sleep(_FIRST_DISK_SECONDS)
+    earliest, due = loop.time(), loop.time() + _FIRST_DISK_SECONDS
     while True:
+        await asyncio.sleep(_FREE_SECONDS)
         began = loop.time()
+        # The space may have gone to others: then it is measured half of the time at most.
+        if began < due and (began < earliest or use.at_most() <= allowed):
+            continue
         used = await use.measure()
         if used > allowed:
             return workspace_full(used, limits.workspace_bytes)
-        await asyncio.sleep(max(_LOOK_SECONDS, (loop.time() - began) * _DISK_SHARE))
+        took = loop.time() - began
+        earliest = loop.time() + took
+        due = loop.time() + max(_LOOK_SECONDS, took * _DISK_SHARE)
 
 
 async def disk_usage(folder: Path) -> int:

@@ -44,13 +44,15 @@ for file in $joins; do echo $$ > "$file"; done
 unset IFS; set +f
 ulimit -c 0
 ulimit -n "$files"
+ulimit -f "$blocks"
 """
-# Arguments: open files, control groups, files with bubblewrap's arguments and with the seccomp filter, owner,
-# pairs of source and target to bind, `--`, the command. All of it runs in a mount namespace of its own; root
-# ends at setpriv. What attaches the shared folders stands before that.
+# Arguments: open files, blocks of 512 bytes that a file may have, control groups, files with bubblewrap's
+# arguments and with the seccomp filter, owner, pairs of source and target to bind, `--`, the command. All of
+# it runs in a mount namespace of its own; root ends at setpriv. What attaches the shared folders stands
+# before that.
 _ROOT_LAUNCHER: Final = f"""
 set -eu
-files=$1 joins=$2 arguments=$3 seccomp=$4 owner=$5; shift 5
+files=$1 blocks=$2 joins=$3 arguments=$4 seccomp=$5 owner=$6; shift 6
 {_LIMITS}
 exec 8< "$arguments" 9< "$seccomp"
 mount -t tmpfs -o mode=0755,size=1m,nosuid,nodev tmpfs {_STAGE}
@@ -65,7 +67,7 @@ exec %s setpriv --reuid "$owner" --regid "$owner" --clear-groups --inh-caps=-all
 """
 _LAUNCHER: Final = f"""
 set -eu
-files=$1 joins=$2 arguments=$3 seccomp=$4; shift 4
+files=$1 blocks=$2 joins=$3 arguments=$4 seccomp=$5; shift 5
 {_LIMITS}
 exec 8< "$arguments" 9< "$seccomp"
 exec setpriv --no-new-privs bwrap --args 8 -- "$@"
@@ -128,7 +130,8 @@ class BubblewrapEngine:
         with _inherited(spec.shared, detached=self._root) as inherited:
             group = self._group(spec)
             joins = "\n".join(str(path) for path in group.joins) if group else ""
-            files = [str(spec.limits.open_files), joins, str(arguments), str(self._seccomp)]
+            blocks = str(spec.limits.file_bytes // 512)
+            files = [str(spec.limits.open_files), blocks, joins, str(arguments), str(self._seccomp)]
             launcher = self._launcher(spec, files, bound, inherited)
             return await LocalProcess.start(
                 [*launcher, *command], group, spec.limits.cpus, inherited.values()

@@ -189,7 +189,10 @@ class DockerEngine:
             },
             shm_size=limits.tmp_bytes,
             init=True,
-            ulimits=[docker.types.Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files)],
+            ulimits=[
+                docker.types.Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files),
+                docker.types.Ulimit(name="fsize", soft=limits.file_bytes, hard=limits.file_bytes),
+            ],
             runtime=self._runtime or None,
             log_config={"Type": "none"},
         )

@@ -42,6 +42,11 @@ class Limits:
     workspace_bytes: int = 2 * GIB
     open_files: int = 4096
 
+    @property
+    def file_bytes(self) -> int:
+        """Of one file: a little more than the workspace may have, so that whoever writes one is over that."""
+        return self.workspace_bytes + MIB
+
 
 BOOT_CPUS: Final = 2.0
 """Cores that a sandbox may use until it has booted, in which only Claude Code itself has run."""
