@@ -20,14 +20,15 @@ class Backoff:
         self._failures = 0
         self._served = False
 
-    def died(self, served_seconds: float) -> float | None:
+    def died(self, served_seconds: float, lived_seconds: float = 0.0) -> float | None:
         """Return the seconds to wait before the next start, or None when it is time to give up.
 
         Only one that never served is given up: what it needs is not there. One that did serve is tried for
         ever, as what it waits for, such as a database, may come back, and the others serve meanwhile.
-        `served_seconds` is how long it had been healthy, 0 when it never was. The wait doubles from 0.1 to 10
-        seconds, each a random part between a half and the whole, so that processes that died together do not
-        come back together.
+        `served_seconds` is how long it had been healthy, 0 when it never was; `lived_seconds` how long ago it
+        was started. The time from start to start doubles from 0.1 to 10 seconds, each a random part between a
+        half and the whole, so that processes that died together do not come back together: what matters is
+        how often one is started, and a slow start waits for nothing more than 0.1 seconds.
         """
         self._served = self._served or served_seconds > 0
         if served_seconds >= _WELL_SECONDS:
@@ -37,4 +38,5 @@ class Backoff:
             return None
         doublings = min(self._failures, _TRIES) - 1
         longest: float = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2**doublings)
-        return longest * random.uniform(0.5, 1)  # noqa: S311 - spread, not secrecy
+        part = random.uniform(0.5, 1)  # noqa: S311 - spread, not secrecy
+        return max(longest * part - lived_seconds, _FIRST_SECONDS * part)

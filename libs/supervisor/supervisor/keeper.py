@@ -15,6 +15,10 @@ from supervisor.refusal import Refusal
 
 # llm-proxy imports for three seconds on an idle machine; a busy one takes its time.
 _START_SECONDS: Final = 90.0
+# How often a service is asked whether it is well, and how long it may take to say so: a call takes a
+# millisecond, on a machine that swaps a second. One that hangs is no better than one that died.
+_LOOK_SECONDS: Final = 5.0
+_SILENT_SECONDS: Final = 30.0
 # What a service is configured with is wrong: starting it again helps nobody.
 _EXIT_CONFIG: Final = 2
 
@@ -31,7 +35,7 @@ class Service:
 
 
 class Keeper:
-    """Runs a service, and again when it dies, until it is stopped."""
+    """Runs a service, and again when it dies or does not answer any more, until it is stopped."""
 
     def __init__(self, service: Service, log: LogFile, console: Console, starting: asyncio.Lock) -> None:
         """`starting` is held while a process is being started and its id is not known yet."""
@@ -54,13 +58,14 @@ class Keeper:
         """Run the service until `stop`. Raises Refusal when it dies over and over, with its last words."""
         ever_served = False
         while not self._stopping.is_set():
+            started = time.monotonic()
             process = await self._start()
             served = await self._serve(process)
             self.ready.clear()
             if self._stopping.is_set():
                 return
             ever_served = ever_served or served > 0
-            delay = self._backoff.died(served)
+            delay = self._backoff.died(served, time.monotonic() - started)
             if delay is None or (process.exit_code == _EXIT_CONFIG and not ever_served):
                 raise Refusal(self._last_words(process))
             self._console.say(f"{_ending(process)}; starting it again in {delay:.1f} s")
@@ -79,6 +84,7 @@ class Keeper:
         """Return when the process has ended: the seconds that it was healthy."""
         healthy = asyncio.ensure_future(self.service.healthy())
         ended = asyncio.create_task(process.wait())
+        watching = None
         try:
             await asyncio.wait({healthy, ended}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -91,11 +97,27 @@ class Keeper:
             await healthy
             since = time.monotonic()
             self.ready.set()
+            watching = asyncio.create_task(self._watch(process))
             await ended
             return time.monotonic() - since
         finally:
-            healthy.cancel()
-            ended.cancel()
+            for task in (healthy, ended, watching):
+                if task is not None:
+                    task.cancel()
+
+    async def _watch(self, process: Process) -> None:
+        """Ask for ever whether the service is well; end it when it has not answered for too long."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    await self.service.healthy()
+            except TimeoutError:
+                word = f"has not answered for {_SILENT_SECONDS:g} s and is ended"
+                self._log.write(word.encode())
+                self._console.say(word)
+                process.kill()
+                return
 
     def _last_words(self, process: Process) -> str:
         lines = "\n".join(f"    {line}" for line in self._log.last_lines)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from servicekit.testing import wait_until
+from servicekit.testing import free_port, wait_until
 from supervisor.keeper import Keeper, Service
 from supervisor.log_file import Console, LogFile
 from supervisor.process import Process
@@ -17,6 +17,12 @@ from supervisor.refusal import Refusal
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
+# Says a byte to whoever comes.
+ANSWERING = (
+    "import socket; server = socket.create_server(('127.0.0.1', {port}))\n"
+    "while True:\n"
+    "    peer, _ = server.accept(); peer.send(b'1'); peer.close()"
+)
 # Leaves a child in a session of its own, which no signal to the group reaches.
 PARENT = (
     "import subprocess, sys, time; "
@@ -62,6 +68,38 @@ async def test_a_killed_service_comes_back_with_a_word_about_it(log):
     await kept.stop(grace=5)
     await asyncio.wait_for(keeping, 5)
     assert not alive(kept.pid)
+
+
+async def test_a_service_that_hangs_is_ended_and_comes_back_with_a_word_about_it(log, monkeypatch):
+    monkeypatch.setattr("supervisor.keeper._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("supervisor.keeper._SILENT_SECONDS", 1.0)
+    port = free_port()
+
+    async def answers():
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                said = await reader.read(1)
+                writer.close()
+            except OSError:
+                said = b""
+            if said:
+                return
+            await asyncio.sleep(0.02)
+
+    shown = []
+    kept = keeper(log, ANSWERING.format(port=port), shown=shown, healthy=answers)
+    keeping = asyncio.create_task(kept.keep())
+    await asyncio.wait_for(kept.ready.wait(), 20)
+    first = kept.pid
+    os.kill(first, signal.SIGSTOP)
+    await wait_until(lambda: kept.pid != first and kept.ready.is_set(), timeout=20)
+    assert not alive(first)
+    assert "has not answered for 1 s and is ended" in shown[0]
+    assert "was ended by signal 9; starting it again" in shown[1]
+    assert "has not answered for 1 s and is ended" in "".join(log.last_lines)
+    await kept.stop(grace=5)
+    await asyncio.wait_for(keeping, 5)
 
 
 async def test_one_that_never_gets_well_is_given_up_with_its_last_words(log, monkeypatch):

@@ -35,6 +35,12 @@ class TestBackoff:
         assert None not in waits
         assert 5 <= waits[-1] <= 10
 
+    def test_one_that_died_of_a_slow_start_does_not_wait_longer_for_it(self):
+        backoff = Backoff()
+        waits = [backoff.died(0, lived_seconds=6) for _ in range(8)]
+        assert max(waits[:6]) <= 0.1
+        assert waits[-1] <= 4
+
     def test_one_that_had_been_well_starts_over(self):
         backoff = Backoff()
         for _ in range(50):
