@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import statistics
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
+from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import (
     key_service_pb2,
     key_service_pb2_grpc,
     router_service_pb2,
     router_service_pb2_grpc,
 )
+from servicekit.errors import Failure
 from servicekit.testing import wait_until
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 
-QUOTA = 5
-CALLS = 300
-# Below this a machine that is busy with other tests says nothing about fairness.
-NOISE_SECONDS = 0.5
+FULL = os.environ.get("CHAOS_FULL") == "1"
+PER_MINUTE = 300
+TIMES_OVER = 10
+CALLS, ROUNDS = (2000, 5) if FULL else (300, 3)
+# As many callers as that, each again after their share of the time.
+FLOODERS = 10
+PAUSE_SECONDS = FLOODERS * 60 / (PER_MINUTE * TIMES_OVER)
 
 
 async def key_of(front: Any, tenant: str) -> str:
@@ -33,47 +41,88 @@ async def key_of(front: Any, tenant: str) -> str:
     return str((await stub.CreateKey(request, metadata=list(front.key.items()))).secret)
 
 
-async def times(call: Callable[[], Awaitable[Any]]) -> list[float]:
-    """How long each of some calls takes, sorted."""
+def p99(taken: list[float]) -> float:
+    return sorted(taken)[int(len(taken) * 0.99)]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+async def timed(call: Callable[[], Awaitable[Any]]) -> list[float]:
+    """How long each of some calls takes."""
     taken = []
     for _ in range(CALLS):
         begun = time.perf_counter()
         await call()
         taken.append(time.perf_counter() - begun)
-    return sorted(taken)
+    return taken
+
+
+class Flood:
+    """A tenant that asks ten times as often as it may, and heeds nothing, while it is `open`."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Any]]) -> None:
+        self.ask = ask
+        self.open = asyncio.Event()
+        self.refused: list[float] = []
+        self.answered = 0
+
+    async def run(self) -> None:
+        while True:
+            await self.open.wait()
+            begun = time.perf_counter()
+            try:
+                await self.ask()
+                self.answered += 1
+            except grpc.aio.AioRpcError as error:
+                failure = Failure.from_rpc_error(error, "router")
+                assert failure.reason == errors_pb2.ERROR_REASON_RATE_LIMITED
+                assert failure.retry_after is not None
+                self.refused.append(time.perf_counter() - begun)
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def test_a_flooding_tenant_is_refused_at_once_and_others_keep_their_pace(open_front, tmp_path: Path):
     file = tmp_path / "router.yaml"
-    limits = {"tenants": {"flood": {"turns_per_minute": QUOTA, "concurrent_turns": QUOTA}}}
-    file.write_text(json.dumps({"limits": limits}))
+    file.write_text(json.dumps({"limits": {"tenants": {"flood": {"turns_per_minute": PER_MINUTE}}}}))
     async with open_front(settings_file=file) as front:
         stub = router_service_pb2_grpc.RouterServiceStub(front.channel)
         request = router_service_pb2.QueryRequest(query="What is 2+2?")
-        quiet = [("authorization", f"Bearer {await key_of(front, 'quiet')}")]
-        flooding = [("authorization", f"Bearer {await key_of(front, 'flood')}")]
-        refused: list[float] = []
 
-        async def flood() -> None:
-            while True:
-                begun = time.perf_counter()
-                try:
-                    await stub.Query(request, metadata=flooding, timeout=10)
-                except grpc.aio.AioRpcError as error:
-                    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                    refused.append(time.perf_counter() - begun)
-                # Far more often than it may, and as often as a client would that heeds nothing.
-                await asyncio.sleep(1 / QUOTA)
+        async def asking(tenant: str) -> Callable[[], Awaitable[Any]]:
+            metadata = [("authorization", f"Bearer {await key_of(front, tenant)}")]
+            return lambda: stub.Query(request, metadata=metadata, timeout=10)
 
-        async def ask() -> None:
-            await stub.Query(request, metadata=quiet, timeout=10)
-
-        alone = await times(ask)
-        floods = [asyncio.create_task(flood()) for _ in range(10)]
-        beside = await times(ask)
-        await wait_until(lambda: len(refused) >= 50, 30)
-        for task in floods:
+        quiet, flood = await asking("quiet"), Flood(await asking("flood"))
+        # What it may in a minute is used up before: from here on it is over its quota.
+        for _ in range(PER_MINUTE):
+            with suppress(grpc.aio.AioRpcError):
+                await flood.ask()
+        flooding = [asyncio.create_task(flood.run()) for _ in range(FLOODERS)]
+        figures = []
+        for _ in range(ROUNDS):
+            # In turns, so that whatever else this machine does, it does to both.
+            alone = p99(await timed(quiet))
+            flood.open.set()
+            beside = p99(await timed(quiet))
+            await wait_until(lambda: len(flood.refused) >= 20, 30)
+            flood.open.clear()
+            # One burst of another program is in every p99 of a few dozen; at full size there are enough.
+            shown = p99(flood.refused) if FULL else statistics.median(flood.refused)
+            figures.append((beside / alone, shown, alone))
+            print(
+                f"others' p99: alone {_ms(alone)}, beside the flood {_ms(beside)}: {beside / alone:.2f} times"
+            )
+            median = statistics.median(flood.refused)
+            print(f"{len(flood.refused)} refused: median {_ms(median)}, p99 {_ms(p99(flood.refused))}")
+            flood.refused.clear()
+        for task in flooding:
             task.cancel()
-        await asyncio.gather(*floods, return_exceptions=True)
-    assert beside[int(CALLS * 0.99)] <= max(2 * alone[int(CALLS * 0.99)], NOISE_SECONDS)
-    assert sorted(refused)[len(refused) // 2] < NOISE_SECONDS
+        await asyncio.gather(*flooding, return_exceptions=True)
+    # Another program's burst only makes a round worse, so the best one says how it is.
+    assert min(ratio for ratio, _, _ in figures) <= 2
+    # Where even those who are let in wait for longer, it is this machine that is slow.
+    assert any(refused < 0.1 or refused < alone for _, refused, alone in figures)
+    # A sliding minute gives some back meanwhile, and no more than that.
+    assert flood.answered <= PER_MINUTE
