@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "build" / "bench"
 # Together under ten minutes on two quiet cores.
-PARTS = {"edge": 60, "turns": 240, "llm": 150, "commit": 120}
+PARTS = {"edge": 60, "warm": 150, "turns": 240, "llm": 150, "commit": 120}
 
 
 def run(part: str, seconds: int) -> int | None:

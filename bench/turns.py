@@ -1,9 +1,10 @@
-"""R_warm, R_cold, R_pool, R_mem: turns in the runner's sandboxes beside the bare agent SDK, in one run.
+"""R_runner, R_cold, R_pool, R_mem: turns in the runner's sandboxes beside the bare agent SDK, in one run.
 
     python bench/turns.py [--rounds 12] [--json out.json]
 
 The model is a stub that answers at once. Warm turns are timed to the first token; first turns to the moment
-the model is asked. All arms take turns in random order. Prints medians with quartiles and ratios; exits 1
+the model is asked. `warm.py` has warm turns through the edge.
+All arms take turns in random order. Prints medians with quartiles and ratios; exits 1
 past a gate. No test: what it prints depends on what else the machine does.
 """
 
@@ -26,12 +27,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Read when gRPC starts.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 import uvloop
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, StreamEvent
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.runner.v1 import runner_service_pb2_grpc as rpc
 from pointsman.session.v1 import event_pb2, turn_pb2
 from runner.agent_options import environment
+from servicekit import logs
 from servicekit.channels import service_channel
 from servicekit.testing import Keys, free_port, passport_metadata, serve, test_keys, wait_until
 
@@ -39,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.runner_peers import TokenPeer, TranscriptPeer
 from support.scripted_anthropic import Reply, ScriptedAnthropic, scripted_anthropic
 
-GATES = {"R_warm": 1.5, "R_cold": 1.3, "R_pool": 0.4, "R_mem": 1.8}
+GATES = {"R_runner": 1.5, "R_cold": 1.3, "R_pool": 0.4, "R_mem": 1.8}
 MODEL = "bench/model"
 
 
@@ -123,6 +128,8 @@ def bare_options(url: str, folder: Path) -> ClaudeAgentOptions:
         permission_mode="acceptEdits",
         max_turns=10,
         include_partial_messages=True,
+        # It says that it does not know the model.
+        stderr=lambda line: None,
     )
 
 
@@ -221,7 +228,7 @@ class Bench:
 def ratios(times: dict[str, list[float]], memory: float) -> dict[str, float]:
     middle = {name: statistics.median(values) for name, values in times.items()}
     return {
-        "R_warm": middle["warm turn, first token"] / middle["bare warm turn, first token"],
+        "R_runner": middle["warm turn, first token"] / middle["bare warm turn, first token"],
         "R_cold": middle["cold first turn, model asked"] / middle["bare query(), model asked"],
         "R_pool": middle["pooled first turn, model asked"] / middle["cold first turn, model asked"],
         "R_mem": memory,
@@ -254,6 +261,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    logs.configure("bench", "error")
     times, memory = uvloop.run(bench(arguments.rounds))
     for name, values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)
