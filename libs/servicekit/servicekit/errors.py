@@ -71,6 +71,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_SANDBOX_UNSUPPORTED,
         errors_pb2.ERROR_REASON_MAX_TURNS_REACHED,
         errors_pb2.ERROR_REASON_PROVIDER_CREDENTIAL_REFUSED,
+        errors_pb2.ERROR_REASON_MODEL_UNPRICED,
     ),
     grpc.StatusCode.ABORTED: (
         errors_pb2.ERROR_REASON_LEASE_LOST,

@@ -66,7 +66,7 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
     library.start()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(config.ledger_url))
-        ledger = Ledger(database, models.budgets, _instance(config))
+        ledger = Ledger(database, models.money.budgets, _instance(config))
         await stack.enter_async_context(recovering(ledger))
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
@@ -86,7 +86,9 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
             demo=DemoUpstream(),
         )
         cache = AnswerCache(models.routing.cache_seconds) if models.routing.cache else None
-        gateway = Gateway(catalogue, ledger, attempts, metrics(), cache)
+        gateway = Gateway(
+            catalogue, ledger, attempts, metrics(), cache, unpriced_free=models.money.unpriced_free
+        )
         tokens = SessionTokens(database)
         identity = Identity(tokens, verifier)
         application = routes(

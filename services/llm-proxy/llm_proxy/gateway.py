@@ -6,6 +6,9 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
 from llm_proxy.answer_cache import AnswerCache
 from llm_proxy.call import Call, CallReport
 from llm_proxy.caller import Caller
@@ -44,12 +47,15 @@ class Gateway:
         attempts: Attempts,
         metrics: Metrics,
         cache: AnswerCache | None = None,
+        *,
+        unpriced_free: bool = False,
     ) -> None:
         self._catalogue = catalogue
         self._ledger = ledger
         self._attempts = attempts
         self._metrics = metrics
         self._cache = cache
+        self._unpriced_free = unpriced_free
 
     async def ask(self, caller: Caller, request: MessagesRequest) -> AsyncIterator[Retry | Chunk | Done]:
         """Yield retries, then the bytes of the answer, then Done. Raises Failure, also in mid-stream.
@@ -66,12 +72,16 @@ class Gateway:
             yield Chunk(kept)
             yield Done(CallReport(model, TokenUsage(), 0))
             return
-        most = self._catalogue.price(model).most(request.size, request.max_tokens)
+        must_be_priced = self._must_be_priced(caller)
+        price = self._catalogue.price(model)
+        if must_be_priced and not price.known:
+            raise _unpriced(model)
+        most = price.most(request.size, request.max_tokens)
         reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
         call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
         answer: list[bytes] = []
         try:
-            asking = self._attempts.asking(model, request)
+            asking = self._attempts.asking(model, request, priced=must_be_priced)
             while isinstance(answering := await asking.step(), Retry):
                 call.retried(answering)
                 yield answering
@@ -96,6 +106,10 @@ class Gateway:
             # The caller left, or the service is stopping: settle what has come so far.
             await call.abandoned()
 
+    def _must_be_priced(self, caller: Caller) -> bool:
+        """Whether a budget applies, which nobody could keep without knowing what a model costs."""
+        return not self._unpriced_free and self._ledger.limited(caller.payer, caller.turn_budget)
+
     async def count_tokens(self, request: MessagesRequest, caller: Caller) -> int:
         """Return how many tokens a request has. Raises Failure. Costs nothing and is in no ledger."""
         model = self._catalogue.resolve(request.model)
@@ -104,6 +118,16 @@ class Gateway:
             return await self._attempts.count_tokens(model, request)
         except ProviderFailure as failure:
             raise failure.to_failure(model) from None
+
+
+def _unpriced(model: str) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_MODEL_UNPRICED,
+        f"A budget applies to this call, and nobody knows what {model} costs. The operator can say it in the "
+        "models' file, as input_cost_per_token and output_cost_per_token in the model's model_info, or set "
+        "pointsman_settings.unpriced to free. Or ask a model that ListModels calls priced.",
+        model=model,
+    )
 
 
 async def _passed(call: Call, data: bytes) -> Chunk:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from llm_proxy.configuration.secrets import key_variables
 from llm_proxy.ledger.money import Pico, of_a_call, pico
 from llm_proxy.messages.usage import TokenUsage
 
@@ -21,6 +22,8 @@ _TABLE: Final = "model_prices_and_context_window_backup.json"
 # Where a provider has a higher price above this many input tokens.
 _LONG_TOKENS: Final = 200_000
 _LONG: Final = "_above_200k_tokens"
+# One of them is there when a model has a price, be it 0.
+_PRICES: Final = ("input_cost_per_token", "output_cost_per_token")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ModelPrice:
     max_output: int = 0
     tools: bool = True
     known: bool = False
+    """Whether the prices are known. If not, they are 0, and no budget can be kept."""
 
     def cost(self, usage: TokenUsage) -> Pico:
         """Return what a call costs."""
@@ -75,23 +79,27 @@ class Prices:
         return cls(json.loads(Path(spec.origin).with_name(_TABLE).read_text()))
 
     def of(self, model: str, info: Mapping[str, Any]) -> ModelPrice:
-        """Return a model's prices. The operator's `model_info` goes before the table, field by field."""
+        """Return a model's prices. The operator's `model_info` goes before the table, field by field.
+
+        Models on servers of one's own, such as Ollama's, cost nothing unless the operator says otherwise.
+        """
         provider, _, name = model.partition("/")
         entry = self._table.get(model)
         if entry is None:
             bare = self._table.get(name)
             entry = bare if bare is not None and bare.get("litellm_provider") == provider else {}
-        return _price({**entry, **info}, known=bool(entry) or "input_cost_per_token" in info)
+        known = not key_variables(provider) or any(name in {**entry, **info} for name in _PRICES)
+        return _price({**entry, **info}, listed=bool(entry), known=known)
 
 
-def _price(entry: Mapping[str, Any], *, known: bool) -> ModelPrice:
+def _price(entry: Mapping[str, Any], *, listed: bool, known: bool) -> ModelPrice:
     has_long = any(name.endswith(_LONG) for name in entry)
     return replace(
         _tokens(entry, ""),
         long=_tokens(entry, _LONG) if has_long else None,
         context_window=int(entry.get("max_input_tokens") or entry.get("max_tokens") or 0),
         max_output=int(entry.get("max_output_tokens") or 0),
-        tools=bool(entry.get("supports_function_calling", not known)),
+        tools=bool(entry.get("supports_function_calling", not listed)),
         known=known,
     )
 

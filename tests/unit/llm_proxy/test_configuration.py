@@ -98,7 +98,7 @@ def test_an_api_key_goes_before_an_oauth_token(tmp_path: Path) -> None:
 
 def test_budgets_are_read_with_periods_as_others_spell_them(tmp_path: Path) -> None:
     entry = "{scope: account, period: daily, limit_usd: 0.1, tenant: t}"
-    [budget] = read(tmp_path, f"{ONE}pointsman_settings:\n  budgets: [{entry}]\n").budgets
+    [budget] = read(tmp_path, f"{ONE}pointsman_settings:\n  budgets: [{entry}]\n").money.budgets
     assert (budget.scope, budget.period, budget.limit, budget.tenant) == ("account", "day", 10**11, "t")
 
 
@@ -136,6 +136,7 @@ def test_budgets_are_read_with_periods_as_others_spell_them(tmp_path: Path) -> N
         (f"{ONE}litellm_settings:\n  set_verbose: true\n", 5, "would log prompts"),
         (f"{ONE}litellm_settings:\n  cache_params:\n    type: redis\n", 6, "must be local"),
         (f"{ONE}litellm_settings:\n  unheard_of: 1\n", 5, "is not a setting that Pointsman honours"),
+        (f"{ONE}pointsman_settings:\n  unpriced: maybe\n", 5, "must be one of refuse, free"),
         (f"{ONE}pointsman_settings:\n  budgets:\n    - scope: planet\n", 6, "must be one of turn"),
         (
             f"{ONE}pointsman_settings:\n  budgets:\n    - {{scope: turn, limit_usd: -1}}\n",

@@ -48,6 +48,17 @@ def test_a_model_that_nobody_knows_costs_nothing_and_says_so(prices: Prices) -> 
     assert (price.cost(TokenUsage(10**6, 10**6)), price.known, price.context_window) == (0, False, 0)
 
 
+@pytest.mark.parametrize("model", ["ollama_chat/anything", "hosted_vllm/own", "ollama_chat/llama3"])
+def test_a_model_on_a_server_of_ones_own_is_free_unless_it_has_a_price(prices: Prices, model: str) -> None:
+    price = prices.of(model, {})
+    assert (price.cost(TokenUsage(10**6, 10**6)), price.known) == (0, True)
+    assert prices.of(model, {"output_cost_per_token": 1}).output == pico(Decimal(1))
+
+
+def test_a_price_of_nothing_is_a_price(prices: Prices) -> None:
+    assert prices.of("groq/moonshotai/not-yet", {"input_cost_per_token": 0}).known
+
+
 def test_another_providers_model_of_the_same_name_is_not_taken(prices: Prices) -> None:
     assert not prices.of("openrouter/claude-sonnet-4-5", {}).known
 

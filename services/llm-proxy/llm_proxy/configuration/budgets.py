@@ -1,4 +1,4 @@
-"""Budgets of the operator, out of `pointsman_settings.budgets`."""
+"""What the operator says of money, in `pointsman_settings`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from llm_proxy.ledger.money import Pico, pico
 
 SCOPES: Final = ("turn", "session", "account", "tenant")
 PERIODS: Final = ("day", "month", "total")
+UNPRICED: Final = ("refuse", "free")
 
 # As others spell them.
 _PERIOD_WORDS: Final = {
@@ -37,12 +38,28 @@ class Budget:
     account: str = ""
 
 
-def read_budgets(document: Document) -> tuple[Budget, ...]:
-    """Read the budgets. Raises ConfigError."""
+@dataclass(frozen=True)
+class MoneySettings:
+    """The operator's budgets, and what becomes of models that nobody knows the price of."""
+
+    budgets: tuple[Budget, ...] = ()
+    unpriced_free: bool = False
+    """Whether such models count as free where a budget applies. If not, they are refused there."""
+
+
+def read_money(document: Document) -> MoneySettings:
+    """Read `pointsman_settings`. Raises ConfigError."""
     settings = dict(mappings(document, ("pointsman_settings",), document.data.get("pointsman_settings")))
     entries = settings.pop("budgets", [])
+    unpriced = settings.pop("unpriced", "refuse")
+    if unpriced not in UNPRICED:
+        raise document.error(("pointsman_settings", "unpriced"), f"must be one of {', '.join(UNPRICED)}")
     for name in settings:
-        raise document.error(("pointsman_settings", name), "is not a setting; there is only budgets")
+        raise document.error(("pointsman_settings", name), "is not a setting; those are budgets, unpriced")
+    return MoneySettings(_read_budgets(document, entries), unpriced == "free")
+
+
+def _read_budgets(document: Document, entries: Any) -> tuple[Budget, ...]:
     place = ("pointsman_settings", "budgets")
     expect(document, place, entries, list, "a list of budgets")
     return tuple(_read_budget(document, (*place, index), entry) for index, entry in enumerate(entries))

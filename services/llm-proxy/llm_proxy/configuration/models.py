@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from servicekit.config import ConfigError
 
-from llm_proxy.configuration.budgets import Budget, read_budgets
+from llm_proxy.configuration.budgets import MoneySettings, read_money
 from llm_proxy.configuration.document import Document, Place, expect, mappings, read_document
 from llm_proxy.configuration.secrets import REFERENCE, Secrets, key_variables
 from llm_proxy.configuration.settings import RoutingSettings, read_settings
@@ -48,7 +48,7 @@ class ModelsConfiguration:
 
     deployments: tuple[Deployment, ...]
     routing: RoutingSettings
-    budgets: tuple[Budget, ...]
+    money: MoneySettings
 
 
 def read_models(path: Path, secrets: Secrets) -> ModelsConfiguration:
@@ -69,7 +69,7 @@ def read_models(path: Path, secrets: Secrets) -> ModelsConfiguration:
     deployments = _read_deployments(document, secrets)
     settings = read_settings(document)
     _check_names(document, settings, deployments)
-    return ModelsConfiguration(deployments, settings, read_budgets(document))
+    return ModelsConfiguration(deployments, settings, read_money(document))
 
 
 def _read_deployments(document: Document, secrets: Secrets) -> tuple[Deployment, ...]:

@@ -107,6 +107,10 @@ class Ledger:
         self._clock = clock
         self._owed: deque[Job[None]] = deque()
 
+    def limited(self, payer: Payer, turn_budget: Pico | None) -> bool:
+        """Whether any budget applies to this payer's calls."""
+        return bool(limits(payer, self._budgets, turn_budget, self._clock()))
+
     async def reserve(
         self, payer: Payer, model: str, most: Pico, turn_budget: Pico | None = None
     ) -> Reservation:

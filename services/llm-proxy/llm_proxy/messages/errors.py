@@ -36,6 +36,7 @@ _BY_REASON: Final[Mapping[Reason, int]] = {
     # Not 429: agents would try again, and the budget would be as spent as before.
     errors_pb2.ERROR_REASON_BUDGET_EXCEEDED: 403,
     errors_pb2.ERROR_REASON_QUOTA_EXCEEDED: 403,
+    errors_pb2.ERROR_REASON_MODEL_UNPRICED: 403,
     errors_pb2.ERROR_REASON_PROVIDER_UNAVAILABLE: 529,
     # The provider refuses the installation's key, not the caller's: neither 401 nor a reason to try again.
     errors_pb2.ERROR_REASON_PROVIDER_CREDENTIAL_REFUSED: 403,

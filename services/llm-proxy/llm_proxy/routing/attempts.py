@@ -90,9 +90,12 @@ class Attempts:
         self._translated = translated
         self._demo = demo
 
-    def asking(self, model: str, request: MessagesRequest) -> Asking:
-        """Return the search for an answer, which has not begun."""
-        return Asking(self, model, request)
+    def asking(self, model: str, request: MessagesRequest, *, priced: bool = False) -> Asking:
+        """Return the search for an answer, which has not begun.
+
+        With `priced`, no fallback takes over whose price is not known.
+        """
+        return Asking(self, model, request, priced)
 
     async def pick(self, model: str, tried: Sequence[str]) -> Deployment:
         """Return where to ask a model next. Raises ProviderFailure."""
@@ -140,7 +143,7 @@ class Attempts:
         jittered = min(backoff, _LONGEST_BACKOFF) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
         return max(jittered, self._settings.retry_after, failure.retry_after or 0.0)
 
-    def fallbacks(self, model: str, failure: ProviderFailure) -> Sequence[str]:
+    def fallbacks(self, model: str, failure: ProviderFailure, *, priced: bool) -> Sequence[str]:
         """Return the models that take over from this one, in their order."""
         settings = self._settings
         table = {
@@ -148,7 +151,11 @@ class Attempts:
             "policy": settings.content_policy_fallbacks,
         }.get(failure.kind, settings.fallbacks)
         names = table.get(model, () if failure.kind == "request" else settings.default_fallbacks)
-        usable = [name for name in names if name != model and self._can_ask(name)]
+        usable = [
+            name
+            for name in names
+            if name != model and self._can_ask(name) and (not priced or self._catalogue.price(name).known)
+        ]
         return usable[: settings.max_fallbacks]
 
     def _can_ask(self, model: str) -> bool:
@@ -158,8 +165,9 @@ class Attempts:
 class Asking:
     """The search for an answer to one request: attempts at a model's deployments, then its fallbacks."""
 
-    def __init__(self, attempts: Attempts, model: str, request: MessagesRequest) -> None:
+    def __init__(self, attempts: Attempts, model: str, request: MessagesRequest, priced: bool) -> None:
         self._attempts = attempts
+        self._priced = priced
         self._request = request
         self._model = model
         self._others: deque[str] | None = None
@@ -195,7 +203,7 @@ class Asking:
     def _elsewhere(self, failure: ProviderFailure) -> Retry:
         """Turn to the next fallback; raise the failure when there is none."""
         if self._others is None:
-            self._others = deque(self._attempts.fallbacks(self._model, failure))
+            self._others = deque(self._attempts.fallbacks(self._model, failure, priced=self._priced))
         if not self._others:
             raise failure
         failed, self._model = self._model, self._others.popleft()

@@ -95,6 +95,7 @@ def _model(model: CatalogueModel) -> pb.Model:
         output_price_per_million_usd=dollars(model.price.output * _MILLION),
         is_default=model.is_default,
         description=model.description,
+        priced=model.price.known,
     )
 
 

@@ -153,6 +153,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. A message is larger than the limit. Metadata: `limit`."""
     ERROR_REASON_SANDBOXES_BUSY: _ErrorReason.ValueType  # 48
     """RESOURCE_EXHAUSTED. Every sandbox was busy until the deadline."""
+    ERROR_REASON_MODEL_UNPRICED: _ErrorReason.ValueType  # 49
+    """FAILED_PRECONDITION. A budget applies to the call, and nobody knows what
+    the model costs. The message says how to price it. Metadata: `model`.
+    """
     ERROR_REASON_TURN_CANCELLED: _ErrorReason.ValueType  # 50
     """CANCELLED. Somebody cancelled the turn."""
     ERROR_REASON_TURN_INTERRUPTED: _ErrorReason.ValueType  # 51
@@ -347,6 +351,10 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 47
 """RESOURCE_EXHAUSTED. A message is larger than the limit. Metadata: `limit`."""
 ERROR_REASON_SANDBOXES_BUSY: ErrorReason.ValueType  # 48
 """RESOURCE_EXHAUSTED. Every sandbox was busy until the deadline."""
+ERROR_REASON_MODEL_UNPRICED: ErrorReason.ValueType  # 49
+"""FAILED_PRECONDITION. A budget applies to the call, and nobody knows what
+the model costs. The message says how to price it. Metadata: `model`.
+"""
 ERROR_REASON_TURN_CANCELLED: ErrorReason.ValueType  # 50
 """CANCELLED. Somebody cancelled the turn."""
 ERROR_REASON_TURN_INTERRUPTED: ErrorReason.ValueType  # 51

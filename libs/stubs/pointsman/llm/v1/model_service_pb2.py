@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pointsman.session.v1 import turn_pb2 as pointsman_dot_session_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pointsman/llm/v1/model_service.proto\x12\x10pointsman.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpointsman/session/v1/turn.proto\"\x90\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x1a\n\x12missing_credential\x18\x05 \x01(\t\x12\x16\n\x0esupports_tools\x18\x06 \x01(\x08\x12\x16\n\x0e\x63ontext_window\x18\x07 \x01(\x03\x12#\n\x1binput_price_per_million_usd\x18\x08 \x01(\x01\x12$\n\x1coutput_price_per_million_usd\x18\t \x01(\x01\x12\x12\n\nis_default\x18\n \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x0b \x01(\t\"P\n\x11ListModelsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.pointsman.llm.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x11\n\twildcards\x18\x03 \x03(\t\"\x85\x02\n\x0fGetUsageRequest\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x19\n\x07session\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12G\n\x08group_by\x18\x05 \x03(\x0e\x32 .pointsman.llm.v1.UsageDimensionB\x13\xbaH\x10\x92\x01\r\x10\x06\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x04turn\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"<\n\x10GetUsageResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.pointsman.llm.v1.UsageRow\"\xfb\x01\n\x08UsageRow\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x06 \x01(\t\x12*\n\x05usage\x18\x07 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\x12\x14\n\x0c\x66\x61iled_calls\x18\x08 \x01(\x03\x12\x0f\n\x07retries\x18\t \x01(\x03\x12\x1c\n\x14mean_latency_seconds\x18\n \x01(\x01\x12 \n\x18mean_first_token_seconds\x18\x0b \x01(\x01*\xd7\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1b\n\x17USAGE_DIMENSION_ACCOUNT\x10\x01\x12\x1b\n\x17USAGE_DIMENSION_SESSION\x10\x02\x12\x18\n\x14USAGE_DIMENSION_TURN\x10\x03\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x04\x12\x1c\n\x18USAGE_DIMENSION_PROVIDER\x10\x05\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x06\x32\xe1\x01\n\x0cModelService\x12k\n\nListModels\x12#.pointsman.llm.v1.ListModelsRequest\x1a$.pointsman.llm.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x64\n\x08GetUsage\x12!.pointsman.llm.v1.GetUsageRequest\x1a\".pointsman.llm.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pointsman/llm/v1/model_service.proto\x12\x10pointsman.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpointsman/session/v1/turn.proto\"\xa0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x11\n\tavailable\x18\x04 \x01(\x08\x12\x1a\n\x12missing_credential\x18\x05 \x01(\t\x12\x16\n\x0esupports_tools\x18\x06 \x01(\x08\x12\x16\n\x0e\x63ontext_window\x18\x07 \x01(\x03\x12#\n\x1binput_price_per_million_usd\x18\x08 \x01(\x01\x12$\n\x1coutput_price_per_million_usd\x18\t \x01(\x01\x12\x12\n\nis_default\x18\n \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x0b \x01(\t\x12\x0e\n\x06priced\x18\x0c \x01(\x08\"P\n\x11ListModelsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.pointsman.llm.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x11\n\twildcards\x18\x03 \x03(\t\"\x85\x02\n\x0fGetUsageRequest\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x19\n\x07session\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12G\n\x08group_by\x18\x05 \x03(\x0e\x32 .pointsman.llm.v1.UsageDimensionB\x13\xbaH\x10\x92\x01\r\x10\x06\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x04turn\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"<\n\x10GetUsageResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.pointsman.llm.v1.UsageRow\"\xfb\x01\n\x08UsageRow\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0c\n\x04turn\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x06 \x01(\t\x12*\n\x05usage\x18\x07 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\x12\x14\n\x0c\x66\x61iled_calls\x18\x08 \x01(\x03\x12\x0f\n\x07retries\x18\t \x01(\x03\x12\x1c\n\x14mean_latency_seconds\x18\n \x01(\x01\x12 \n\x18mean_first_token_seconds\x18\x0b \x01(\x01*\xd7\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1b\n\x17USAGE_DIMENSION_ACCOUNT\x10\x01\x12\x1b\n\x17USAGE_DIMENSION_SESSION\x10\x02\x12\x18\n\x14USAGE_DIMENSION_TURN\x10\x03\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x04\x12\x1c\n\x18USAGE_DIMENSION_PROVIDER\x10\x05\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x06\x32\xe1\x01\n\x0cModelService\x12k\n\nListModels\x12#.pointsman.llm.v1.ListModelsRequest\x1a$.pointsman.llm.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x64\n\x08GetUsage\x12!.pointsman.llm.v1.GetUsageRequest\x1a\".pointsman.llm.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,20 +51,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/models'
   _globals['_MODELSERVICE'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetUsage']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/usage'
-  _globals['_USAGEDIMENSION']._serialized_start=1228
-  _globals['_USAGEDIMENSION']._serialized_end=1443
+  _globals['_USAGEDIMENSION']._serialized_start=1244
+  _globals['_USAGEDIMENSION']._serialized_end=1459
   _globals['_MODEL']._serialized_start=184
-  _globals['_MODEL']._serialized_end=456
-  _globals['_LISTMODELSREQUEST']._serialized_start=458
-  _globals['_LISTMODELSREQUEST']._serialized_end=538
-  _globals['_LISTMODELSRESPONSE']._serialized_start=540
-  _globals['_LISTMODELSRESPONSE']._serialized_end=645
-  _globals['_GETUSAGEREQUEST']._serialized_start=648
-  _globals['_GETUSAGEREQUEST']._serialized_end=909
-  _globals['_GETUSAGERESPONSE']._serialized_start=911
-  _globals['_GETUSAGERESPONSE']._serialized_end=971
-  _globals['_USAGEROW']._serialized_start=974
-  _globals['_USAGEROW']._serialized_end=1225
-  _globals['_MODELSERVICE']._serialized_start=1446
-  _globals['_MODELSERVICE']._serialized_end=1671
+  _globals['_MODEL']._serialized_end=472
+  _globals['_LISTMODELSREQUEST']._serialized_start=474
+  _globals['_LISTMODELSREQUEST']._serialized_end=554
+  _globals['_LISTMODELSRESPONSE']._serialized_start=556
+  _globals['_LISTMODELSRESPONSE']._serialized_end=661
+  _globals['_GETUSAGEREQUEST']._serialized_start=664
+  _globals['_GETUSAGEREQUEST']._serialized_end=925
+  _globals['_GETUSAGERESPONSE']._serialized_start=927
+  _globals['_GETUSAGERESPONSE']._serialized_end=987
+  _globals['_USAGEROW']._serialized_start=990
+  _globals['_USAGEROW']._serialized_end=1241
+  _globals['_MODELSERVICE']._serialized_start=1462
+  _globals['_MODELSERVICE']._serialized_end=1687
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,7 @@ class Model(_message.Message):
     OUTPUT_PRICE_PER_MILLION_USD_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PRICED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`provider/name`, as turns ask for it."""
     display_name: _builtins.str
@@ -100,6 +101,10 @@ class Model(_message.Message):
     """Whether it is the one that turns get that name none."""
     description: _builtins.str
     """What a user should know about it, such as that it is a demo."""
+    priced: _builtins.bool
+    """Whether it is known what it costs. If not, its calls count as free, and are
+    refused where a budget applies, unless the operator wants otherwise.
+    """
     def __init__(
         self,
         *,
@@ -114,10 +119,11 @@ class Model(_message.Message):
         output_price_per_million_usd: _builtins.float = ...,
         is_default: _builtins.bool = ...,
         description: _builtins.str = ...,
+        priced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window", b"context_window", "description", b"description", "display_name", b"display_name", "input_price_per_million_usd", b"input_price_per_million_usd", "is_default", b"is_default", "missing_credential", b"missing_credential", "name", b"name", "output_price_per_million_usd", b"output_price_per_million_usd", "provider", b"provider", "supports_tools", b"supports_tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window", b"context_window", "description", b"description", "display_name", b"display_name", "input_price_per_million_usd", b"input_price_per_million_usd", "is_default", b"is_default", "missing_credential", b"missing_credential", "name", b"name", "output_price_per_million_usd", b"output_price_per_million_usd", "priced", b"priced", "provider", b"provider", "supports_tools", b"supports_tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
