@@ -23,6 +23,7 @@ from runner.names import SessionRef
 from runner.places import Places
 from runner.pool import Pool
 from runner.sandbox import Boot, Sandbox, SandboxMaker
+from runner.seed import Transcript
 from runner.settings import Settings
 from runner.shared import SharedFolders, Shown
 from runner.transcript import TranscriptStore
@@ -233,8 +234,8 @@ class Lifecycle:
 
     async def _make(self, wish: Wish, shown: Shown) -> tuple[Sandbox, event_pb2.SandboxState.ValueType, bool]:
         """Return a new sandbox, in what state it is, and whether it was booted ahead."""
-        transcript = await wish.store.lines()
-        if transcript:
+        transcript = await wish.store.transcript()
+        if transcript.lines:
             sandbox = await self._boot(wish, shown, transcript)
             return sandbox, event_pb2.SANDBOX_STATE_RESUMED, False
         # What is mounted at a boot cannot be given to one that has booted.
@@ -270,7 +271,7 @@ class Lifecycle:
         self._live[wish.session] = sandbox
         return sandbox
 
-    async def _boot(self, wish: Wish, shown: Shown, transcript: list[bytes]) -> Sandbox:
+    async def _boot(self, wish: Wish, shown: Shown, transcript: Transcript) -> Sandbox:
         await self._take_place()
         try:
             workspace = await self._workspaces.ensure(wish.session)

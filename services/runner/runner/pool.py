@@ -14,6 +14,7 @@ from servicekit.errors import Failure
 from runner.agent_options import PermissionModeName
 from runner.places import Places
 from runner.sandbox import Boot, Sandbox, SandboxMaker
+from runner.seed import Transcript
 from runner.workspace.place import Workspaces
 
 # After a claim the claimed one starts its turn; booting beside it would slow both on a small machine.
@@ -134,7 +135,12 @@ class Pool:
         try:
             workspace = await self._workspaces.make_unclaimed()
             sandbox = await self._maker.boot(
-                session=None, workspace=workspace, boot=boot, mode=_MODE, store=None, transcript=[]
+                session=None,
+                workspace=workspace,
+                boot=boot,
+                mode=_MODE,
+                store=None,
+                transcript=Transcript(),
             )
         except BaseException as error:
             self._places.give()

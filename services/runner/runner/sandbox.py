@@ -32,8 +32,9 @@ from runner.egress_rules import EgressList
 from runner.names import SessionRef
 from runner.relay import Relay
 from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, SHARED, Limits, SandboxEngine, SandboxSpec
+from runner.seed import Transcript, write_seed
 from runner.shared import NOTHING, Shown
-from runner.transcript import PROJECT, TranscriptSlot, TranscriptStore
+from runner.transcript import TranscriptSlot, TranscriptStore
 from runner.watch import DiskUse
 
 # Copies the transcript into the home, which is a tmpfs that only the sandbox itself can write.
@@ -145,7 +146,7 @@ class SandboxMaker:
         boot: Boot,
         mode: PermissionModeName,
         store: TranscriptStore | None,
-        transcript: list[bytes],
+        transcript: Transcript,
         shown: Shown = NOTHING,
     ) -> Sandbox:
         """Boot an agent on a workspace, with a transcript to resume from or none, when it is its turn.
@@ -164,12 +165,14 @@ class SandboxMaker:
         egress.session = session.name if session else ""
         try:
             agent_id = session.session_id if session else str(uuid.uuid4())
-            await asyncio.to_thread(_write_seed, spec.agent_dir, agent_id, transcript)
+            await asyncio.to_thread(_furnish, spec.agent_dir, agent_id, transcript)
             await relay.open()
             await egress.open()
             disk.measure_soon()
             async with self._boots.slot(spare=session is None):
-                agent = await self._start_agent(spec, boot, mode, slot, agent_id, resume=bool(transcript))
+                agent = await self._start_agent(
+                    spec, boot, mode, slot, agent_id, resume=bool(transcript.lines)
+                )
         except BaseException:
             await relay.close()
             await egress.close()
@@ -222,10 +225,6 @@ class SandboxMaker:
         return await Agent.start(process, options, boot.model)
 
 
-def _write_seed(agent_dir: Path, agent_id: str, transcript: list[bytes]) -> None:
+def _furnish(agent_dir: Path, agent_id: str, transcript: Transcript) -> None:
     agent_dir.mkdir(parents=True)
-    if transcript:
-        project = agent_dir / SEED_NAME / "projects" / PROJECT
-        project.mkdir(parents=True)
-        with (project / f"{agent_id}.jsonl").open("wb") as file:
-            file.writelines(line + b"\n" for line in transcript)
+    write_seed(agent_dir / SEED_NAME, agent_id, transcript)

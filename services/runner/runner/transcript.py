@@ -15,14 +15,18 @@ from pointsman.session.v1 import transcript_service_pb2_grpc as rpc
 from servicekit.channels import CallMetadata
 from servicekit.errors import Failure
 
-PROJECT: Final = "-workspace"
-"""The SDK's project key of /workspace; all sandboxes have it, so the session is bound in the key instead."""
+from runner.seed import PROJECT, Transcript, is_sub_agent
+
 _APPEND_SECONDS: Final = 10.0
 _LOAD_SECONDS: Final = 30.0
 # A call holds 4 MiB at most; entries with images are the large ones.
 _BATCH_BYTES: Final = 2 * 1024 * 1024
 _BATCH_ENTRIES: Final = 1000
 _ENTRY_BYTES: Final = 3 * 1024 * 1024
+# Of sub-agents' transcripts that are given back at a resume, the newest first: they lie in memory inside.
+# Such a transcript has some ten lines of a few KiB.
+_SUB_AGENTS: Final = 50
+_SUB_AGENTS_BYTES: Final = 32 * 1024 * 1024
 # An agent that nobody has asked anything writes a handful of lines.
 _EARLY: Final = 100
 
@@ -74,13 +78,35 @@ class TranscriptStore:
         except grpc.aio.AioRpcError as error:
             raise Failure.from_rpc_error(error, service="session") from error
 
+    async def transcript(self) -> Transcript:
+        """Return all that an agent resumes from; no lines for a new conversation."""
+        lines = await self.lines()
+        if not lines:
+            return Transcript()
+        sub_agents: dict[str, list[bytes]] = {}
+        left = _SUB_AGENTS_BYTES
+        for subpath in await self._sub_agents():
+            found = await self.lines(subpath)
+            left -= sum(map(len, found))
+            if left < 0:
+                break
+            sub_agents[subpath] = found
+        return Transcript(lines, sub_agents)
+
     async def list_subkeys(self, key: SessionListSubkeysKey) -> list[str]:
         """Return the subpaths of sub-agents' transcripts."""
+        return [found.key.subpath for found in await self._list() if found.key.subpath]
+
+    async def _sub_agents(self) -> list[str]:
+        newest = sorted(await self._list(), key=lambda found: found.update_time_ms, reverse=True)
+        return [found.key.subpath for found in newest if is_sub_agent(found.key.subpath)][:_SUB_AGENTS]
+
+    async def _list(self) -> list[pb.TranscriptInfo]:
         request = pb.ListTranscriptsRequest(session=f"sessions/{self._session_id}", project=PROJECT)
         answer = await _typed(
             self._stub.ListTranscripts(request, timeout=_LOAD_SECONDS, metadata=self._metadata())
         )
-        return [transcript.key.subpath for transcript in answer.transcripts if transcript.key.subpath]
+        return [found for found in answer.transcripts if found.key.transcript_id == self._session_id]
 
     async def delete(self, key: SessionKey) -> None:
         """Delete a transcript; without a subpath, with all below it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pointsman.runner.v1 import runner_service_pb2 as pb
@@ -77,6 +78,38 @@ async def test_after_hibernation_the_conversation_goes_on(open_runner: OpenRunne
         states = [changed.state for changed in second.of("sandbox_changed")]
         assert states == [event_pb2.SANDBOX_STATE_STARTING, event_pb2.SANDBOX_STATE_RESUMED]
         assert "Remember 42." in str(house.model.prompts[-1]["messages"])
+
+
+async def test_after_hibernation_a_sub_agent_goes_on_where_it_was(open_runner: OpenRunner) -> None:
+    count = {"description": "Count", "prompt": "Count the sheep", "subagent_type": "counter"}
+
+    def shepherd(body: Mapping[str, Any]) -> Reply:
+        said = str(body["messages"])
+        if "You are a counter of sheep." in str(body.get("system")):
+            return Reply.text("Seven, as I said." if "Are you sure" in said else "I counted 7 sheep.")
+        if (found := re.search(r"agentId: (\w+)", said)) is None:
+            return Reply.tool("Agent", count)
+        if "Ask again" in said and "Are you sure" not in said:
+            ask = {"to": found[1], "summary": "Ask whether it is sure", "message": "Are you sure?"}
+            return Reply.tool("SendMessage", ask)
+        return Reply.text("Done.")
+
+    options = turn_pb2.TurnOptions()
+    options.agents["counter"].description = "Counts."
+    options.agents["counter"].prompt = "You are a counter of sheep."
+    async with open_runner(shepherd) as house:
+        session = new_id()
+        await house.run(session, "Count the sheep", options=options)
+        asked = pb.HibernateSandboxRequest(session=f"sessions/{session}")
+        await house.stub().HibernateSandbox(asked, metadata=house.metadata(), timeout=20)
+        result = await house.run(session, "Ask again", options=options)
+        assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
+        sub_agent = [
+            str(body["messages"]) for body in house.model.prompts if "sheep." in str(body.get("system"))
+        ]
+        assert any("I counted 7 sheep." in said and "Are you sure?" in said for said in sub_agent), [
+            each.content for each in result.of("tool_result")
+        ]
 
 
 async def test_the_same_turn_twice_runs_once(open_runner: OpenRunner) -> None:
