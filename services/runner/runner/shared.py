@@ -52,19 +52,21 @@ class SharedFolders:
         if not shares:
             yield NOTHING
             return
+        found: dict[Share, int] = {}
         with ExitStack() as stack:
-            yield await to_the_end(self._open, stack, reader, account, shares)
+            for share in shares:
+                owner = SessionRef(reader.tenant, share.session_id)
+                # While somebody puts files there from outside, they are half there.
+                async with self._workspaces.changing.hold(owner):
+                    await to_the_end(self._open, stack, found, owner, account, share)
+            yield _shown(found)
 
-    def _open(self, stack: ExitStack, reader: SessionRef, account: str, shares: tuple[Share, ...]) -> Shown:
-        descriptors: dict[str, int] = {}
-        identity = set()
-        for share in shares:
-            descriptor = self._open_one(SessionRef(reader.tenant, share.session_id), account, share)
-            stack.callback(os.close, descriptor)
-            status = os.fstat(descriptor)
-            descriptors[share.name] = descriptor
-            identity.add((share.name, status.st_dev, status.st_ino))
-        return Shown(descriptors, frozenset(identity))
+    def _open(
+        self, stack: ExitStack, found: dict[Share, int], owner: SessionRef, account: str, share: Share
+    ) -> None:
+        """Open one, for as long as the stack is: also when nobody waits for it any more."""
+        found[share] = self._open_one(owner, account, share)
+        stack.callback(os.close, found[share])
 
     def _open_one(self, owner: SessionRef, account: str, share: Share) -> int:
         if self._workspaces.accounts.of(owner) not in (None, account):
@@ -74,6 +76,14 @@ class SharedFolders:
                 return door.open(share.path, _FLAGS)
         except (Failure, OSError) as error:
             raise _not_found(owner, share) from error
+
+
+def _shown(found: Mapping[Share, int]) -> Shown:
+    identity = set()
+    for share, descriptor in found.items():
+        status = os.fstat(descriptor)
+        identity.add((share.name, status.st_dev, status.st_ino))
+    return Shown({share.name: descriptor for share, descriptor in found.items()}, frozenset(identity))
 
 
 def _not_found(owner: SessionRef, share: Share) -> Failure:
