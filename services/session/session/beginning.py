@@ -63,7 +63,7 @@ async def beginning(tx: Transaction, caller: Caller, wanted: NewSession, model: 
     template = await _template(tx, caller, wanted)
     settings, columns = Settings(), dict[str, object]()
     if template is not None:
-        settings.egress_hosts.extend(Settings.FromString(template.sandbox_settings).egress_hosts)
+        settings.egress_hosts.extend(template.egress_hosts)
         columns = {"turn_options": template.turn_options, "from_snapshot_id": template.snapshot_id}
         model = model or template.preferred_model
     elif wanted.snapshot:

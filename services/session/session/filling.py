@@ -13,16 +13,17 @@ from servicekit.errors import Failure
 
 from session import clock
 from session.database import Database
-from session.peers import Party, Runner
+from session.peers import WORKSPACE_SECONDS, Party, Runner
 from session.refusals import session_not_found
 from session.rows import SessionRow
-from session.snapshots import HOLD
 from session.store import sessions
 from session.tables import Phase
 from session.transaction import Transaction
 
 # One that was begun and never finished is removed after this time.
 _UNFINISHED: Final = timedelta(minutes=10)
+# Nobody else fills it meanwhile: longer than the runner's three answers may take.
+_HOLD: Final = timedelta(seconds=WORKSPACE_SECONDS + 15)
 # So long a call waits for another one that fills the same session.
 _WAIT_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.05
@@ -110,5 +111,5 @@ async def _held(tx: Transaction, session_id: str) -> bool:
     session = await sessions.locked(tx, session_id)
     if session is None or session.phase != Phase.FILLING or session.hold_until > clock.now():
         return False
-    await sessions.update(tx, session_id, hold_until=clock.now() + HOLD)
+    await sessions.update(tx, session_id, hold_until=clock.now() + clock.micros(_HOLD))
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,11 @@ class TemplateRow:
     def snapshot_id(self) -> str:
         """The snapshot of its files; empty when it has none."""
         return self.id if self.source_session_id else ""
+
+    @property
+    def egress_hosts(self) -> Sequence[str]:
+        """Hosts that its sessions may reach."""
+        return runner_service_pb2.SandboxSettings.FromString(self.sandbox_settings).egress_hosts
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 import structlog
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import template_service_pb2 as pb
-from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
 from servicekit.paging import Listing, fitting, size
 from sqlalchemy.exc import IntegrityError
@@ -19,38 +15,22 @@ from sqlalchemy.exc import IntegrityError
 from session import clock, names
 from session.bus import Bus, Topic
 from session.caller import Caller
-from session.clock import timestamp
 from session.database import Database
 from session.models import ModelNames
+from session.new_template import NewTemplate, new_template, template_exists
 from session.peers import Party, Runner
-from session.refusals import invalid_field, session_not_found, template_not_found
+from session.refusals import invalid_field, template_not_found
 from session.rows import TemplateRow
 from session.settings import Settings, stored
-from session.store import requests, sessions, snapshots, templates
+from session.store import requests, templates
 from session.tables import Phase
 from session.transaction import Transaction
+from session.views import template_view
 
 _log = structlog.get_logger("session.templates")
 
-# One that was begun and never finished is removed after this time.
-_UNFINISHED: Final = timedelta(minutes=10)
 _AT_ONCE: Final = 20
 _MUTABLE: Final = ("title", "description", "preferred_model", "options", "egress_hosts")
-
-
-@dataclass(frozen=True)
-class NewTemplate:
-    """What a template is made with. `account` is empty for every account, `source` a name, empty for none."""
-
-    account: str
-    template: pb.Template
-    source: str
-
-    @property
-    def body_hash(self) -> bytes:
-        """What a repeated request is compared by."""
-        said = self.template.SerializeToString(deterministic=True)
-        return hashlib.sha256(repr((self.account, said, self.source)).encode()).digest()
 
 
 class Templates:
@@ -85,8 +65,8 @@ class Templates:
                 resource=fresh,
             )
             if made == fresh:
-                columns = await _columns(tx, caller, wanted)
-                await templates.insert(tx, id=fresh, tenant=caller.tenant, **columns, **values)
+                columns = await new_template(tx, caller, wanted)
+                await templates.insert(tx, id=fresh, **columns, **values)
             return await self._made(tx, made, wanted.template.name)
 
         row = await self._database.run(begin)
@@ -111,7 +91,7 @@ class Templates:
             return await self._database.run(finish)
         except IntegrityError:
             # Another one of the same name, made at the same moment, was faster.
-            raise _exists(row.name) from None
+            raise template_exists(row.name) from None
 
     @staticmethod
     async def _made(tx: Transaction, template_id: str, name: str) -> TemplateRow:
@@ -208,31 +188,6 @@ class Templates:
         return dict(columns[path] for path in paths)
 
 
-async def _columns(tx: Transaction, caller: Caller, wanted: NewTemplate) -> dict[str, Any]:
-    """Return the columns of a new template that say whose it is and where its files come from."""
-    name = names.template_id_of(wanted.template.name, "template.name")
-    if await templates.exactly(tx, caller.tenant, wanted.account, name) is not None:
-        raise _exists(name)
-    session_id = snapshot_id = ""
-    if wanted.source:
-        session_id, snapshot_id = names.source_of(wanted.source, "source")
-        session = await sessions.get(tx, caller, session_id)
-        if wanted.account not in ("", session.account):
-            raise session_not_found(session_id)
-        if snapshot_id:
-            await snapshots.complete_one(tx, session_id, snapshot_id)
-    time = clock.now()
-    return {
-        "account": wanted.account,
-        "name": name,
-        "phase": Phase.FILLING,
-        "source_session_id": session_id,
-        "source_snapshot_id": snapshot_id,
-        "create_time": time,
-        "expire_time": time + clock.micros(_UNFINISHED),
-    }
-
-
 async def _to_change(tx: Transaction, caller: Caller, account: str, name: str) -> TemplateRow:
     row = await templates.exactly(tx, caller.tenant, account, name)
     if row is not None:
@@ -244,25 +199,3 @@ async def _to_change(tx: Transaction, caller: Caller, account: str, name: str) -
             "another one.",
         )
     raise template_not_found(names.template_name(name))
-
-
-def _exists(name: str) -> Failure:
-    return Failure(
-        errors_pb2.ERROR_REASON_TEMPLATE_EXISTS,
-        f"There is a template {names.template_name(name)} already. Delete it first, or take another name.",
-    )
-
-
-def template_view(row: TemplateRow) -> pb.Template:
-    """Return a template as callers see it."""
-    return pb.Template(
-        name=names.template_name(row.name),
-        account=row.account,
-        title=row.title.decode(),
-        description=row.description.decode(),
-        preferred_model=row.preferred_model,
-        options=turn_pb2.TurnOptions.FromString(row.turn_options) if row.turn_options else None,
-        egress_hosts=Settings.FromString(row.sandbox_settings).egress_hosts,
-        create_time=timestamp(row.create_time),
-        size_bytes=row.size_bytes,
-    )

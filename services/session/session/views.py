@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pointsman.session.v1 import session_service_pb2, turn_pb2
+from pointsman.session.v1 import session_service_pb2, template_service_pb2, turn_pb2
 
 from session import names
 from session.clock import timestamp
-from session.rows import SessionRow, TurnRow
+from session.rows import SessionRow, TemplateRow, TurnRow
 from session.state import AgentState
 from session.tables import QUEUED
 
@@ -76,6 +76,21 @@ def session_view(
         shared_folders=settings.shared_folders,
         egress_hosts=settings.egress_hosts,
         default_options=session.default_options if session.turn_options else None,
+    )
+
+
+def template_view(row: TemplateRow) -> template_service_pb2.Template:
+    """Return a template as callers see it."""
+    return template_service_pb2.Template(
+        name=names.template_name(row.name),
+        account=row.account,
+        title=row.title.decode(),
+        description=row.description.decode(),
+        preferred_model=row.preferred_model,
+        options=turn_pb2.TurnOptions.FromString(row.turn_options) if row.turn_options else None,
+        egress_hosts=row.egress_hosts,
+        create_time=timestamp(row.create_time),
+        size_bytes=row.size_bytes,
     )
 
 

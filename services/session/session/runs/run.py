@@ -133,7 +133,7 @@ class Runs:
         recovered: bool,
     ) -> None:
         if not recovered:
-            lost = await self._database.run(lambda tx: lost_source(tx, claim.session))
+            lost = await self._lost(claim)
             if lost is not None:
                 await writer.failed(lost)
                 return
@@ -159,6 +159,11 @@ class Runs:
             courier.cancel()
             with suppress(asyncio.CancelledError):
                 await courier
+
+    async def _lost(self, claim: Claim) -> Failure | None:
+        if not claim.session.sandbox.shared_folders:
+            return None
+        return await self._database.run(lambda tx: lost_source(tx, claim.session))
 
     async def _acted(self, turn: TurnRow) -> bool:
         return await self._database.run(lambda tx: events.has_any(tx, turn, _EFFECTS))
