@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import sqlite3
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,13 @@ CALLS = 1000 if FULL else 100
 AT_ONCE = 8
 KILLS = 4 if FULL else 1
 MODEL = "anthropic/claude-sonnet-4-5"
+# Far more than is spent: the point is that its balance comes out.
+MODELS = """
+model_list:
+  - model_name: anthropic/*
+    litellm_params: {model: anthropic/*, api_base: os.environ/ANTHROPIC_API_BASE}
+pointsman_settings: {budgets: [{scope: tenant, limit_usd: 1000}]}
+"""
 ASK = {"model": MODEL, "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "x"}]}
 
 
@@ -59,6 +65,8 @@ async def victim(directory: Path, upstream: str) -> AsyncIterator[tuple[Victim, 
     """Start one; gives the process, its URL and a session token."""
     keys = test_keys(directory)
     address, http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    models = directory / "models.yaml"
+    models.write_text(MODELS)
     environ = {
         "PATH": os.environ["PATH"],
         "POINTSMAN_PASSPORT_KEYS": str(keys.jwks),
@@ -66,6 +74,7 @@ async def victim(directory: Path, upstream: str) -> AsyncIterator[tuple[Victim, 
         "POINTSMAN_DATA_DIR": str(directory),
         "POINTSMAN_LLM_PROXY_ADDRESS": address,
         "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": http,
+        "POINTSMAN_LLM_CONFIG": str(models),
         "ANTHROPIC_API_KEY": "sk-ant-test",
         "ANTHROPIC_API_BASE": upstream,
     }
@@ -107,16 +116,39 @@ async def until_answered(session: aiohttp.ClientSession, url: str, token: str) -
         await asyncio.sleep(0.05)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A call as the ledger has it."""
+
+    state: str
+    tokens: tuple[int, int]
+    cost: int
+    reserved: int
+
+
+def ledger_of(directory: Path) -> tuple[dict[str, Line], tuple[int, int]]:
+    """Return every line by its id, and what the tenant's balance has as spent and as set aside."""
+    query = "SELECT id, state, input_tokens, output_tokens, cost, reserved FROM llm_calls"
+    with sqlite3.connect(directory / "llm-proxy" / "ledger.db") as file:
+        lines = {
+            call: Line(state, (read, written), cost, reserved)
+            for call, state, read, written, cost, reserved in file.execute(query)
+        }
+        [balance] = file.execute("SELECT spent, reserved FROM llm_balances").fetchall()
+    return lines, balance
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
-async def test_the_ledger_is_the_providers_bill_after_many_calls_and_kills(tmp_path: Path) -> None:
-    numbers = itertools.count(1)
-    asked: list[int] = []
+async def test_the_ledger_is_the_providers_bill_call_by_call_after_many_calls_and_kills(
+    tmp_path: Path,
+) -> None:
+    asked: list[tuple[int, int]] = []
 
     def numbered(_: Any) -> Answer:
         """Give each call a number of its own, as its count of tokens."""
-        asked.append(next(numbers))
-        return anthropic_text("Hi", (asked[-1], asked[-1] % 7 + 1))
+        asked.append((len(asked) + 1, len(asked) % 7 + 1))
+        return anthropic_text("Hi", asked[-1])
 
     seen: list[int] = []
     async with scripted_upstream(numbered) as provider, victim(tmp_path, provider.url) as (proxy, url, token):
@@ -139,19 +171,26 @@ async def test_the_ledger_is_the_providers_bill_after_many_calls_and_kills(tmp_p
             # The last one is up, and has closed what the one before left open.
             seen.append(await until_answered(session, url, token))
         await proxy.stop()
-        billed = Counter(provider.tokens)
+        # The provider's own bill, by the id that each call brought.
+        billed = {
+            call.headers["x-client-request-id"]: tokens
+            for call, tokens in zip(provider.asked, asked, strict=True)
+            if tokens in provider.tokens
+        }
 
-    with sqlite3.connect(tmp_path / "llm-proxy" / "ledger.db") as ledger:
-        rows = ledger.execute("SELECT state, input_tokens, output_tokens FROM llm_calls").fetchall()
-    settled = Counter((read, written) for state, read, written in rows if state == "settled")
-    states = Counter(state for state, *_ in rows)
-    assert states["open"] == 0
-    # Who saw a whole answer has paid for it, once, as the provider counts.
-    assert {read for read, _ in settled} >= set(seen)
-    assert settled.total() == len(settled)
-    assert settled <= billed
-    # What the provider billed and we did not settle, a kill cut off: each is in the ledger as lost.
-    unsettled = billed - settled
-    assert unsettled.total() <= states["lost"] + states["cut"]
-    assert len(asked) <= len(rows)
-    assert states["lost"] <= KILLS * AT_ONCE
+    lines, (spent, set_aside) = ledger_of(tmp_path)
+    settled = {call: line.tokens for call, line in lines.items() if line.state == "settled"}
+    lost = {call for call, line in lines.items() if line.state == "lost"}
+    # Each call that the provider was asked for has its line, written before.
+    assert {call.headers["x-client-request-id"] for call in provider.asked} <= set(lines)
+    # What is settled is what the provider bills for that very call.
+    assert settled == {call: tokens for call, tokens in billed.items() if call in settled}
+    # Who saw a whole answer has paid for it.
+    assert {read for read, _ in settled.values()} >= set(seen)
+    # Everything else that the provider bills is in the ledger as lost: those under way at a kill, no others.
+    assert set(billed) - set(settled) <= lost
+    assert set(lines) == set(settled) | lost
+    assert len(lost) <= KILLS * AT_ONCE
+    # And the money comes out to the last fraction: as counted, and where nobody counted, as set aside.
+    charged = (line.reserved if line.state == "lost" else line.cost for line in lines.values())
+    assert (spent, set_aside) == (sum(charged), 0)

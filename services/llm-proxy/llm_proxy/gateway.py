@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
@@ -81,7 +81,8 @@ class Gateway:
         call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
         answer: list[bytes] = []
         try:
-            asking = self._attempts.asking(model, request, priced=must_be_priced)
+            known = replace(request, call_id=reservation.id)
+            asking = self._attempts.asking(model, known, priced=must_be_priced)
             while isinstance(answering := await asking.step(), Retry):
                 call.retried(answering)
                 yield answering

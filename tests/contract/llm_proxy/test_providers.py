@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from support.scripted_openai import (
     Answer,
     anthropic_blocks,
     anthropic_text,
+    failing,
     openai_text,
     openai_tool,
     recut,
@@ -143,3 +145,15 @@ async def test_a_tool_call_in_many_deltas_arrives_whole(
     [block] = [block for block in reply.json["content"] if block["type"] == "tool_use"]
     assert (block["name"], block["input"]) == ("Write", tool_input)
     assert reply.json["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("shape", ["anthropic", "groq", "openrouter"])
+async def test_a_provider_gets_the_calls_id_in_the_ledger_at_each_attempt(tmp_path: Path, shape: str) -> None:
+    async with scripted_upstream([failing(529), TEXTS[shape]("Hi")]) as provider:
+        model, environ = behind(shape, provider.url)
+        async with proxy_house(tmp_path, environ) as house:
+            assert (await house.ask(await house.token(), model, stream=True)).said() == "Hi"
+            with sqlite3.connect(house.data_dir / "llm-proxy" / "ledger.db") as ledger:
+                [(call, state)] = ledger.execute("SELECT id, state FROM llm_calls").fetchall()
+    assert state == "settled"
+    assert [asked.headers["x-client-request-id"] for asked in provider.asked] == [call, call]

@@ -25,6 +25,9 @@ _CONTROL: Final = frozenset(
 )  # fmt: skip
 _CONTROL_PREFIXES: Final = ("litellm_", "aws_", "azure_", "vertex_", "gcs_", "s3_", "langfuse_", "watsonx_")
 
+CALL_ID_HEADER: Final = "x-client-request-id"
+"""As OpenAI takes it from clients, and Claude Code sends it: a provider finds a call by it."""
+
 FORWARDED_HEADERS: Final = ("anthropic-version", "anthropic-beta")
 
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -42,6 +45,8 @@ class MessagesRequest:
     raw: bytes = field(repr=False)
     """The body's bytes, which go on as they are where the upstream speaks the same language."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    call_id: str = ""
+    """The call's id in the ledger, which the provider gets as well; empty for what is in no ledger."""
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ import aiohttp
 
 from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.secrets import Secrets
-from llm_proxy.messages.request import MessagesRequest
+from llm_proxy.messages.request import CALL_ID_HEADER, MessagesRequest
 from llm_proxy.upstreams.protocol import upstream_model
 from llm_proxy.upstreams.provider_failure import ProviderFailure, from_status
 
@@ -182,6 +182,8 @@ def _headers(deployment: Deployment, request: MessagesRequest) -> Mapping[str, s
             betas.append(_OAUTH_BETA)
     elif key:
         headers["x-api-key"] = key
+    if request.call_id:
+        headers[CALL_ID_HEADER] = request.call_id
     if betas:
         headers["anthropic-beta"] = ",".join(betas)
     extra: Any = deployment.params.get("extra_headers") or {}

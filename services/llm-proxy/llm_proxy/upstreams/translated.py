@@ -11,7 +11,7 @@ from typing import Any, Final
 from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.secrets import Secrets
 from llm_proxy.messages.assemble import Assembler
-from llm_proxy.messages.request import MessagesRequest
+from llm_proxy.messages.request import CALL_ID_HEADER, MessagesRequest
 from llm_proxy.messages.sse import StreamReader
 from llm_proxy.routing.litellm_library import LitellmLibrary
 from llm_proxy.upstreams.protocol import upstream_model
@@ -54,7 +54,7 @@ class TranslatedUpstream:
                     timeout=self._timeout + _GRACE_SECONDS,
                     max_retries=0,
                     num_retries=0,
-                    **{key: value for key, value in deployment.params.items() if key not in _ROUTING_PARAMS},
+                    **_settings(deployment, request),
                     **translatable(request.body),
                 )
         chunks = self._chunks(litellm, source)
@@ -170,6 +170,12 @@ async def _assembled(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         assembler.feed(chunk)
     yield json.dumps(assembler.message()).encode()
+
+
+def _settings(deployment: Deployment, request: MessagesRequest) -> dict[str, Any]:
+    """Return what LiteLLM is told beside the request."""
+    kept = {key: value for key, value in deployment.params.items() if key not in _ROUTING_PARAMS}
+    return {**kept, "extra_headers": {CALL_ID_HEADER: request.call_id, **(kept.get("extra_headers") or {})}}
 
 
 def translatable(body: Mapping[str, Any]) -> dict[str, Any]:
