@@ -241,13 +241,26 @@ class Lifecycle:
         # What is mounted at a boot cannot be given to one that has booted.
         sandbox_or_none = None if wish.settings.shares else await self._adopt(wish)
         if not wish.settings.shares:
-            self.pool.want(wish.settings.template, wish.boot)
+            template = wish.settings.template
+            # Tenants may call theirs the same.
+            self.pool.want(f"{wish.session.tenant}/{template}" if template else "", wish.boot)
         if sandbox_or_none is not None:
             return sandbox_or_none, event_pb2.SANDBOX_STATE_READY, True
         return await self._boot(wish, shown, transcript), event_pb2.SANDBOX_STATE_READY, False
 
+    def _is_shown(self, session: SessionRef) -> bool:
+        """Return whether another session sees the whole of its workspace, and so would lose sight of it."""
+        try:
+            status = self._workspaces.path(session).stat()
+        except FileNotFoundError:
+            return False
+        shown = {(device, inode) for box in self._live.values() for _, device, inode in box.shared}
+        return (status.st_dev, status.st_ino) in shown
+
     async def _adopt(self, wish: Wish) -> Sandbox | None:
-        """Make one of the pool the session's."""
+        """Make one of the pool the session's, whose workspace becomes the folder that it was booted on."""
+        if self._is_shown(wish.session):
+            return None
         sandbox = await self.pool.take(wish.boot)
         if sandbox is None:
             return None

@@ -43,7 +43,7 @@ class Pool:
         self._places = places
         self._size = size
         self._templates = min(templates, max(0, places.limit // 2 - size)) if size > 0 else 0
-        # By template, the one used last at the end.
+        # By template, with its tenant; the one used last at the end.
         self._wanted: OrderedDict[str, Boot] = OrderedDict()
         self._ready: list[Sandbox] = []
         self._stale: list[Sandbox] = []
@@ -59,7 +59,7 @@ class Pool:
         return _NO_TEMPLATE in self._wanted
 
     def want(self, template: str, boot: Boot) -> None:
-        """Say what new sessions are booted with, of a template or '' of none.
+        """Say what new sessions are booted with, of a template of any tenant or '' of none.
 
         What waits with a boot that nobody wants any more is ended.
         """

@@ -19,6 +19,7 @@ from runner.shared import SharedFolders
 from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import _exchange
 from servicekit.errors import Failure
+from servicekit.testing import wait_until
 from support.runner_house import RunnerHouse, new_id
 from support.scripted_anthropic import Reply
 
@@ -94,6 +95,29 @@ async def test_a_shared_folder_is_read_live_and_is_no_part_of_the_reader(open_ru
             timeout=20,
         )
         assert kept.size_bytes == len("mine\n")
+
+
+async def test_who_sees_a_whole_workspace_goes_on_seeing_it_when_its_first_turn_runs(
+    open_runner: OpenRunner,
+) -> None:
+    async with open_runner(pool_size=1) as house:
+
+        async def pooled() -> bool:
+            answer = await house.stub().ListSandboxes(
+                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+            )
+            return any(not sandbox.session for sandbox in answer.sandboxes)
+
+        writer, reader = new_id(), new_id()
+        await house.write(writer, "a.txt", b"given\n")
+        settings = sharing(("all", writer, ""))
+        assert (await reader_says(house, reader, "ls /shared/all", settings)).strip() == "a.txt"
+        await wait_until(pooled, timeout=30)
+        await reader_says(house, writer, "echo made > b.txt", pb.SandboxSettings())
+        house.model.script = running(command("cat /shared/all/b.txt"))
+        result = await house.run(reader, "Look", sandbox=settings)
+        assert said(result).strip() == "made"
+        assert "sandbox_changed" not in result.kinds
 
 
 PROBE = r"""

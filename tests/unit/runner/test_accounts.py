@@ -12,6 +12,10 @@ from runner.workspace.accounts import Accounts
 SESSION = SessionRef("acme", "6f1a3b1e-0000-4000-8000-000000000001")
 
 
+def files(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.rglob("*") if path.is_file()]
+
+
 async def test_the_first_account_that_is_said_counts_and_outlives_a_restart(tmp_path: Path) -> None:
     accounts = Accounts(tmp_path)
     assert accounts.of(SESSION) is None
@@ -26,7 +30,7 @@ async def test_the_first_account_that_is_said_counts_and_outlives_a_restart(tmp_
 async def test_of_many_at_once_one_is_right(tmp_path: Path) -> None:
     said = await asyncio.gather(*(Accounts(tmp_path).note(SESSION, f"account{n}") for n in range(20)))
     assert len(set(said)) == 1
-    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == [said[0]]
+    assert files(tmp_path) == [said[0]]
 
 
 async def test_a_deleted_session_is_forgotten(tmp_path: Path) -> None:
