@@ -32,6 +32,8 @@ class JournalFile(list[tuple[float, str, str]]):
 async def main(runner_address: str, models_address: str, keys: Path, journal: Path) -> None:
     runner = ScriptedRunner()
     runner.journal = JournalFile(journal)
+    runner.notes = journal.with_suffix(".notes")
+    runner.notes.mkdir(exist_ok=True)
     verifier = PassportVerifier.from_file(keys / "jwks.json")
     async with (
         serving(
