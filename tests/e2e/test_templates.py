@@ -126,7 +126,8 @@ async def test_an_operator_sets_how_much_of_an_account_goes_on_at_once(suite: An
         turns = [asyncio.create_task(finished(client, "Run `sleep 4`", session.name)) for session in sessions]
 
         def running() -> int:
-            return int(rest(suite, "GET", "/v1/accounts/crowd", key=member)[1]["account"].get("runningTurns", 0))
+            _, answer = rest(suite, "GET", "/v1/accounts/crowd", key=member)
+            return int(answer["account"].get("runningTurns", 0))
 
         await wait_until(lambda: running() == 1, 30)
         status, answer = rest(suite, "PATCH", path, limit, key=operator)

@@ -27,7 +27,8 @@ from servicekit.serving import serving
 from servicekit.testing import Keys, passport_metadata, serve, test_keys
 from session.app import app
 from session.config import SessionConfig
-from support.session_peers import ScriptedModels, ScriptedRunner
+from support.session_models import ScriptedModels
+from support.session_runner import ScriptedRunner
 
 
 class Client:

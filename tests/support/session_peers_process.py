@@ -15,7 +15,8 @@ from pathlib import Path
 from servicekit.drain import Drain
 from servicekit.passport import PassportVerifier
 from servicekit.serving import serving
-from support.session_peers import ScriptedModels, ScriptedRunner
+from support.session_models import ScriptedModels
+from support.session_runner import ScriptedRunner
 
 
 class JournalFile(list[tuple[float, str, str]]):

@@ -11,7 +11,8 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.testing import wait_until
 from support.session_house import SessionHouse, failure_of, session_house
-from support.session_peers import ScriptedRunner, ScriptedTurn
+from support.session_runner import ScriptedRunner
+from support.session_scripts import ScriptedTurn
 
 
 async def running_turn(house: SessionHouse) -> turn_pb2.Turn:
