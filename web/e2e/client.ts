@@ -56,7 +56,7 @@ export class Client {
 
   /** Starts a session of its own on the scripted model, with this prompt. */
   async start(prompt: string, { model = "groq/scripted", mode = "Edit freely" } = {}): Promise<void> {
-    await this.page.getByRole("link", { name: "New session" }).click();
+    await this.page.getByRole("link", { name: "New session", exact: true }).click();
     await expect(this.page.getByRole("heading", { name: "What should the agent do?" })).toBeVisible();
     if (model === DEMO) await this.page.getByLabel("Model").selectOption(DEMO);
     else await this.chooseModel(model);

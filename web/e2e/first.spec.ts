@@ -82,6 +82,7 @@ test.describe("a turn", () => {
       "https://example.com",
     );
     await expect(signedIn.conversation.getByRole("cell", { name: "2" })).toBeVisible();
+    await expect(signedIn.conversation.locator(".code-keyword").getByText("def")).toBeVisible();
     await signedIn.turns(2);
     await signedIn.shot("markdown");
   });
@@ -141,7 +142,7 @@ test.describe("a turn", () => {
   });
 
   test("an unknown model is refused in words, and the prompt is not lost", async ({ signedIn }) => {
-    await signedIn.page.getByRole("link", { name: "New session" }).click();
+    await signedIn.page.getByRole("link", { name: "New session", exact: true }).click();
     await signedIn.chooseModel("nobody/knows-this");
     await signedIn.say("Hello?");
     await expect(signedIn.page.getByRole("alert").filter({ hasText: "nobody/knows-this" })).toBeVisible();

@@ -39,7 +39,7 @@ test("phone: sign in, run a turn, look at a file, without ever scrolling sideway
     page.getByRole("navigation", { name: "Your sessions" }).getByRole("link").first(),
   ).toBeInViewport();
   await client.shot("phone-sessions");
-  await page.getByRole("link", { name: "Status" }).click();
+  await page.getByRole("link", { name: "Status", exact: true }).click();
   await expect(page.getByText("All healthy")).toBeVisible();
   await fits();
   expect(client.faults).toEqual([]);
@@ -183,7 +183,7 @@ test("the status page says how it stands, and holds nothing that axe calls serio
   const { page } = signedIn;
   await signedIn.start("play:markdown");
   await signedIn.turns(1);
-  await page.getByRole("link", { name: "Status" }).click();
+  await page.getByRole("link", { name: "Status", exact: true }).click();
   await expect(page.getByText("All healthy")).toBeVisible();
   for (const service of ["router", "session", "runner", "llm-proxy"])
     await expect(page.getByRole("listitem").filter({ hasText: service }).first()).toBeVisible();

@@ -8,7 +8,7 @@ test("a template is made of a session's files, a new session begins with them, a
   await signedIn.start("Create hello.py that prints hello world, then run it", { model: DEMO });
   await signedIn.turns(1);
   await page.getByRole("button", { name: "Workspace" }).click();
-  await page.getByRole("link", { name: "Snapshots" }).click();
+  await page.getByRole("link", { name: "Snapshots", exact: true }).click();
   await page.getByRole("button", { name: "Make a template" }).click();
   await page.getByLabel("Title").fill(title);
   await page.getByLabel("What it is for").fill("A greeting, ready to be changed.");
@@ -25,7 +25,7 @@ test("a template is made of a session's files, a new session begins with them, a
   await expect(page.getByLabel("Title")).toHaveValue(title);
   await page.keyboard.press("Escape");
 
-  await page.getByRole("link", { name: "New session" }).click();
+  await page.getByRole("link", { name: "New session", exact: true }).click();
   const choice = page.getByRole("region", { name: "Templates" }).getByRole("button", { name: title });
   await choice.click();
   await expect(choice).toHaveAttribute("aria-pressed", "true");
@@ -40,12 +40,12 @@ test("a template is made of a session's files, a new session begins with them, a
   await expect(
     page.getByRole("region", { name: "Files" }).getByRole("link", { name: "hello.py" }),
   ).toBeVisible();
-  await page.getByRole("link", { name: "Details" }).click();
+  await page.getByRole("link", { name: "Details", exact: true }).click();
   await expect(page.getByRole("region", { name: "Details" })).toContainText(signedIn.account);
   await expect(page.getByRole("region", { name: "Details" })).toContainText("runs one turn at once");
   await signedIn.shot("details");
 
-  await page.getByRole("link", { name: "New session" }).click();
+  await page.getByRole("link", { name: "New session", exact: true }).click();
   await choice.click();
   await page.getByRole("button", { name: "Delete it" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
@@ -58,7 +58,7 @@ test("a snapshot becomes a new session, and the old one stays as it is", async (
   await signedIn.turns(1);
   const origin = page.url();
   await page.getByRole("button", { name: "Workspace" }).click();
-  await page.getByRole("link", { name: "Snapshots" }).click();
+  await page.getByRole("link", { name: "Snapshots", exact: true }).click();
   await page.getByRole("button", { name: "Take a snapshot" }).click();
   await page.getByLabel("What is it for?").fill("First try");
   await page.getByRole("button", { name: "Take it" }).click();

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { hrefOf, parseRoute } from "../src/state/route.ts";
+import { coloured, LANGUAGES } from "../src/text/colour.ts";
 import { parseDiff } from "../src/text/diff.ts";
+import { span } from "../src/text/format.ts";
 import { Lines, ROW_CHARACTERS } from "../src/text/lines.ts";
 import { blocksOf, GrowingBlocks } from "../src/text/markdown.tsx";
 import { visible, visibleLine } from "../src/text/visible.ts";
@@ -20,6 +22,49 @@ describe("text from a model", () => {
 
   test("a title is one short line", () => {
     expect(visibleLine(`a\nb${"c".repeat(1000)}`, 10)).toBe("a bccccccc…");
+  });
+});
+
+test.each([
+  [0.24, "0.24 s"],
+  [59.7, "1 min 0 s"],
+  [119.6, "2 min 0 s"],
+  [7799, "2 h 10 min"],
+  [86_400, "1 d 0 h"],
+])("%d seconds are %s", (seconds, words) => {
+  expect(span(seconds)).toBe(words);
+});
+
+describe("code in colour", () => {
+  test("the pieces together are the text, each with its kind", () => {
+    const pieces = coloured('def f():\n    return "<b>"  # 1\n', "py");
+    expect(pieces?.map((piece) => piece.text).join("")).toBe('def f():\n    return "<b>"  # 1\n');
+    expect(pieces).toContainEqual({ text: "def", kind: "keyword" });
+    expect(pieces).toContainEqual({ text: '"<b>"', kind: "string" });
+    expect(pieces).toContainEqual({ text: "# 1", kind: "comment" });
+  });
+
+  test.each(["a ", "def ", "((", '"', "[a]("])(
+    "hostile code of %j is read in under two seconds in every language",
+    (piece) => {
+      const line = piece.repeat(Math.floor(400 / piece.length));
+      const text = `${line}\n`.repeat(10_000 / (line.length + 1));
+      for (const language of Object.keys(LANGUAGES)) {
+        const begun = performance.now();
+        expect(coloured(text, language)).toBeDefined();
+        expect(performance.now() - begun).toBeLessThan(2000);
+      }
+    },
+  );
+
+  test("long lines and long texts stay plain: they would take the square of their length", () => {
+    expect(coloured("a ".repeat(201), "c")).toBeUndefined();
+    expect(coloured("a\n".repeat(5001), "c")).toBeUndefined();
+  });
+
+  test("what nobody knows stays plain", () => {
+    expect(coloured("x", "no-such-language")).toBeUndefined();
+    expect(coloured("x", "__proto__")).toBeUndefined();
   });
 });
 

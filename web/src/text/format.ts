@@ -20,14 +20,16 @@ export function seconds(duration: Duration | undefined): number {
   return duration ? Number(duration.seconds) + duration.nanos / 1e9 : 0;
 }
 
-/** `0.24 s`, `12 s`, `3 min 5 s`, `2 h 10 min`. */
+/** `0.24 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`. */
 export function span(total: number): string {
   if (total < 10) return `${total < 1 ? total.toFixed(2) : total.toFixed(1)} s`;
   const seconds = Math.round(total);
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   const minutes = Math.round(total / 60);
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const hours = Math.round(total / 3600);
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
 /** US dollars with as many digits as mean something. Empty for nothing: models without a price cost nothing. */

@@ -1,6 +1,7 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Lines } from "../text/lines.ts";
 import { visible } from "../text/visible.ts";
+import { Coloured } from "./coloured.tsx";
 import { CopyButton } from "./controls.tsx";
 
 /** Text above this many characters or lines is shown row by row. */
@@ -17,7 +18,11 @@ export function CodeBlock({ text, language = "" }: { text: string; language?: st
         {language && <span>{language}</span>}
         <CopyButton text={() => text} label="Copy code" />
       </div>
-      <PlainText text={text.replace(/\n$/, "")} label={language ? `Code in ${language}` : "Code"} />
+      <PlainText
+        text={text.replace(/\n$/, "")}
+        label={language ? `Code in ${language}` : "Code"}
+        language={language}
+      />
     </div>
   );
 }
@@ -26,11 +31,14 @@ export function CodeBlock({ text, language = "" }: { text: string; language?: st
 export function PlainText({
   text,
   label,
+  language = "",
   fill = false,
   tall = false,
 }: {
   text: string;
   label: string;
+  /** What it is written in, as Markdown and file names spell it; empty for plain text. */
+  language?: string;
   fill?: boolean;
   tall?: boolean;
 }) {
@@ -44,7 +52,9 @@ export function PlainText({
       aria-label={label}
       role="region"
     >
-      <code>{visible(text)}</code>
+      <code>
+        <Coloured text={visible(text)} language={language} />
+      </code>
     </pre>
   );
 }

@@ -15,6 +15,8 @@ const HEIGHT = 200;
 const FIRST_WIDTH = 640;
 const WIDEST_BAR = 40;
 const LEFT = 44;
+/** Half of the last day that is written below. */
+const RIGHT = 16;
 const BOTTOM = 22;
 const TOP = 8;
 
@@ -34,7 +36,7 @@ export function StackedBars({ title, columns, series, format }: Chart) {
   const [place, width] = useWidth();
   const totals = columns.map((_, index) => series.reduce((sum, each) => sum + (each.values[index] ?? 0), 0));
   const top = niceTop(Math.max(...totals, 0));
-  const step = (width - LEFT) / Math.max(1, columns.length);
+  const step = (width - LEFT - RIGHT) / Math.max(1, columns.length);
   const every = Math.max(1, Math.ceil(LABEL_PIXELS / step));
   const y = (value: number) => HEIGHT - BOTTOM - ((HEIGHT - BOTTOM - TOP) * value) / top;
   return (

@@ -42,17 +42,21 @@ export function Health({ health, insides }: { health: Reading<HealthAnswer>; ins
                 {each.service}
               </span>
               <span class="service-facts">
-                {each.status === "healthy"
-                  ? inside
-                    ? `up ${span(seconds(inside.uptime))} · ${bytes(inside.memoryBytes)}`
-                    : "healthy"
-                  : "does not answer"}
+                {each.status === "healthy" ? upFor(inside) : "does not answer"}
               </span>
-              {inside?.version && <span class="service-facts">{visibleLine(inside.version, 40)}</span>}
+              {inside && (
+                <span class="service-facts">
+                  {[bytes(inside.memoryBytes), visibleLine(inside.version, 40)].filter(Boolean).join(" · ")}
+                </span>
+              )}
             </li>
           );
         })}
       </ul>
     </section>
   );
+}
+
+function upFor(inside: Diagnostics | undefined): string {
+  return inside ? `up ${span(seconds(inside.uptime))}` : "healthy";
 }

@@ -40,7 +40,7 @@ export function Details({ store }: { store: SessionStore }) {
         )}
         <Fact name="Created">{exactTime(session.createTime)}</Fact>
         <Fact name="Sandbox">
-          {sandboxWord(session.sandbox?.state) || "none yet"}
+          {sandboxWord(session.sandbox?.state) || "None yet"}
           {session.sandbox?.lastHeartbeatTime && (
             <span class="hint">, seen {ago(session.sandbox.lastHeartbeatTime)}</span>
           )}

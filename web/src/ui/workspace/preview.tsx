@@ -96,7 +96,7 @@ function Content({ path, data, total }: { path: string; data: Uint8Array<ArrayBu
           The first {bytes(data.length)} of {bytes(total)}. Download it for the rest.
         </p>
       )}
-      <PlainText text={text} label={`Contents of ${visibleLine(path)}`} fill />
+      <PlainText text={text} label={`Contents of ${visibleLine(path)}`} language={languageOf(path)} fill />
     </>
   );
 }
@@ -109,6 +109,11 @@ function Picture({ data, type, name }: { data: Uint8Array<ArrayBuffer>; type: st
       <img src={url} alt={visibleLine(name)} />
     </div>
   );
+}
+
+/** What a file is written in, by its name: `py`, `makefile`; what is no language is plain text. */
+function languageOf(path: string): string {
+  return path.split("/").at(-1)?.split(".").at(-1) ?? "";
 }
 
 /** The text, or undefined when the bytes are none. A character cut off at the end is let go. */
