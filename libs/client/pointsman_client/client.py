@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -36,6 +38,8 @@ from pointsman_client.patience import Patience
 Answer = TypeVar("Answer")
 
 _CALL_SECONDS: Final = 30.0
+# A refusal may come as the end of a stream, at once.
+_HEARD_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 60.0
 
 
@@ -148,8 +152,10 @@ class AsyncClient:
             request = session_service_pb2.WatchEventsRequest(
                 session=turn.session, turn=turn.name, after_sequence=cursor
             )
-            call = self.sessions.WatchEvents(request)
+            call, heard = self.sessions.WatchEvents(request), math.inf
             try:
+                await call.wait_for_connection()
+                heard = time.monotonic()
                 async for response in call:
                     event = response.event
                     waiting.contact()
@@ -166,6 +172,9 @@ class AsyncClient:
                 broken = from_rpc_error(error)
             finally:
                 call.cancel()
+            if time.monotonic() - heard > _HEARD_SECONDS:
+                # The installation was there; a turn that waits only had nothing to tell.
+                waiting.contact()
             await waiting.wait(broken)
 
     async def ask(self, prompt: str, **fields: object) -> str:

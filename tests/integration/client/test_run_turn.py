@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,30 @@ async def test_a_turn_outlives_the_kill_of_the_edge(open_front):
         await front.edge.start()
         assert sequences(await asyncio.wait_for(running, 20)) == [1, 2, 3, 4]
         assert len(peer.turns) == 1
+
+
+async def test_a_turn_that_says_nothing_for_long_is_followed_on_when_the_edge_is_killed(
+    open_front, monkeypatch
+):
+    class Later:
+        seconds = 0.0
+
+        def monotonic(self) -> float:
+            return time.monotonic() + self.seconds
+
+    later = Later()
+    monkeypatch.setattr("pointsman_client.patience.time", later)
+    monkeypatch.setattr("pointsman_client.client._HEARD_SECONDS", 0.0)
+    waiting = asyncio.Event()
+    peer = SessionPeer(script=ANSWER[:3], on_event=lambda sent: waiting.set() if sent == 3 else None)
+    async with open_front(peer) as front, AsyncClient(front.url, API_KEY) as client:
+        asking = asyncio.create_task(client.ask("hi", patience=60))
+        await asyncio.wait_for(waiting.wait(), 10)
+        later.seconds = 120.0
+        await front.edge.kill()
+        peer.script = ANSWER
+        await front.edge.start()
+        assert await asyncio.wait_for(asking, 20) == "4"
 
 
 async def test_a_turn_is_queued_once_although_the_edge_starts_late(open_front):
