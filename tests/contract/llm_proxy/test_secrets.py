@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import aiohttp
 import pytest
 from pointsman.system.v1 import diagnostics_service_pb2 as diagnostics_pb
 from pointsman.system.v1 import diagnostics_service_pb2_grpc as diagnostics_rpc
-from prometheus_client import generate_latest
-from servicekit.testing import free_port
-from support.llm_proxy_house import CANARY, proxy_house
+from servicekit.config import ConfigError
+from servicekit.passport import PASSPORT_HEADER, Passport
+from servicekit.testing import free_port, wait_until
+from support.llm_proxy_house import CANARY, ProxyHouse, proxy_house
 from support.scripted_openai import anthropic_text, failing, openai_text, scripted_upstream
 
 MODELS = """
@@ -59,25 +62,6 @@ async def test_a_canary_key_shows_up_nowhere(
     assert "[redacted]" in replies[0].text
 
 
-async def test_metrics_count_calls_tokens_and_cost_without_secrets(tmp_path: Path) -> None:
-    async with scripted_upstream([anthropic_text("Hi", (1000, 50))]) as provider:
-        environ = {"BASE": provider.url, "MY_OWN_NAME": CANARY}
-        models = MODELS.split("  - model_name: groq", maxsplit=1)[0]
-        async with proxy_house(tmp_path, environ, models) as house:
-            await house.ask(await house.token(), "anthropic/claude-sonnet-4-5", stream=True)
-    text = generate_latest().decode()
-    assert 'pointsman_llm_calls_total{deployment="anthropic/*#1",model="anthropic/claude-sonnet-4-5"' in text
-    for name in (
-        "tokens_total",
-        "cost_usd_total",
-        "call_seconds_bucket",
-        "first_token_seconds_bucket",
-        "retries_total",
-    ):
-        assert f"pointsman_llm_{name}" in text
-    assert CANARY not in text
-
-
 @pytest.mark.parametrize(
     ("environ", "line"),
     [
@@ -98,15 +82,7 @@ async def test_a_bad_variable_is_one_line_at_the_start(
     tmp_path: Path, environ: dict[str, str], line: str
 ) -> None:
     async with proxy_house(tmp_path) as house:
-        jwks, keys = house.keys.jwks, house.keys.directory
-    needed = {
-        "PATH": os.environ["PATH"],
-        "POINTSMAN_PASSPORT_KEYS": str(jwks),
-        "POINTSMAN_PASSPORT_KEY": str(keys),
-        "POINTSMAN_DATA_DIR": str(tmp_path / "own"),
-        "POINTSMAN_LLM_PROXY_ADDRESS": "127.0.0.1:0",
-        "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": "127.0.0.1:0",
-    }
+        needed = process_environ(house, tmp_path / "own")
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "llm_proxy"],
@@ -122,9 +98,74 @@ async def test_a_bad_variable_is_one_line_at_the_start(
     assert "canary" not in ended.stderr
 
 
+def process_environ(house: ProxyHouse, data_dir: Path) -> dict[str, str]:
+    """The environment of an llm-proxy of its own, with this house's keys."""
+    return {
+        "PATH": os.environ["PATH"],
+        "POINTSMAN_PASSPORT_KEYS": str(house.keys.jwks),
+        "POINTSMAN_PASSPORT_KEY": str(house.keys.directory),
+        "POINTSMAN_DATA_DIR": str(data_dir),
+        "POINTSMAN_LLM_PROXY_ADDRESS": "127.0.0.1:0",
+        "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": "127.0.0.1:0",
+    }
+
+
 async def test_a_busy_http_port_is_said(tmp_path: Path) -> None:
-    async with proxy_house(tmp_path / "one") as house, aiohttp.ClientSession():
+    async with proxy_house(tmp_path / "one") as house:
         port = house.url.rpartition(":")[2]
-        with pytest.raises(OSError, match=port):
+        with pytest.raises(ConfigError, match=f"POINTSMAN_LLM_PROXY_HTTP_ADDRESS.*{port}"):
             async with proxy_house(tmp_path / "two", http_address=f"127.0.0.1:{port}"):
                 pass
+
+
+async def test_a_process_that_crashes_in_the_middle_of_a_call_shows_no_key(tmp_path: Path) -> None:
+    async with (
+        scripted_upstream([anthropic_text("Hi", end="stall")]) as provider,
+        proxy_house(tmp_path) as house,
+    ):
+        http = f"127.0.0.1:{free_port()}"
+        environ = process_environ(house, tmp_path / "own") | {
+            "POINTSMAN_LLM_PROXY_HTTP_ADDRESS": http,
+            "ANTHROPIC_API_KEY": CANARY,
+            "ANTHROPIC_API_BASE": provider.url,
+            "POINTSMAN_LOG_LEVEL": "debug",
+            # Prints the stack of every thread when the process aborts.
+            "PYTHONFAULTHANDLER": "1",
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "llm_proxy", env=environ, stderr=PIPE, stdout=PIPE
+        )
+        passport = house.keys.signer("router").sign(Passport("acme", None, "user", frozenset({"turns.run"})))
+        calling = asyncio.create_task(call_until_served(house, f"http://{http}", passport))
+        try:
+            await wait_until(lambda: bool(provider.asked), timeout=60)
+            process.send_signal(signal.SIGABRT)
+            out, errors = await asyncio.wait_for(process.communicate(), 20)
+        finally:
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert provider.asked[0].headers["x-api-key"] == CANARY
+    assert process.returncode == -signal.SIGABRT
+    assert b"Fatal Python error: Aborted" in errors
+    left = [path.read_bytes() for path in (tmp_path / "own").rglob("*") if path.is_file()]
+    assert all(CANARY.encode() not in text for text in (out, errors, *left))
+
+
+async def call_until_served(house: ProxyHouse, url: str, passport: str) -> None:
+    body = {
+        "model": "anthropic/claude-sonnet-4-5",
+        "max_tokens": 9,
+        "stream": True,
+        "messages": [{"role": "user", "content": "x"}],
+    }
+    while True:
+        try:
+            async with house.session.post(
+                f"{url}/v1/messages", json=body, headers={PASSPORT_HEADER: passport}
+            ) as response:
+                await response.read()
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.1)

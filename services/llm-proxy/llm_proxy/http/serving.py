@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pointsman.errors.v1 import errors_pb2
+from servicekit.config import ConfigError
 from servicekit.context import Call, begin
 from servicekit.drain import Drain
 from servicekit.errors import Failure
@@ -106,7 +107,10 @@ def _of_http(error: web.HTTPException) -> Failure:
 
 @asynccontextmanager
 async def serving_http(application: web.Application, address: str, drain: Drain) -> AsyncIterator[str]:
-    """Serve at `host:port` while inside; gives the address, with the port that was taken. Raises OSError."""
+    """Serve at `host:port` while inside; gives the address, with the port that was taken.
+
+    Raises ConfigError when it cannot be had.
+    """
     host, _, port = address.rpartition(":")
     runner = web.AppRunner(
         application,
@@ -119,8 +123,13 @@ async def serving_http(application: web.Application, address: str, drain: Drain)
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, int(port), reuse_port=False)
-        await site.start()
+        try:
+            await web.TCPSite(runner, host, int(port), reuse_port=False).start()
+        except OSError:
+            raise ConfigError(
+                f"POINTSMAN_LLM_PROXY_HTTP_ADDRESS: cannot listen on {address}; "
+                "it is taken or not of this machine"
+            ) from None
         taken = runner.addresses[0][1]
         _log.info("serving", address=f"{host}:{taken}")
         yield f"{host}:{taken}"
