@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import type { Model } from "../gen/pointsman/llm/v1/model_service_pb.ts";
 import { models } from "../state/models.ts";
+import { dollars } from "../text/format.ts";
 import { Ask } from "./controls.tsx";
 
 const OTHER = "\u0000other";
@@ -20,7 +21,7 @@ export function ModelSelect({ value, onChange }: { value: string; onChange: (mod
   };
   return (
     <>
-      <label class="quiet-select" title={current?.description || value || "Model"}>
+      <label class="quiet-select" title={current ? aboutModel(current) : value || "Model"}>
         <span class="visually-hidden">Model</span>
         <select value={value} onChange={choose}>
           {!current && <option value={value}>{value || "Default model"}</option>}
@@ -56,4 +57,17 @@ export function ModelSelect({ value, onChange }: { value: string; onChange: (mod
 function nameOf(model: Model): string {
   const name = model.displayName || model.name;
   return model.available ? name : `${name} — needs ${model.missingCredential || "a credential"}`;
+}
+
+/** What there is to say about a model beside its name. */
+function aboutModel(model: Model): string {
+  return [model.description || model.name, priceOf(model)].filter(Boolean).join(" · ");
+}
+
+function priceOf(model: Model): string {
+  if (!model.priced) return "price unknown";
+  const { inputPricePerMillionUsd: read, outputPricePerMillionUsd: written } = model;
+  return read || written
+    ? `${dollars(read) || "$0"} in, ${dollars(written) || "$0"} out per million tokens`
+    : "";
 }
