@@ -28,10 +28,10 @@ class Postgres:
     run_as: tuple[str, ...]
     binaries: Path
 
-    def create_database(self) -> str:
+    def create_database(self, tablespace: str = "pg_default") -> str:
         """Make an empty database and return its URL."""
         name = f"t{uuid.uuid4().hex}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name} TABLESPACE {tablespace}")
         return f"postgresql://postgres@/{name}?host={self.socket_dir}&port=5432"
 
     def sql(self, statement: str, database: str = "postgres") -> str:
