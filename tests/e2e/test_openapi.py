@@ -1,4 +1,7 @@
-"""The OpenAPI document tells the truth: requests made up from it, right and wrong, at a real installation."""
+"""The OpenAPI document tells the truth, also to those who send what attackers and broken programs send.
+
+`test_schemathesis.py` has the rest: what the document itself makes one think of.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ TYPED_5XX = {501, 503, 504}
 
 def answer_schema(operation: Operation, status: int) -> dict[str, Any]:
     if status == 200:
-        answer = operation.body["responses"]["200"]["content"]["application/json"]["schema"]
+        answer = next(iter(operation.body["responses"]["200"]["content"].values()))["schema"]
     else:
         answer = {"$ref": "#/components/schemas/google.rpc.Status"}
     return {**answer, "components": DOCUMENT["components"]}
@@ -50,7 +53,11 @@ def send(suite: Any, http: httpx.Client, operation: Operation, request: Request)
 
 def check(operation: Operation, response: httpx.Response) -> None:
     assert response.status_code < 500 or response.status_code in TYPED_5XX, response.text
-    assert response.headers["content-type"].startswith("application/json"), response.text
+    kind = response.headers["content-type"]
+    told = (
+        operation.body["responses"]["200"]["content"] if response.status_code == 200 else {"application/json"}
+    )
+    assert kind in told, response.text
     for line in response.text.splitlines() if response.status_code == 200 else [response.text]:
         jsonschema.validate(json.loads(line), answer_schema(operation, response.status_code))
     if response.status_code != 200:
@@ -73,7 +80,7 @@ def test_the_document_is_served_without_a_key(suite, http):
 @pytest.mark.parametrize("operation", EVERY, ids=lambda operation: operation.name)
 def test_answers_are_what_the_document_says_whatever_is_sent(suite, http, operation):
     @settings(
-        max_examples=4 if operation.name in RUNS else 25,
+        max_examples=3 if operation.name in RUNS else 10,
         deadline=None,
         derandomize=True,
         database=None,

@@ -49,8 +49,9 @@ def operations(
     }
     if rule.body:
         operation["requestBody"] = _request(method.input_type, rule.body, bound, schemas)
-    else:
-        parameters += _query(method.input_type, bound, schemas)
+    if rule.body != "*":
+        # What is neither in the path nor in the body.
+        parameters += _query(method.input_type, bound | {rule.body}, schemas)
     if parameters:
         operation["parameters"] = parameters
     operation["responses"] = {

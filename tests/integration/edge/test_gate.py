@@ -68,6 +68,39 @@ async def test_what_a_client_says_about_itself_is_dropped(edge):
     assert "x-pointsman-tenant" not in edge.peers.seen.asked[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"!r", b"1"),
+        (b"o#HK#h", b"1"),
+        (b"x~y", b"1"),
+        (b"x.y-z", b"1"),
+        (b"x-garbage-bin", b"!!! no base64 ==="),
+        (b"x-latin", b"caf\xe9"),
+        (b"grpc-timeout", b"-5"),
+        (b"te", b"gzip"),
+    ],
+)
+async def test_headers_that_http_knows_and_grpc_does_not_are_no_error_of_ours(edge, name, value):
+    headers = [*((k.encode(), v.encode()) for k, v in edge.key.items()), (name, value)]
+    answer = await edge.http.post("/query", json={"query": "hi"}, headers=headers)
+    assert answer.status_code < 500, answer.text
+    stream = await edge.http.post("/v1/turns:run", json={"prompt": "hi"}, headers=headers)
+    assert stream.status_code < 500, stream.text
+
+
+@pytest.mark.parametrize("given", ["-5", "5", "123456789S", "1x", "S", ""])
+async def test_a_deadline_that_cannot_be_read_is_the_callers_mistake(edge, given):
+    headers = {**edge.key, "grpc-timeout": given}
+    as_json = await edge.http.post("/query", json={"query": "hi"}, headers=headers)
+    assert as_json.status_code == 400
+    assert as_json.json()["details"][0]["reason"] == "MALFORMED_REQUEST"
+    assert "grpc-timeout" in as_json.json()["message"]
+    as_grpc = {**headers, "content-type": "application/grpc"}
+    answer = await edge.http.post(QUERY, headers=as_grpc, content=b"\0\0\0\0\0")
+    assert (answer.headers["grpc-status"], "grpc-timeout" in answer.headers["grpc-message"]) == ("3", True)
+
+
 async def test_the_credential_stays_at_the_edge(edge):
     both = {**edge.key, "x-api-key": KEY}
     await edge.http.post("/query", json={"query": "hi"}, headers=both)
