@@ -41,10 +41,14 @@ class Listing:
         except (ValueError, binascii.Error, RecursionError):
             raise _invalid() from None
         match read:
-            # Whatever somebody made up is a number and a text to every database, or not taken.
-            case [self._digest, int(number), str(text)] if abs(number) < 2**63 and text.isprintable():
+            case [self._digest, int(number), str(text)] if _is_key(number, text):
                 return number, text
         raise _invalid()
+
+
+def _is_key(number: int, text: str) -> bool:
+    """Say whether they are a number and a text to every database, whoever made them up."""
+    return not isinstance(number, bool) and abs(number) < 2**63 and text.isprintable()
 
 
 def size(asked: int, default: int) -> int:

@@ -42,6 +42,7 @@ def test_no_text_makes_a_page_token_by_itself(text: str) -> None:
         (-(2**63), ""),
         (10**400, ""),
         (1.5, ""),
+        (True, ""),
         (1, "a\0b"),
         (1, "\ud800"),
         (1, 2),
