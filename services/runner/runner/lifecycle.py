@@ -119,6 +119,7 @@ class Lifecycle:
     async def _shown(self, wish: Wish) -> AsyncIterator[Shown]:
         """Open what the session is to see, once it is sure that it may have what it asks for."""
         self.check(wish.settings)
+        self._workspaces.check(wish.session)
         account = await self._workspaces.accounts.note(wish.session, wish.account)
         async with self._shared.shown(wish.session, account, wish.settings.shares) as shown:
             yield shown

@@ -56,6 +56,7 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         if request.attach_only or self._turns.began(ref, request.epoch):
             return await self._turns.attach(ref, request.epoch)
         self._drain.check()
+        self._store.places.check(ref.session)
         prompt = prompt_with(request.prompt, request.direct_turns)
         caller, settings = self._caller(request.account), Settings.of(request.sandbox)
         work = TurnWork(caller, prompt, request.model, request.options, settings)

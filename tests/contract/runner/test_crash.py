@@ -22,20 +22,12 @@ from servicekit.channels import service_channel
 from servicekit.errors import Failure
 from servicekit.testing import Keys, free_port, passport_metadata, serve, wait_until
 from support.runner_house import MODEL, new_id, runner_house
+from support.runner_orphans import alive_on, groups_of, left_on_disk
 from support.runner_peers import TokenPeer, TranscriptPeer
 from support.scripted_anthropic import Reply, ScriptedAnthropic, scripted_anthropic
 
-
-def alive_on(data_dir: Path) -> list[int]:
-    """Return the processes that have this installation's folders mounted."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(data_dir).encode() in (entry / "mountinfo").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+# What is promised of every kill.
+GONE_SECONDS = 10.0
 
 
 class Machine:
@@ -83,6 +75,12 @@ class Machine:
             call = rpc.RunnerServiceStub(channel).RunTurn(request, metadata=metadata, timeout=60)
             return [item async for item in call]
 
+    async def delete(self, session: str) -> None:
+        metadata = passport_metadata(self._keys.signer("session"), scopes={"internal"})
+        request = pb.DeleteSandboxRequest(session=f"sessions/{session}")
+        async with service_channel(f"127.0.0.1:{self._port}", signer=None) as channel:
+            await rpc.RunnerServiceStub(channel).DeleteSandbox(request, metadata=metadata, timeout=30)
+
 
 @asynccontextmanager
 async def machine(
@@ -126,7 +124,7 @@ async def test_after_a_kill_in_mid_turn_no_orphan_is_left_and_the_next_turn_work
         await runner.kill()
         with pytest.raises(grpc.aio.AioRpcError):
             await running
-        await wait_until(lambda: alive_on(data_dir) == [], timeout=10)
+        await wait_until(lambda: alive_on(data_dir) == [], timeout=GONE_SECONDS)
         await runner.start()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await runner.run(session, "", turn=cut, attach_only=True)
@@ -138,7 +136,46 @@ async def test_after_a_kill_in_mid_turn_no_orphan_is_left_and_the_next_turn_work
         assert "Remember 42." in str(model.prompts[-1]["messages"])
         assert list((data_dir / "runner" / "sandboxes").iterdir()) != []
     assert alive_on(data_dir) == []
-    assert list((data_dir / "runner" / "sandboxes").iterdir()) == []
+    assert left_on_disk(data_dir) == []
+
+
+async def test_a_kill_while_sandboxes_boot_leaves_nothing_on_the_machine(
+    engine: dict[str, str], keys: Keys, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    sandboxes = data_dir / "runner" / "sandboxes"
+    async with machine(keys, data_dir, engine) as (runner, _model):
+        stages = (lambda: any(sandboxes.glob("*")), lambda: bool(alive_on(data_dir)))
+        for stage in stages:
+            turns = [asyncio.create_task(runner.run(new_id(), "Hello")) for _ in range(3)]
+            await wait_until(stage, timeout=20)
+            await runner.kill()
+            await asyncio.gather(*turns, return_exceptions=True)
+            await wait_until(lambda: alive_on(data_dir) == [], timeout=GONE_SECONDS)
+            left = left_on_disk(data_dir)
+            await runner.start()
+            # The pool has begun to boot a new one.
+            assert not set(left) & set(left_on_disk(data_dir))
+        items = await runner.run(new_id(), "Hello")
+        assert items[-1].event.turn_finished.result == "Hi.", items[-1]
+    assert alive_on(data_dir) == []
+    assert left_on_disk(data_dir) == []
+    assert groups_of(data_dir) == []
+
+
+async def test_a_session_that_is_deleted_after_a_kill_leaves_nothing(
+    engine: dict[str, str], keys: Keys, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    async with machine(keys, data_dir, engine) as (runner, _model):
+        session = new_id()
+        await runner.run(session, "Hello")
+        assert list(data_dir.glob(f"**/*{session}*")) != []
+        await runner.kill()
+        await runner.start()
+        for _ in range(2):
+            await runner.delete(session)
+        assert list(data_dir.glob(f"**/*{session}*")) == []
 
 
 async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(

@@ -9,10 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
 from runner.sandboxes.cgroups import Cgroups
+from servicekit.errors import Failure
 from servicekit.testing import wait_until
 from support.runner_house import MODEL, RunnerHouse, new_id
 from support.scripted_anthropic import Reply
@@ -202,3 +205,23 @@ async def test_model_and_permission_mode_change_between_turns_without_a_restart(
         assert second.finished.result == "Two."
         assert "sandbox_changed" not in second.kinds
         assert house.model.prompts[-1]["model"] == "test/other"
+
+
+async def test_what_comes_late_for_a_session_that_is_deleted_leaves_nothing(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Hi.")]) as house:
+        session = new_id()
+        name = f"sessions/{session}"
+        await house.run(session, "Hello")
+        delete = house.stub().DeleteSandbox(
+            pb.DeleteSandboxRequest(session=name), metadata=house.metadata(), timeout=20
+        )
+        prepare = pb.PrepareSandboxRequest(session=name, account="default", model=MODEL)
+        late = [house.stub().PrepareSandbox(prepare, metadata=house.metadata(), timeout=20) for _ in range(5)]
+        await asyncio.gather(delete, *late, return_exceptions=True)
+        for call in (house.run(session, "Still there?"), house.write(session, "late", b"1")):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            failure = Failure.from_rpc_error(caught.value, "runner")
+            assert failure.reason == errors_pb2.ERROR_REASON_SESSION_NOT_FOUND
+        assert await sandboxes(house) == []
+        assert list(house.data_dir.glob(f"**/*{session}*")) == []

@@ -19,6 +19,7 @@ import structlog
 from runner.sandboxes.protocol import BOOT_CPUS, Limits
 
 _CONTROLLERS: Final = ("memory", "pids", "cpu")
+_ENABLE: Final = "+memory +pids +cpu"
 _PERIOD_US: Final = 100_000
 # Processes that were killed leave their group within milliseconds; on a machine under load, seconds.
 _LEAVE_SECONDS: Final = 5.0
@@ -57,8 +58,10 @@ class Cgroups:
     @classmethod
     def _unified_at(cls, folder: Path) -> Cgroups:
         folder.mkdir(exist_ok=True)
+        # Of the top group, mostly done by whoever started the machine; where it is refused, so is the next.
+        Cgroup._optional(folder.parent / "cgroup.subtree_control", _ENABLE)
         # Allowed here, because no process is in this very group.
-        (folder / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+        (folder / "cgroup.subtree_control").write_text(_ENABLE)
         return cls({"": folder}, unified=True)
 
     def reap(self) -> int:
@@ -180,6 +183,9 @@ class Cgroup:
         """Kill what is in it and remove it. Blocks until it is gone."""
         with contextlib.suppress(OSError):
             self.freeze(frozen=False)
+        if self._unified:
+            # All at once, so that nothing that forks gets ahead; kernels before 5.14 have no such file.
+            self._optional(self._folders[""] / "cgroup.kill", "1")
         deadline = time.monotonic() + _LEAVE_SECONDS
         for folder in self._folders.values():
             while folder.is_dir() and time.monotonic() < deadline:

@@ -64,7 +64,7 @@ class DockerEngine:
         self._installation = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="docker")
         self._client: Any = None
-        self._runner = uuid.uuid4().hex
+        self._runner = f"{self._installation}-{uuid.uuid4().hex}"
         self._reaper: DockerReaper | None = None
 
     async def prepare(self) -> None:

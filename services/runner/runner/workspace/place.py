@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,9 @@ _UNCLAIMED: Final = "unclaimed"
 _ACCOUNTS: Final = "accounts"
 # A session with more files than that takes gets an agent booted on its own folder.
 _HAND_OVER_SECONDS: Final = 5.0
+# Of sessions that were deleted while something for them was under way; that takes minutes at the most, and a
+# restart ends it. Each is some 200 bytes.
+_REMEMBERED: Final = 10_000
 
 
 class Workspaces:
@@ -31,6 +35,7 @@ class Workspaces:
     def __init__(self, root: Path, new_owner: Callable[[], int]) -> None:
         self._root = root
         self._new_owner = new_owner
+        self._removed: OrderedDict[SessionRef, None] = OrderedDict()
         self.changing: KeyedLocks[SessionRef] = KeyedLocks()
         """Held by whoever changes a workspace from outside of its sandbox."""
         self.accounts = Accounts(root / _ACCOUNTS)
@@ -48,8 +53,14 @@ class Workspaces:
             )
         return path
 
+    def check(self, session: SessionRef) -> None:
+        """Raise Failure SESSION_NOT_FOUND when the session was deleted."""
+        if session in self._removed:
+            raise Failure(errors_pb2.ERROR_REASON_SESSION_NOT_FOUND, f"{session.name} has been deleted.")
+
     async def ensure(self, session: SessionRef) -> Path:
-        """Return where it lies, made if it is new."""
+        """Return where it lies, made if it is new. SESSION_NOT_FOUND when the session was deleted."""
+        self.check(session)
         path = self.path(session)
         if not path.is_dir():
             await to_the_end(self._make, path)
@@ -65,8 +76,9 @@ class Workspaces:
         """Make an unclaimed one the session's, with all that was written for it before.
 
         It stays the same folder, so a sandbox that is on it stays on it. OSError, with nothing changed, when
-        the session's files cannot be moved.
+        the session's files cannot be moved. SESSION_NOT_FOUND when the session was deleted.
         """
+        self.check(session)
         async with self.changing.hold(session):
             return await to_the_end(_claim, unclaimed, self.path(session))
 
@@ -79,7 +91,10 @@ class Workspaces:
         await to_the_end(remove_folder, self._root / _UNCLAIMED)
 
     async def remove(self, session: SessionRef) -> None:
-        """Remove it with all in it. Idempotent."""
+        """Remove it with all in it, for good: nothing that comes late makes it again. Idempotent."""
+        self._removed[session] = None
+        while len(self._removed) > _REMEMBERED:
+            self._removed.popitem(last=False)
         await to_the_end(remove_folder, self.path(session))
         self.accounts.forget(session)
 

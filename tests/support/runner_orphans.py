@@ -1,0 +1,64 @@
+"""What of an installation's sandboxes is on the machine, found by the folder that it has its state in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from runner.sandboxes.cgroups import Cgroups
+from runner.sandboxes.docker import LABEL
+
+
+def alive_on(data_dir: Path) -> list[str]:
+    """Return what runs: processes, mounts, containers, and who watches over them."""
+    found = [f"mount {line}" for line in _lines(Path("/proc/self/mounts")) if str(data_dir) in line]
+    docker = _docker_label(data_dir)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            mounted = str(data_dir).encode() in (entry / "mountinfo").read_bytes()
+            watching = docker.encode() in (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if mounted or watching:
+            found.append(f"process {entry.name}")
+    return found or [f"container {name}" for name in _containers(docker)]
+
+
+def left_on_disk(data_dir: Path) -> list[str]:
+    """Return what lies about: sandboxes' folders with their sockets, workspaces that nobody has."""
+    runner = data_dir / "runner"
+    found = [*(runner / "sandboxes").glob("*"), *(runner / "workspaces" / "unclaimed").glob("*")]
+    return [str(path) for path in found]
+
+
+def groups_of(data_dir: Path) -> list[str]:
+    """Return the control groups of the installation."""
+    name = Cgroups.folder_name(data_dir / "runner" / "bubblewrap")
+    mount = Path("/sys/fs/cgroup")
+    return [str(path) for path in (*mount.glob(f"*/{name}"), *mount.glob(name))]
+
+
+def _docker_label(data_dir: Path) -> str:
+    return hashlib.sha256(os.fsencode(data_dir / "runner" / "docker")).hexdigest()[:12]
+
+
+def _containers(label: str) -> list[str]:
+    if shutil.which("docker") is None:
+        return []
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={label}"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return listed.stdout.split()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
