@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import grpc
@@ -24,25 +23,10 @@ from pointsman.session.v1 import (
     template_service_pb2_grpc,
 )
 from servicekit.access import ACCESS, ROLES, SCOPES, Access, needed
+from support.public_methods import METHODS, ids, request_of, template_of
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 
-SERVICES = {
-    "router.v1.router_service": "RouterService",
-    "router.v1.key_service": "KeyService",
-    "router.v1.audit_service": "AuditService",
-    "session.v1.session_service": "SessionService",
-    "session.v1.workspace_service": "WorkspaceService",
-    "session.v1.template_service": "TemplateService",
-    "session.v1.account_service": "AccountService",
-    "llm.v1.model_service": "ModelService",
-    "system.v1.system_service": "SystemService",
-}
-METHODS = [
-    method
-    for module, service in SERVICES.items()
-    for method in import_module(f"pointsman.{module}_pb2").DESCRIPTOR.services_by_name[service].methods
-]
 OPEN = {"GetHealth"}
 LOCKED = [method for method in METHODS if method.name not in OPEN]
 # What is asked about must be a thing of somebody's.
@@ -143,58 +127,6 @@ def callers(suite: Any) -> Iterator[Callers]:
         ).reason != ("CREDENTIAL_EXPIRED"):
             assert time.monotonic() < deadline
         yield found
-
-
-def template_of(session: str) -> str:
-    """The name of the template that is whose the session is."""
-    return f"templates/{session[9:] or 'x'}"
-
-
-def request_of(method: MethodDescriptor, session: str, key_name: str = "keys/nosuchkey") -> Any:
-    """A request that is right in form, about this session, or a turn in it, or this key."""
-    request = GetMessageClass(method.input_type)()
-    turn = f"{session}/turns/{uuid.uuid4()}"
-    template = template_of(session)
-    fields = {
-        "RevokeKey": {"name": key_name},
-        "CreateKey": {"key": {"scopes": ["keys.manage"]}},
-        "RestoreSnapshot": {"name": f"{session}/snapshots/{uuid.uuid4()}"},
-        "CancelTurn": {"name": turn},
-        "GetTurn": {"name": turn},
-        "DecidePermission": {"turn": turn, "permission_id": "p", "decision": 1},
-        "UpdateSession": {"session": {"name": session, "title": "x"}, "update_mask": {"paths": ["title"]}},
-        "UpdateTurn": {"turn": {"name": turn, "prompt": "x"}, "update_mask": {"paths": ["prompt"]}},
-        "CreateTemplate": {"template": {"name": template}, "source": session},
-        "GetTemplate": {"name": template},
-        "UpdateTemplate": {
-            "template": {"name": template, "title": "x"},
-            "update_mask": {"paths": ["title"]},
-        },
-        "DeleteTemplate": {"name": template},
-        "GetAccount": {"name": "accounts/other"},
-        "UpdateAccount": {
-            "account": {"name": "accounts/other", "max_concurrent_turns": 1},
-            "update_mask": {"paths": ["max_concurrent_turns"]},
-        },
-        "RunAgent": {"session_id": session, "prompt": "hi"},
-        "CreateSession": {},
-        "GetUsage": {},
-    }.get(method.name)
-    if fields is None:
-        plain = {
-            "name": session,
-            "session": session,
-            "prompt": "hi",
-            "query": "hi",
-            "message": "hi",
-            "path": "x.txt",
-        }
-        fields = {name: value for name, value in plain.items() if name in method.input_type.fields_by_name}
-    return type(request)(**fields)
-
-
-def ids(method: MethodDescriptor) -> str:
-    return f"{method.containing_service.name}.{method.name}"
 
 
 @pytest.mark.parametrize("method", LOCKED, ids=ids)
