@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from llm_proxy.ledger.jobs import GROUP_LIMIT, Waiting, answer, failure_of, serve, wanted
+from llm_proxy.ledger.jobs import (
+    GROUP_LIMIT,
+    IN_LOOP,
+    Waiting,
+    answer,
+    failure_of,
+    serve,
+    serve_together,
+    wanted,
+)
 from llm_proxy.ledger.migrations.upgrade import upgrade
+
+T = TypeVar("T")
 
 # What a power cut may take away: calls of so many seconds. An fsync costs as much as ten commits without.
 _FLUSH_SECONDS: Final = 0.1
+# Another program may hold the file's lock, such as one that makes a copy.
+_LOCK_MILLISECONDS: Final = 5000
 _DEADLINE_SECONDS: Final = 10.0
 
 
@@ -35,86 +48,120 @@ class Engine(Protocol):
 
 
 class SqliteEngine:
-    """A file, with one connection in a thread of its own, where groups of jobs are done from end to end.
+    """A file, with one connection.
 
-    One connection per file, because libraries before 3.51.3 can corrupt a file's log that several of them
-    reset. Commits that need no fsync of their own get one together, `_FLUSH_SECONDS` later at most.
+    Jobs that need no fsync take microseconds, and are done in the event loop, all that came in one of its
+    rounds together: on a busy machine a hop to another thread costs a hundred times as much. All that may
+    take longer, or fails there, is done in a thread, and what comes meanwhile waits for it. One connection
+    per file, because libraries before 3.51.3 can corrupt a file's log that several of them reset.
     """
 
     def __init__(self, engine: sqlalchemy.Engine) -> None:
         self._engine = engine
+        self._connection = engine.connect()
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._thread = Thread(target=self._work, name="ledger")
-        self._fsyncs = True
-        self._unflushed_since: float | None = None
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        # Bounded by `Database`, which looks at its length before it asks for more.
+        self._queue: deque[Waiting] = deque()
+        self._woken = False
+        self._busy = False
+        """Whether the thread has the connection."""
+        self._flush: asyncio.TimerHandle | None = None
 
     def submit(self, waiting: Waiting) -> None:
         """See `Engine.submit`."""
-        self._queue.put(waiting)
+        self._queue.append(waiting)
+        self._wake()
 
     def queued(self) -> int:
         """See `Engine.queued`."""
-        return self._queue.qsize()
+        return len(self._queue)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait until the queue is empty, and close the file."""
-        self._queue.put(None)
-        self._thread.join()
+        last: asyncio.Future[None] = self._loop.create_future()
+        self.submit(Waiting(lambda _: None, True, last))
+        await last
+        if self._flush is not None:
+            self._flush.cancel()
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._thread.shutdown()
+        self._connection.close()
         self._engine.dispose()
 
-    def _work(self) -> None:
-        with self._engine.connect() as connection:
-            open_ = True
-            while open_:
-                group, open_ = self._next_group(connection)
-                asked = wanted(group)
-                if asked:
-                    self._choose_fsync(connection, any(waiting.fsynced for waiting in asked))
-                    results = serve(connection, asked)
-                    self._loop.call_soon_threadsafe(answer, asked, results)
+    def _wake(self) -> None:
+        if not self._woken and not self._busy:
+            self._woken = True
+            self._loop.call_soon(self._round)
 
-    def _next_group(self, connection: Connection) -> tuple[list[Waiting], bool]:
-        """Wait for jobs; flush meanwhile when it is time. The second part is false at the end."""
-        group: list[Waiting] = []
-        waiting = self._first(connection)
-        while waiting is not None:
-            group.append(waiting)
-            if len(group) == GROUP_LIMIT:
-                return group, True
-            try:
-                waiting = self._queue.get_nowait()
-            except Empty:
-                return group, True
-        return group, False
+    def _round(self) -> None:
+        """Do what waits: here if it is quick, else in the thread."""
+        self._woken = False
+        if self._busy:
+            return
+        group = wanted([self._queue.popleft() for _ in range(min(len(self._queue), GROUP_LIMIT))])
+        results = self._quickly(group)
+        if results is None:
+            self._in_thread(partial(self._thoroughly, group), partial(answer, group))
+            return
+        answer(group, results)
+        if self._queue:
+            self._wake()
 
-    def _first(self, connection: Connection) -> Waiting | None:
-        while self._unflushed_since is not None:
-            left = self._unflushed_since + _FLUSH_SECONDS - time.monotonic()
-            if left <= 0:
-                self._flush(connection)
-                break
-            try:
-                return self._queue.get(timeout=left)
-            except Empty:
-                continue
-        return self._queue.get()
+    def _quickly(self, group: list[Waiting]) -> list[Any] | None:
+        """Do the jobs and return their results; None, with nothing done, when they are none for the loop."""
+        if not group:
+            return []
+        if any(waiting.fsynced for waiting in group):
+            return None
+        self._flush_later()
+        self._connection.info[IN_LOOP] = True
+        try:
+            return serve_together(self._connection, group)
+        except Exception:  # noqa: BLE001 - a lock, a fault of one of them: the thread finds out, one by one
+            return None
+        finally:
+            self._connection.info[IN_LOOP] = False
 
-    def _flush(self, connection: Connection) -> None:
+    def _thoroughly(self, group: list[Waiting]) -> list[Any]:
+        driver = _driver(self._connection)
+        try:
+            driver.execute(f"PRAGMA busy_timeout={_LOCK_MILLISECONDS}")
+            driver.execute(f"PRAGMA synchronous={'FULL' if any(w.fsynced for w in group) else 'NORMAL'}")
+            results = serve(self._connection, group)
+            _for_the_loop(driver)
+        except sqlite3.Error as error:
+            return [failure_of(error)] * len(group)
+        return results
+
+    def _in_thread(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        self._busy = True
+
+        def done(future: asyncio.Future[T]) -> None:
+            self._busy = False
+            self._wake()
+            then(future.result())
+
+        self._loop.run_in_executor(self._thread, work).add_done_callback(done)
+
+    def _flush_later(self) -> None:
+        if self._flush is None:
+            self._flush = self._loop.call_later(_FLUSH_SECONDS, self._flush_now)
+
+    def _flush_now(self) -> None:
         """Have all that was committed survive a power cut."""
-        self._unflushed_since = None
+        if self._busy:
+            self._flush = self._loop.call_later(_FLUSH_SECONDS, self._flush_now)
+            return
+        self._flush = None
+        self._in_thread(self._checkpoint, lambda _: None)
+
+    def _checkpoint(self) -> None:
         # When it cannot be done, commits fail as well, and tell those who wait for them.
         with suppress(sqlite3.Error):
-            _driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def _choose_fsync(self, connection: Connection, fsynced: bool) -> None:
-        if not fsynced and self._unflushed_since is None:
-            self._unflushed_since = time.monotonic()
-        if fsynced != self._fsyncs:
-            # Between transactions only; it costs microseconds, and an fsync hundreds.
-            _driver(connection).execute(f"PRAGMA synchronous={'FULL' if fsynced else 'NORMAL'}")
-            self._fsyncs = fsynced
+            _driver(self._connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 class PostgresqlEngine:
@@ -183,8 +230,7 @@ async def open_engine(url: str) -> AsyncIterator[Engine]:
     try:
         yield local
     finally:
-        # Its results are given out in this loop, which must not stand still meanwhile.
-        await asyncio.to_thread(local.close)
+        await local.close()
 
 
 def _driver(connection: Connection) -> Any:
@@ -193,11 +239,19 @@ def _driver(connection: Connection) -> Any:
 
 def _upgrade_file(engine: sqlalchemy.Engine) -> None:
     with engine.begin() as connection:
+        _driver(connection).execute(f"PRAGMA busy_timeout={_LOCK_MILLISECONDS}")
         upgrade(connection)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    _for_the_loop(cursor)
     cursor.close()
+
+
+def _for_the_loop(cursor: Any) -> None:
+    """Have nothing wait: for no disk, for no lock, and for no cleaning up of the log."""
+    for pragma in ("synchronous=NORMAL", "busy_timeout=0", "wal_autocheckpoint=0"):
+        cursor.execute(f"PRAGMA {pragma}")

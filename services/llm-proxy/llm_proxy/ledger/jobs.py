@@ -22,6 +22,13 @@ _log = structlog.get_logger("llm_proxy.ledger")
 GROUP_LIMIT: Final = 128
 """Jobs of one transaction: enough to make the disk's share small, few enough that none waits long."""
 
+IN_LOOP: Final = "in_loop"
+"""In `connection.info`: whether the event loop waits for the job, which must raise if it may take long."""
+
+
+class TakesLong(Exception):  # noqa: N818 - no error: it is done elsewhere
+    """A job is none for the event loop."""
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -35,12 +42,17 @@ class Waiting:
 def serve(connection: Connection, group: Sequence[Waiting]) -> list[Any]:
     """Do the jobs in one transaction and return their results; when that fails, each in one of its own."""
     try:
-        with connection.begin():
-            return [_result(waiting.job, connection) for waiting in group]
+        return serve_together(connection, group)
     except Exception as error:  # noqa: BLE001 - one job's fault must not end the work for all others
         if len(group) > 1:
             return [serve(connection, [waiting])[0] for waiting in group]
         return [failure_of(error)]
+
+
+def serve_together(connection: Connection, group: Sequence[Waiting]) -> list[Any]:
+    """Do the jobs in one transaction and return their results; raise, with nothing done, what one raises."""
+    with connection.begin():
+        return [_result(waiting.job, connection) for waiting in group]
 
 
 def _result(job: Job[Any], connection: Connection) -> Any:

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from llm_proxy.configuration.budgets import Budget
 from llm_proxy.ledger.database import Database
-from llm_proxy.ledger.jobs import Job
+from llm_proxy.ledger.jobs import IN_LOOP, Job, TakesLong
 from llm_proxy.ledger.money import Pico, dollars
 from llm_proxy.ledger.scopes import BalanceKey, Payer, limits, period_start
 from llm_proxy.ledger.statement import Statement
@@ -248,6 +248,9 @@ def _open_balance(connection: Connection, payer: Payer, key: BalanceKey) -> None
     if (connection.execute(select(balances.c.spent).where(_is(key.key, key.period)))).first() is not None:
         return
     whose = (calls.c.tenant == payer.tenant) & (calls.c[key.scope] == payer.value(key.scope))
+    if connection.info.get(IN_LOOP):
+        # To add up what was spent may take long, once for each balance.
+        raise TakesLong
     spent = connection.scalar(
         select(func.coalesce(func.sum(_CHARGED), 0)).where(
             whose & (calls.c.start_time >= period_start(key.period))
