@@ -13,7 +13,7 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.testing import wait_until
-from support.session_databases import Postgres, skip_or_fail
+from support.session_databases import Postgres, postgres, skip_or_fail
 from support.session_house import Client, SessionHouse, failure_of, session_house
 
 # An empty database of PostgreSQL has 8 MB.
@@ -56,29 +56,26 @@ def small_disk(folder: Path) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture
-def disk(tmp_path: Path, request: pytest.FixtureRequest, database: str) -> Iterator[Disk]:
-    if database == "sqlite":
-        with small_disk(tmp_path / "data") as mounted:
-            yield mounted
+@pytest.fixture(params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest) -> Iterator[Postgres | None]:
+    """A server of its own: one whose disk goes away writes no checkpoint any more."""
+    if request.param == "sqlite":
+        yield None
         return
-    server: Postgres = request.getfixturevalue("postgres_server")
-    with small_disk(server.socket_dir / f"disk-{os.getpid()}") as mounted:
+    with postgres() as started:
+        yield started
+
+
+@pytest.fixture
+def disk(tmp_path: Path, server: Postgres | None) -> Iterator[Disk]:
+    with small_disk(tmp_path / "data" if server is None else server.socket_dir / "disk") as mounted:
         yield mounted
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-async def house(
-    tmp_path: Path, disk: Disk, database: str, request: pytest.FixtureRequest
-) -> AsyncIterator[SessionHouse]:
+async def house(tmp_path: Path, disk: Disk, server: Postgres | None) -> AsyncIterator[SessionHouse]:
     url = ""
-    if database == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres_server")
+    if server is not None:
         place = disk.folder / "tablespace"
         place.mkdir()
         owner = server.data_dir.stat()
