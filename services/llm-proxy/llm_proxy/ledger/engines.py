@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 # What a power cut may take away: calls of so many seconds. An fsync costs as much as ten commits without.
 _FLUSH_SECONDS: Final = 0.1
+# Some 25 MB of log, which is then put into the file while calls wait.
+_CHECKPOINT_COMMITS: Final = 1000
 # Another program may hold the file's lock, such as one that makes a copy.
 _LOCK_MILLISECONDS: Final = 5000
 _DEADLINE_SECONDS: Final = 10.0
@@ -66,7 +69,8 @@ class SqliteEngine:
         self._woken = False
         self._busy = False
         """Whether the thread has the connection."""
-        self._flush: asyncio.TimerHandle | None = None
+        self._log = _SyncedLog(Path(f"{engine.url.database}-wal"))
+        self._commits = 0
 
     def submit(self, waiting: Waiting) -> None:
         """See `Engine.submit`."""
@@ -82,8 +86,7 @@ class SqliteEngine:
         last: asyncio.Future[None] = self._loop.create_future()
         self.submit(Waiting(lambda _: None, True, last))
         await last
-        if self._flush is not None:
-            self._flush.cancel()
+        await self._log.close()
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -107,7 +110,10 @@ class SqliteEngine:
             self._in_thread(partial(self._thoroughly, group), partial(answer, group))
             return
         answer(group, results)
-        if self._queue:
+        self._commits += 1
+        if self._commits % _CHECKPOINT_COMMITS == 0:
+            self._in_thread(self._checkpoint, lambda _: None)
+        elif self._queue:
             self._wake()
 
     def _quickly(self, group: list[Waiting]) -> list[Any] | None:
@@ -116,7 +122,7 @@ class SqliteEngine:
             return []
         if any(waiting.fsynced for waiting in group):
             return None
-        self._flush_later()
+        self._log.sync_soon()
         self._connection.info[IN_LOOP] = True
         try:
             return serve_together(self._connection, group)
@@ -146,22 +152,53 @@ class SqliteEngine:
 
         self._loop.run_in_executor(self._thread, work).add_done_callback(done)
 
-    def _flush_later(self) -> None:
-        if self._flush is None:
-            self._flush = self._loop.call_later(_FLUSH_SECONDS, self._flush_now)
-
-    def _flush_now(self) -> None:
-        """Have all that was committed survive a power cut."""
-        if self._busy:
-            self._flush = self._loop.call_later(_FLUSH_SECONDS, self._flush_now)
-            return
-        self._flush = None
-        self._in_thread(self._checkpoint, lambda _: None)
-
     def _checkpoint(self) -> None:
         # When it cannot be done, commits fail as well, and tell those who wait for them.
         with suppress(sqlite3.Error):
             _driver(self._connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+class _SyncedLog:
+    """SQLite's write-ahead log, fsynced beside the connection, which goes on meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._syncing: asyncio.Future[None] | None = None
+
+    def sync_soon(self) -> None:
+        """Have what is committed by the end of this round survive a power cut, `_FLUSH_SECONDS` from now."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_SECONDS, self._start)
+
+    async def close(self) -> None:
+        """Wait for a sync under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._syncing is not None:
+            await self._syncing
+        if self._file is not None:
+            os.close(self._file)
+
+    def _start(self) -> None:
+        self._timer = None
+        if self._syncing is not None and not self._syncing.done():
+            # The disk is slow; what came meanwhile goes with the next one.
+            self.sync_soon()
+            return
+        self._syncing = self._loop.run_in_executor(None, self._sync)
+
+    def _sync(self) -> None:
+        # It stays the same file while the connection is open. A disk that fails here fails commits as well.
+        with suppress(OSError):
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDONLY)
+                directory = os.open(self._path.parent, os.O_RDONLY)
+                os.fsync(directory)
+                os.close(directory)
+            os.fdatasync(self._file)
 
 
 class PostgresqlEngine:
