@@ -56,21 +56,28 @@ class SharedFolders:
         with ExitStack() as stack:
             for share in shares:
                 owner = SessionRef(reader.tenant, share.session_id)
+                await self._check(owner, account, share)
                 # While somebody puts files there from outside, they are half there.
                 async with self._workspaces.changing.hold(owner):
-                    await to_the_end(self._open, stack, found, owner, account, share)
+                    await to_the_end(self._open, stack, found, owner, share)
             yield _shown(found)
 
-    def _open(
-        self, stack: ExitStack, found: dict[Share, int], owner: SessionRef, account: str, share: Share
-    ) -> None:
+    async def _check(self, owner: SessionRef, account: str, share: Share) -> None:
+        if await to_the_end(self._workspaces.accounts.of, owner) not in (None, account):
+            raise _not_found(owner, share)
+        if not share.path:
+            # Nothing has been in it yet, and what comes will be seen.
+            try:
+                await self._workspaces.ensure(owner)
+            except Failure as deleted:
+                raise _not_found(owner, share) from deleted
+
+    def _open(self, stack: ExitStack, found: dict[Share, int], owner: SessionRef, share: Share) -> None:
         """Open one, for as long as the stack is: also when nobody waits for it any more."""
-        found[share] = self._open_one(owner, account, share)
+        found[share] = self._open_one(owner, share)
         stack.callback(os.close, found[share])
 
-    def _open_one(self, owner: SessionRef, account: str, share: Share) -> int:
-        if self._workspaces.accounts.of(owner) not in (None, account):
-            raise _not_found(owner, share)
+    def _open_one(self, owner: SessionRef, share: Share) -> int:
         try:
             with Door(self._workspaces.path(owner)) as door:
                 return door.open(share.path, _FLAGS)

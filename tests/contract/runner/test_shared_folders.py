@@ -109,15 +109,19 @@ async def test_who_sees_a_whole_workspace_goes_on_seeing_it_when_its_first_turn_
             return any(not sandbox.session for sandbox in answer.sandboxes)
 
         writer, reader = new_id(), new_id()
-        await house.write(writer, "a.txt", b"given\n")
         settings = sharing(("all", writer, ""))
-        assert (await reader_says(house, reader, "ls /shared/all", settings)).strip() == "a.txt"
+        assert (await reader_says(house, reader, "ls -A /shared/all | wc -l", settings)).strip() == "0"
         await wait_until(pooled, timeout=30)
         await reader_says(house, writer, "echo made > b.txt", pb.SandboxSettings())
         house.model.script = running(command("cat /shared/all/b.txt"))
         result = await house.run(reader, "Look", sandbox=settings)
         assert said(result).strip() == "made"
         assert "sandbox_changed" not in result.kinds
+        await house.stub().DeleteSandbox(
+            pb.DeleteSandboxRequest(session=f"sessions/{writer}"), metadata=house.metadata(), timeout=20
+        )
+        missing = (await house.run(reader, "And now?", sandbox=settings)).finished.error
+        assert missing.reason == errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND
 
 
 PROBE = r"""
