@@ -47,7 +47,7 @@ def result(said: object = "done", **more: object) -> dict:
 def hook(number: int, response: object) -> dict:
     request = {
         "subtype": "hook_callback",
-        "callback_id": "hook_0",
+        "callback_id": "hook_1",
         "tool_use_id": f"t{number}",
         "input": {"hook_event_name": "PostToolUse", "tool_name": "Write", "tool_response": response},
     }
@@ -138,7 +138,8 @@ def act(mode: str) -> None:  # noqa: PLR0912 - one branch for each way to misbeh
 for line in sys.stdin:
     message = json.loads(line)
     if message["type"] == "control_request":
-        answer = {"subtype": "success", "request_id": message["request_id"], "response": {}}
+        able = {"hook_on_failure_supported": True}
+        answer = {"subtype": "success", "request_id": message["request_id"], "response": able}
         if "SILENT" not in os.environ:
             send({"type": "control_response", "response": answer})
     elif message["type"] == "user":
