@@ -52,6 +52,7 @@ async def test_a_sandbox_has_no_network_no_host_no_power_and_no_key(
         assert found["capabilities"] == 0
         assert found["no_new_privileges"] == 1
         assert found["interfaces"] == ["lo"]
+        assert "127.0.0.1" in found["localhost"]
         assert found["reached"] == []
         assert found["seen"] == []
         assert found["written"] == []

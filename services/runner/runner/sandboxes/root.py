@@ -14,10 +14,12 @@ def passwd_of(uid: int) -> str:
     return f"agent:x:{uid}:{uid}:agent:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 
 
+HOSTS: Final = "127.0.0.1 localhost\n::1 localhost\n"
+"""The /etc/hosts of every sandbox."""
 _FILES: Final = {
     "passwd": passwd_of(1000),
     "group": "agent:x:1000:\nnogroup:x:65534:\n",
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "hosts": HOSTS,
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
 # Needed to run programs at all, and the same on every machine of a distribution.
