@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToDict
+from pointsman.session.v1 import session_service_pb2
 from pointsman_client import Client
 
 PROGRAM = Path(sys.executable).with_name("pointsman")
@@ -69,6 +71,100 @@ def test_work_is_done_by_an_agent_whose_files_can_be_looked_at(suite):
     assert "hello world" in pointsman(suite, "files", "get", session, "hello.py").stdout
     again = pointsman(suite, "run", "-q", "--session", session, "-", text="What did I ask you to do first?")
     assert "hello.py" in again.stdout
+
+
+def test_a_chat_goes_on_line_by_line_and_again_later(suite):
+    talked = pointsman(
+        suite, "chat", text="Create note.txt with the text hi\n\nWhat did I ask you to do first?\n"
+    )
+    assert talked.returncode == 0, talked.stderr
+    # The second answer knows of the first question.
+    assert talked.stdout.count("note.txt") >= 2
+    session = talked.stderr.rpartition("--session ")[2].strip()
+    again = pointsman(suite, "chat", "--session", session, text="What did I ask you to do first?\n")
+    assert (again.returncode, "note.txt" in again.stdout) == (0, True), again.stderr
+    assert session in again.stderr
+
+
+def test_ctrl_c_in_a_chat_cancels_the_turn_and_the_chat_goes_on(suite):
+    chat = started(suite, "chat", "--account", "hasty")
+    assert chat.stdin is not None
+    assert chat.stdout is not None
+    chat.stdin.write("Run `sleep 600`\n")
+    chat.stdin.flush()
+    wait_for(chat.stdout, "sleep 600")
+    chat.send_signal(signal.SIGINT)
+    out, err = chat.communicate("What is 6*7?\n", timeout=60)
+    assert chat.returncode == 0, err
+    assert "cancelled" in err
+    assert len(out.splitlines()) > 1
+    states = [turn["state"] for turn in turns_of(suite, err.rpartition("--session ")[2].strip())]
+    assert states == ["TURN_STATE_CANCELLED", "TURN_STATE_SUCCEEDED"]
+
+
+def started(suite: Any, *arguments: str) -> subprocess.Popen[str]:
+    environ = {"PATH": os.environ["PATH"], "POINTSMAN_URL": suite.url, "POINTSMAN_API_KEY": suite.key}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [str(PROGRAM), *arguments], env=environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def wait_for(stream: Any, text: str) -> None:
+    seen = ""
+    while text not in seen:
+        piece = stream.readline()
+        assert piece, seen
+        seen += piece
+
+
+def turns_of(suite: Any, session: str) -> list[dict[str, Any]]:
+    with Client(suite.url, suite.key) as client:
+        request = session_service_pb2.ListTurnsRequest(session=session)
+        answer = client.run(
+            client.asynchronous.call(client.asynchronous.sessions.ListTurns(request, timeout=20))
+        )
+    turns = [MessageToDict(turn) for turn in answer.turns]
+    return sorted(turns, key=lambda turn: turn["createTime"])
+
+
+def test_a_file_is_put_and_got_back_as_it_was(suite, tmp_path):
+    session = lines(pointsman(suite, "--json", "run", "--route", "direct", "What is 1+1?"))[-1]["turn"]
+    session = session.partition("/turns/")[0]
+    source = tmp_path / "blob.bin"
+    source.write_bytes(bytes(range(256)) * 400)
+    put = lines(pointsman(suite, "--json", "files", "put", session, str(source), "deep/er/blob.bin"))[0]
+    assert (put["path"], int(put["sizeBytes"])) == ("deep/er/blob.bin", 102_400)
+    got = tmp_path / "got.bin"
+    fetched = pointsman(suite, "files", "get", session, "deep/er/blob.bin", "--output", str(got))
+    assert fetched.returncode == 0, fetched.stderr
+    assert got.read_bytes() == source.read_bytes()
+    assert pointsman(suite, "files", "put", session, str(source)).returncode == 0
+    assert {"blob.bin", "deep/er/blob.bin"} <= set(pointsman(suite, "files", "list", session).stdout.split())
+    outside = pointsman(suite, "files", "put", session, str(source), "../blob.bin")
+    assert (outside.returncode, "PATH_REFUSED" in outside.stderr) == (4, True)
+    missing = pointsman(suite, "files", "get", session, "nowhere.txt")
+    assert missing.returncode == 4
+
+
+def test_an_export_of_the_audit_log_is_lines_of_json_oldest_first(suite):
+    lines(pointsman(suite, "--json", "keys", "create", "exported", "--role", "viewer"))
+    entries = lines(pointsman(suite, "audit", "--export"))
+    assert len(entries) > 1
+    times = [entry["createTime"] for entry in entries]
+    assert all(entry["method"] and entry["id"] for entry in entries)
+    assert times[0] <= times[-1]
+
+
+def test_a_doctor_finds_what_is_not_well(suite):
+    lost = pointsman(suite, "--url", "http://127.0.0.1:9", "--json", "doctor")
+    assert lost.returncode == 6
+    checks = [json.loads(line) for line in lost.stdout.splitlines()]
+    assert [check["ok"] for check in checks] == [False, False, False]
+    locked_out = pointsman(suite, "--json", "doctor", key="not-the-key")
+    assert locked_out.returncode == 6
+    found = [json.loads(line)["ok"] for line in locked_out.stdout.splitlines()]
+    assert found[:2] == [True, False]
 
 
 def test_keys_are_made_used_and_taken_back(suite):

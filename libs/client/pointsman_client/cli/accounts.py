@@ -9,7 +9,7 @@ import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 from pointsman.session.v1 import account_service_pb2
 
-from pointsman_client.cli.looking import ask
+from pointsman_client.cli.looking import ask, ask_all
 from pointsman_client.cli.settings import State
 from pointsman_client.cli.show import as_json, listing
 
@@ -22,14 +22,14 @@ def list_accounts(context: typer.Context) -> None:
     """List accounts by name, with what runs and waits in each."""
     state: State = context.obj
     request = account_service_pb2.ListAccountsRequest(page_size=200)
-    answer = ask(state, lambda client: client.accounts.ListAccounts(request, timeout=_SECONDS))
+    found = ask_all(state, request, lambda client: client.accounts.ListAccounts, "accounts")
     columns: dict[str, Callable[[Any], object]] = {
         "ACCOUNT": lambda account: account.name.removeprefix("accounts/"),
         "AT ONCE": lambda account: account.effective_max_concurrent_turns,
         "RUNNING": lambda account: account.running_turns,
         "WAITING": lambda account: account.queued_turns,
     }
-    listing(state, answer.accounts, columns, "No accounts.")
+    listing(state, found, columns, "No accounts.")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pointsman.router.v1 import router_service_pb2
 from pointsman.system.v1 import system_service_pb2
 
 from pointsman_client.cli.settings import State
+from pointsman_client.cli.show import as_line
 from pointsman_client.client import AsyncClient
 from pointsman_client.errors import PointsmanError
 from pointsman_client.sync import Client
@@ -33,11 +34,11 @@ def doctor(context: typer.Context) -> None:
             told, good = client.run(_told(client.asynchronous, check))
             well = well and good
             if state.json:
-                state.out.print_json(data={"check": name, "ok": good, "detail": told})
+                as_line(state, {"check": name, "ok": good, "detail": told})
             else:
                 mark = "[green]ok[/green]  " if good else "[red]no[/red]  "
                 state.out.print(mark, end="")
-                state.out.print(f"{name}: {told}", markup=False, highlight=False)
+                state.out.print(f"{name}: {told}", markup=False, highlight=False, soft_wrap=True)
     if not well:
         raise typer.Exit(6)
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 from pointsman.session.v1 import workspace_service_pb2
 
-from pointsman_client.cli.looking import ask
+from pointsman_client.cli.looking import ask, ask_all
 from pointsman_client.cli.outcome import failures_told
 from pointsman_client.cli.settings import State
-from pointsman_client.cli.show import listing
+from pointsman_client.cli.show import as_json, listing
 from pointsman_client.cli.turns import session_name
 from pointsman_client.sync import Client
 
@@ -31,14 +31,14 @@ def list_files(
     request = workspace_service_pb2.ListFilesRequest(
         session=session_name(session), path=path, recursive=True, page_size=1000
     )
-    answer = ask(state, lambda client: client.workspace.ListFiles(request, timeout=_SECONDS))
+    found = ask_all(state, request, lambda client: client.workspace.ListFiles, "files")
     columns: dict[str, Callable[[Any], object]] = {
         "PATH": lambda file: (
             file.path + ("/" if file.type == workspace_service_pb2.FILE_TYPE_DIRECTORY else "")
         ),
         "BYTES": lambda file: file.size_bytes or "",
     }
-    listing(state, answer.files, columns, "No files.")
+    listing(state, found, columns, "No files.")
 
 
 @app.command()
@@ -71,4 +71,6 @@ def put(
     request = workspace_service_pb2.WriteFileRequest(
         session=session_name(session), path=path or source.name, data=source.read_bytes()
     )
-    ask(state, lambda client: client.workspace.WriteFile(request, timeout=_SECONDS))
+    answer = ask(state, lambda client: client.workspace.WriteFile(request, timeout=_SECONDS))
+    if state.json:
+        as_json(state, answer.file)

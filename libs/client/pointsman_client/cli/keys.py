@@ -10,7 +10,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.router.v1 import key_service_pb2
 
-from pointsman_client.cli.looking import ask
+from pointsman_client.cli.looking import ask, ask_all
 from pointsman_client.cli.settings import State
 from pointsman_client.cli.show import as_json, listing
 
@@ -58,7 +58,7 @@ def list_keys(context: typer.Context) -> None:
     """List keys, newest first."""
     state: State = context.obj
     request = key_service_pb2.ListKeysRequest(page_size=200)
-    answer = ask(state, lambda client: client.keys.ListKeys(request, timeout=_SECONDS))
+    found = ask_all(state, request, lambda client: client.keys.ListKeys, "keys")
     columns: dict[str, Callable[[Any], object]] = {
         "KEY": lambda key: key.name.removeprefix("keys/"),
         "ROLE": lambda key: " ".join([key_service_pb2.KeyRole.Name(key.role)[9:].lower(), *key.scopes]),
@@ -66,7 +66,7 @@ def list_keys(context: typer.Context) -> None:
         "STATE": _state,
         "TITLE": lambda key: key.title,
     }
-    listing(state, answer.keys, columns, "No keys but the one in the environment.")
+    listing(state, found, columns, "No keys but the one in the environment.")
 
 
 @app.command()

@@ -34,6 +34,22 @@ def ask(state: State, call: Callable[[AsyncClient], Awaitable[Answer]]) -> Answe
         return client.run(made())
 
 
+def ask_all(state: State, request: Any, method: Callable[[AsyncClient], Any], field: str) -> list[Any]:
+    """Ask for a listing page by page; return what its answers have in `field`. A failure ends the command."""
+    with failures_told(state), Client(state.url, state.key) as client:
+
+        async def pages() -> list[Any]:
+            found: list[Any] = []
+            while True:
+                answer = await AsyncClient.call(method(client.asynchronous)(request, timeout=_SECONDS))
+                found += getattr(answer, field)
+                request.page_token = answer.next_page_token
+                if not request.page_token:
+                    return found
+
+        return client.run(pages())
+
+
 def sessions(
     context: typer.Context,
     account: Account = "",

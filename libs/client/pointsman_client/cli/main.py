@@ -36,7 +36,9 @@ def options(
     if not out.is_terminal:
         # A pipe has no width, and what it carries must not be folded.
         out = Console(width=240)
-    context.obj = State(url=url, key=find_key(key), json=json, out=out, err=Console(stderr=True))
+    context.obj = State(
+        url=url, key=find_key(key), json=json, out=out, err=Console(stderr=True, soft_wrap=True)
+    )
 
 
 app.command()(turns.run)

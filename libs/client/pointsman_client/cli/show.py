@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -19,9 +19,13 @@ _LONGEST: Final = 400
 
 def as_json(state: State, message: Message) -> None:
     """Print a message as the contract's JSON, on one line."""
-    state.out.print(
-        json.dumps(MessageToDict(message), ensure_ascii=False), markup=False, soft_wrap=True, highlight=False
-    )
+    as_line(state, MessageToDict(message))
+
+
+def as_line(state: State, found: Mapping[str, Any]) -> None:
+    """Print JSON on one line, however long it is."""
+    text = json.dumps(found, ensure_ascii=False)
+    state.out.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
 def listing(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pointsman.session.v1 import template_service_pb2
 
-from pointsman_client.cli.looking import ask
+from pointsman_client.cli.looking import ask, ask_all
 from pointsman_client.cli.settings import State
 from pointsman_client.cli.show import as_json, listing
 from pointsman_client.cli.turns import session_name, template_name
@@ -59,14 +59,14 @@ def list_templates(
     """List templates by name."""
     state: State = context.obj
     request = template_service_pb2.ListTemplatesRequest(account=account, page_size=200)
-    answer = ask(state, lambda client: client.templates.ListTemplates(request, timeout=_SECONDS))
+    found = ask_all(state, request, lambda client: client.templates.ListTemplates, "templates")
     columns: dict[str, Callable[[Any], object]] = {
         "TEMPLATE": lambda template: template.name.removeprefix("templates/"),
         "ACCOUNT": lambda template: template.account or "every",
         "BYTES": lambda template: template.size_bytes or "",
         "TITLE": lambda template: template.title,
     }
-    listing(state, answer.templates, columns, "No templates.")
+    listing(state, found, columns, "No templates.")
 
 
 @app.command()

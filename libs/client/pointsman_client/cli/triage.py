@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pointsman_client.cli.settings import State
+from pointsman_client.cli.show import as_line
 
 app = typer.Typer(help="Try the rules that say where prompts go.", no_args_is_help=True)
 
@@ -70,9 +70,8 @@ def explain(
         **({"model_asked_first": model} if model else {}),
     }
     if state.json:
-        state.out.print(
-            jsonlib.dumps(found, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True
-        )
+        as_line(state, found)
         return
     first = f"{model} would be asked; without it: " if model else ""
-    state.out.print(f"{first}{found['outcome']}, by {found['decided_by']}. {found['reason']}", markup=False)
+    told = f"{first}{found['outcome']}, by {found['decided_by']}. {found['reason']}"
+    state.out.print(told, markup=False, soft_wrap=True)
