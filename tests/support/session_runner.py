@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as runner
 from pointsman.runner.v1 import runner_service_pb2_grpc
+from pointsman.session.v1.event_pb2 import Event
 from servicekit.errors import Failure
 from servicekit.serving import Servicer
 from support.session_scripts import DELTAS, SCRIPTS, Script, ScriptedTurn
@@ -29,6 +31,8 @@ class ScriptedRunner(ScriptedWorkspaces):
         self.past: dict[str, ScriptedTurn] = {}
         # From this time on it knows of every turn that came (microseconds since 1970).
         self.since = 1
+        # Where it writes down what turns say, for the process that comes after it.
+        self.notes: Path | None = None
         self.journal: list[tuple[float, str, str]] = []
         self.requests: list[runner.RunTurnRequest] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,6 +54,7 @@ class ScriptedRunner(ScriptedWorkspaces):
             if request.attach_only:
                 for item in self._past(request):
                     yield item
+                return
             self._refuse_second(request.turn)
             turn = self._start(request)
         if request.epoch < turn.epoch:
@@ -73,17 +78,25 @@ class ScriptedRunner(ScriptedWorkspaces):
 
     def _past(self, request: runner.RunTurnRequest) -> Iterator[runner.RunTurnResponse]:
         """Say what is known of a turn that does not run here any more."""
-        past = self.past.get(request.turn)
+        past = self.past.get(request.turn) or self._noted(request)
         if past is None:
             since = str(self.since)
             raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "There is no such turn.", since=since)
         for index, event in enumerate(past.items, 1):
             if index > request.after_index:
                 yield runner.RunTurnResponse(index=index, event=event)
-        if not past.over:
+        if not any(event.HasField("turn_finished") for event in past.items):
             acted = any(event.HasField("tool_use") for event in past.items)
             reason = errors_pb2.ERROR_REASON_TURN_NOT_FOUND
             raise Failure(reason, "It was cut off.", acted="true" if acted else "false")
+
+    def _noted(self, request: runner.RunTurnRequest) -> ScriptedTurn | None:
+        """Return a turn of a process before this one."""
+        notes = None if self.notes is None else self.notes / request.turn.replace("/", "-")
+        if notes is None or not notes.exists():
+            return None
+        items = [Event.FromString(bytes.fromhex(line)) for line in notes.read_text().splitlines()]
+        return ScriptedTurn(request.turn, "", 0, "", request, items)
 
     def _refuse_second(self, name: str) -> None:
         session = name.partition("/turns/")[0]
@@ -97,6 +110,9 @@ class ScriptedRunner(ScriptedWorkspaces):
         session = request.turn.partition("/turns/")[0]
         turn = ScriptedTurn(request.turn, session, request.epoch, request.prompt, request)
         self.turns[request.turn] = turn
+        if self.notes is not None:
+            turn.notes = self.notes / request.turn.replace("/", "-")
+            turn.notes.write_text("")
         task = asyncio.create_task(self._run(turn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

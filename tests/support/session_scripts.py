@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pointsman.errors.v1 import errors_pb2
@@ -33,6 +34,8 @@ class ScriptedTurn:
     decisions: dict[str, event_pb2.PermissionDecided] = field(default_factory=dict)
     live: list[Event] = field(default_factory=list)
     over: bool = False
+    notes: Path | None = None
+    """The file that the items are written to, a line each."""
 
     async def more_than(self, live: int, items: int) -> None:
         """Wait for something new, or the end."""
@@ -45,6 +48,9 @@ class ScriptedTurn:
             self.live.append(event)
             if event.WhichOneof("kind") not in DELTAS:
                 self.items.append(event)
+                if self.notes is not None:
+                    with self.notes.open("a") as file:
+                        file.write(event.SerializeToString().hex() + "\n")
             self.changed.notify_all()
 
 

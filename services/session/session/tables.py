@@ -132,7 +132,7 @@ turns: Final = sa.Table(
     # Index of the last of the runner's items that is in the log.
     _number("runner_index"),
     _number("tool_ran"),
-    # How often it was started again, because its runner was gone before it had done anything.
+    # Starts after the first, because its runner was gone before it had done anything; some count for more.
     _number("restarts"),
     # When somebody asked to cancel it.
     _number("cancel_time"),

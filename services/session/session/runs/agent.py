@@ -31,8 +31,11 @@ _CANCEL_AGAIN_SECONDS: Final = 0.2
 _MAX_PAUSE_SECONDS: Final = 1.0
 
 # A turn that has done nothing is started again after the loss of its runner, but not for ever: it may be what
-# the runner dies of.
-_MAX_RESTARTS: Final = 5
+# the runner dies of. One that only waited for its agent is hardly that, and counts for less.
+_MAX_RESTARTS: Final = 20
+_BOOTED_COUNTS: Final = 4
+# The first item of an attempt says that a sandbox is being started, the second that it is there.
+_BOOTED_INDEX: Final = 2
 
 # Failures that say nothing about the turn: ask again.
 _TRANSIENT: Final = frozenset(
@@ -126,14 +129,14 @@ class AgentTurn:
             if not self._sent and self._cancel.is_set():
                 await self._writer.cancelled()
                 return
-            index = self._writer.index
+            index, epoch = self._writer.index, self._writer.epoch
             try:
                 await self._attend()
             except Failure as failure:
                 if await self._is_final(failure):
                     return
                 _log.info("runner_lost", turn=self._turn.name, reason=failure.reason_name)
-            if self._writer.index > index:
+            if self._writer.index > index or self._writer.epoch > epoch:
                 pause, unreachable_since = 0.05, time.monotonic()
             if not self._writer.finished:
                 if time.monotonic() - unreachable_since > self._patience:
@@ -235,7 +238,8 @@ class AgentTurn:
             self._writer.tool_ran = True
         harmless = failure.metadata.get("acted") == "false" or self._never_came(failure)
         if harmless and self._writer.restarts < _MAX_RESTARTS and not await self._did_something():
-            await self._writer.restart()
+            booted = self._writer.index >= _BOOTED_INDEX
+            await self._writer.restart(_BOOTED_COUNTS if booted else 1)
             self._sent = False
             return False
         await self._writer.interrupted(

@@ -73,13 +73,14 @@ class TurnWriter:
         await self._log.put(append)
         return append
 
-    async def restart(self) -> None:
+    async def restart(self, counts: int) -> None:
         """Note, durably, that the turn is started again, and go on under the next epoch.
 
-        Nothing of the attempt before can be written after it. Raises LeaseLost.
+        `counts` says how much towards the limit. Nothing of the attempt before can be written after it.
+        Raises LeaseLost.
         """
         starting = event_pb2.SandboxChanged(state=event_pb2.SANDBOX_STATE_STARTING)
-        self.restarts += 1
+        self.restarts += counts
         changes = {"epoch": self.epoch + 1, "runner_index": 0, "restarts": self.restarts}
         append = await self.put(event_pb2.Event(sandbox_changed=starting), turn=changes)
         await append.written()
