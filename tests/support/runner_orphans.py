@@ -13,20 +13,15 @@ from runner.sandboxes.docker import LABEL
 
 
 def alive_on(data_dir: Path) -> list[str]:
-    """Return what runs: processes, mounts, containers, and who watches over them."""
+    """Return what runs: processes, mounts, containers."""
     found = [f"mount {line}" for line in _lines(Path("/proc/self/mounts")) if str(data_dir) in line]
-    docker = _docker_label(data_dir)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            mounted = str(data_dir).encode() in (entry / "mountinfo").read_bytes()
-            watching = docker.encode() in (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if mounted or watching:
-            found.append(f"process {entry.name}")
-    return found or [f"container {name}" for name in _containers(docker)]
+    found += [f"process {name}" for name in _processes("mountinfo", str(data_dir))]
+    return found or [f"container {name}" for name in _containers(_docker_label(data_dir))]
+
+
+def watchers_of(data_dir: Path) -> list[str]:
+    """Return the processes that would remove containers; each stays some seconds after the last of them."""
+    return _processes("cmdline", _docker_label(data_dir))
 
 
 def left_on_disk(data_dir: Path) -> list[str]:
@@ -41,6 +36,19 @@ def groups_of(data_dir: Path) -> list[str]:
     name = Cgroups.folder_name(data_dir / "runner" / "bubblewrap")
     mount = Path("/sys/fs/cgroup")
     return [str(path) for path in (*mount.glob(f"*/{name}"), *mount.glob(name))]
+
+
+def _processes(file: str, text: str) -> list[str]:
+    """Return those with a text in one of their files below /proc."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and text.encode() in (entry / file).read_bytes():
+                found.append(entry.name)
+        except OSError:
+            # It is gone.
+            continue
+    return found
 
 
 def _docker_label(data_dir: Path) -> str:

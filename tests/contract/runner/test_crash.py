@@ -22,7 +22,7 @@ from servicekit.channels import service_channel
 from servicekit.errors import Failure
 from servicekit.testing import Keys, free_port, passport_metadata, serve, wait_until
 from support.runner_house import MODEL, new_id, runner_house
-from support.runner_orphans import alive_on, groups_of, left_on_disk
+from support.runner_orphans import alive_on, groups_of, left_on_disk, watchers_of
 from support.runner_peers import TokenPeer, TranscriptPeer
 from support.scripted_anthropic import Reply, ScriptedAnthropic, scripted_anthropic
 
@@ -161,6 +161,7 @@ async def test_a_kill_while_sandboxes_boot_leaves_nothing_on_the_machine(
     assert alive_on(data_dir) == []
     assert left_on_disk(data_dir) == []
     assert groups_of(data_dir) == []
+    await wait_until(lambda: watchers_of(data_dir) == [], timeout=30)
 
 
 async def test_a_session_that_is_deleted_after_a_kill_leaves_nothing(
