@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -43,7 +44,7 @@ from turns import bare_options
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.suite import Suite, running
+from support.suite import Suite, descendants, running
 
 GATES = {"R_warm": 1.5, "R_token": 2.5}
 MODEL = "anthropic/claude-sonnet-4-5"
@@ -117,6 +118,8 @@ class Times:
     """From the prompt to the model's being asked."""
     token: list[float] = field(default_factory=list)
     """From the stub to the client, of every token."""
+    cpu: list[float] = field(default_factory=list)
+    """Of all processes but the stub's, the client's included, by turn."""
 
     async def take(self, texts: AsyncIterator[str]) -> None:
         """Run a turn, which begins when its texts are asked for."""
@@ -134,6 +137,18 @@ class Times:
                 self.token.append((now - sent) / 1e9)
         if tokens != TOKENS:
             raise RuntimeError(f"{tokens} tokens came")
+
+
+def cpu_seconds(stub: int) -> float:
+    """Return what this process and all that it started but the stub have used of the CPU."""
+    pids = {os.getpid()} | descendants(os.getpid()) - {stub}
+    nanoseconds = 0
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            # One that ended meanwhile had little to do.
+            with contextlib.suppress(OSError):
+                nanoseconds += int(thread.read_text().split()[0])
+    return nanoseconds / 1e9
 
 
 async def bare(client: ClaudeSDKClient) -> AsyncIterator[str]:
@@ -178,7 +193,7 @@ class Text:
         return new
 
 
-async def measure(suite: Suite, url: str, folder: Path, rounds: int) -> dict[str, Times]:
+async def measure(suite: Suite, stub: int, url: str, folder: Path, rounds: int) -> dict[str, Times]:
     """Return each arm's times."""
     async with (
         service_channel(f"127.0.0.1:{suite.port}", signer=None) as channel,
@@ -197,7 +212,9 @@ async def measure(suite: Suite, url: str, folder: Path, rounds: int) -> dict[str
             times = {name: Times() for name in arms}
             for _ in range(count):
                 for name in random.sample(list(arms), len(arms)):
+                    before = cpu_seconds(stub)
                     await times[name].take(arms[name]())
+                    times[name].cpu.append(cpu_seconds(stub) - before)
             return times
 
         await turns(3)
@@ -217,9 +234,11 @@ def bench(rounds: int) -> dict[str, Times]:
             "ANTHROPIC_API_KEY": "sk-ant-none",
             "ANTHROPIC_API_BASE": url,
             "POINTSMAN_LOG_LEVEL": "error",
+            # The bare one has no limit either.
+            "POINTSMAN_INSTANCE_TYPE": "standard-4",
         }
         suite = stack.enter_context(running(environ))
-        return uvloop.run(measure(suite, url, folder, rounds))
+        return uvloop.run(measure(suite, stub.pid, url, folder, rounds))
 
 
 def _row(name: str, values: list[float]) -> str:
@@ -242,6 +261,7 @@ def main() -> int:
         print(_row(f"{name}: first token", arm.first))
         print(_row("model asked", arm.asked))
         print(_row("a token, from the model to the client", arm.token))
+        print(_row("CPU of a turn", arm.cpu))
     bare_times, ours = times["bare"], times["through the edge, RunTurn"]
     middle = statistics.median
     found = {
