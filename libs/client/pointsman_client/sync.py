@@ -91,15 +91,16 @@ class Client:
 
     def iterate(self, items: AsyncIterator[Item]) -> Iterator[Item]:
         """Iterate over an asynchronous iterator of the asynchronous client."""
+        steps: set[asyncio.Task[Any] | None] = set()
         try:
             while True:
                 try:
-                    yield self.run(_next(items))
+                    yield self.run(_next(items, steps))
                 except StopAsyncIteration:
                     return
         finally:
             if isinstance(items, AsyncGenerator):
-                self.run(items.aclose())
+                self.run(_closed(items, steps))
 
 
 async def _made(url: str, key: str) -> AsyncClient:
@@ -114,5 +115,19 @@ async def _unwound() -> None:
         await asyncio.wait(ending)
 
 
-async def _next(items: AsyncIterator[Item]) -> Item:
-    return await anext(items)
+async def _next(items: AsyncIterator[Item], steps: set[asyncio.Task[Any] | None]) -> Item:
+    step = asyncio.current_task()
+    steps.add(step)
+    try:
+        return await anext(items)
+    finally:
+        steps.discard(step)
+
+
+async def _closed(items: AsyncGenerator[Any, None], steps: set[asyncio.Task[Any] | None]) -> None:
+    """Close a generator, in which a step may still be: Ctrl-C can land before the step is waited for."""
+    pending = [step for step in steps if step is not None]
+    for step in pending:
+        step.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    await items.aclose()

@@ -169,3 +169,30 @@ async def test_the_same_without_async(open_front):
     assert sequences(used["events"]) == [1, 2, 3, 4]
     assert used["answer"] == "Hello you"
     assert threading.active_count() <= before + 1
+
+
+async def test_ctrl_c_before_a_step_is_waited_for_leaves_nothing_running(open_front, monkeypatch):
+    """It may land on any line, such as the one after the step has been handed to the other thread."""
+    peer = SessionPeer(script=ANSWER[:2])
+
+    def use(url: str) -> str:
+        with Client(url, API_KEY) as client:
+            events = client.run_turn("hi")
+            next(events)
+            next(events)
+            hand_over = asyncio.run_coroutine_threadsafe
+
+            def interrupted(work: Any, loop: Any) -> Any:
+                monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", hand_over)
+                hand_over(work, loop)
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(events)
+            peer.script = ANSWER
+            return client.ask("hi")
+
+    async with open_front(peer) as front:
+        assert await asyncio.to_thread(use, front.url) == "4"
+        await wait_until(lambda: peer.open_watches == 0)
