@@ -106,7 +106,8 @@ class Journal:
         epoch, turn_id = _turn_of(next(frames, None))
         if turn_id != ref.turn_id:
             return None
-        items, acted = [], False
+        items: list[pb.RunTurnResponse] = []
+        acted = False
         for kind, data in frames:
             if kind == _ACTS:
                 acted = True
