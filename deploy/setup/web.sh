@@ -20,6 +20,7 @@ if (cd web && timeout 600 npm ci --no-audit --no-fund && timeout 600 npm run bui
     echo "$wanted" > "$stamp"
 else
     # npm explains its own usage at length; its first lines say why.
-    { grep '^npm error' "$log" || tail -n 5 "$log"; } | head -n 5 >&2
+    # `sed`, not `head`, which would end the pipe, and with it this script, before all is written.
+    { grep '^npm error' "$log" || tail -n 5 "$log"; } | sed -n 1,5p >&2
     echo "setup: the web client is left out: its build failed ($log). Everything else works; try again with: make web" >&2
 fi

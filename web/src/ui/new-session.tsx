@@ -121,7 +121,7 @@ export function NewSession() {
           <p class="hint">
             Turns of one account run one after another.{" "}
             <button type="button" class="link" onClick={startEmpty}>
-              Start empty
+              Start without a prompt
             </button>{" "}
             to put files into the workspace first.
           </p>
