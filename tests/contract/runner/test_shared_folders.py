@@ -320,6 +320,21 @@ async def test_what_was_resolved_is_mounted_though_a_link_lies_there_by_then(
                 assert result.finished.error.reason == errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND
 
 
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+async def test_an_engine_that_does_not_see_the_mounts_starts_no_agent(
+    open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_runner() as house:
+        writer, reader = new_id(), new_id()
+        await house.write(writer, "data/a.txt", b"first\n")
+        # As for an engine in a mount namespace of its own.
+        monkeypatch.setattr("runner.sandboxes.mounts.attach", lambda tree, place: None)
+        error = (await house.run(reader, "Hello", sandbox=sharing(("data", writer, "data")))).finished.error
+        assert error.reason == errors_pb2.ERROR_REASON_SANDBOX_START_FAILED
+        assert "does not see the runner's mounts" in error.message
+        assert list((house.data_dir / "runner" / "docker" / "shares").glob("*")) == []
+
+
 @pytest.mark.parametrize("path", ["..", "data/../..", "/etc", "data/a.txt", "link", "data\0x", "none"])
 async def test_what_is_no_folder_of_the_workspace_is_not_there(workspaces: Workspaces, path: str) -> None:
     owner, reader = SessionRef("acme", new_id()), SessionRef("acme", new_id())
