@@ -16,7 +16,7 @@ def alive_on(data_dir: Path) -> list[str]:
     """Return what runs: processes, mounts, containers."""
     found = [f"mount {line}" for line in _lines(Path("/proc/self/mounts")) if str(data_dir) in line]
     found += [f"process {name}" for name in _processes("mountinfo", str(data_dir))]
-    return found or [f"container {name}" for name in _containers(_docker_label(data_dir))]
+    return found + [f"container {name}" for name in _containers(_docker_label(data_dir))]
 
 
 def watchers_of(data_dir: Path) -> list[str]:

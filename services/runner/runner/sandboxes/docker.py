@@ -7,6 +7,7 @@ ends of its protocol always fit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,6 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,7 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from runner.sandboxes.docker_process import CPU_PERIOD_US, DockerProcess
-from runner.sandboxes.docker_reaper import RUNNER_LABEL, DockerReaper
+from runner.sandboxes.docker_reaper import RUNNER_LABEL, DockerReaper, remove_labelled
 from runner.sandboxes.docker_shares import PlacedShares, clear
 from runner.sandboxes.docker_stream import AttachedStreams
 from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, SHARED, WORKSPACE, SandboxSpec
@@ -40,6 +40,9 @@ _OWNERS: Final = range(100_000_000, 1_100_000_000)
 _CALL_SECONDS: Final = 30
 # Calls to the engine that are under way at once; each has a thread.
 _CALLS: Final = 16
+# Two who remove the same container get in each other's way for as long as that takes.
+_REAP_TRIES: Final = 20
+_REAP_PAUSE: Final = 0.25
 
 Answer = TypeVar("Answer")
 _log = structlog.get_logger("runner.sandboxes")
@@ -138,7 +141,8 @@ class DockerEngine:
             await self._call(lambda: api.start(container))
         except _FAULTS as error:
             if container:
-                await self._call(lambda: api.remove_container(container, force=True))
+                with contextlib.suppress(*_FAULTS):
+                    await self._call(lambda: api.remove_container(container, force=True))
             why = getattr(error, "explanation", None) or error
             raise Failure(
                 errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
@@ -232,12 +236,23 @@ class DockerEngine:
             clear(left)
 
     async def _reap(self) -> None:
-        filters = {"label": f"{LABEL}={self._installation}"}
-        orphans = await self._call(lambda: self._client.containers.list(all=True, filters=filters))
-        for orphan in orphans:
-            await self._call(partial(orphan.remove, force=True))
-        if orphans:
-            _log.warning("orphans_removed", sandboxes=len(orphans))
+        """Remove what earlier runners left, maybe beside the process that watched over the last one."""
+        removed = 0
+        for _ in range(_REAP_TRIES):
+            try:
+                found = await self._call(
+                    lambda: remove_labelled(self._client.api, f"{LABEL}={self._installation}")
+                )
+            except _FAULTS:
+                await asyncio.sleep(_REAP_PAUSE)
+                continue
+            removed += found
+            if not found:
+                break
+        else:
+            _log.error("orphans_left", installation=self._installation)
+        if removed:
+            _log.warning("orphans_removed", sandboxes=removed)
 
     async def _call(self, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -70,7 +70,7 @@ def _reap(runner: str) -> None:
     began = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < _QUIET_SECONDS and time.monotonic() - began < _GIVE_UP_SECONDS:
         try:
-            if _remove_all(client, runner):
+            if remove_labelled(client.api, f"{RUNNER_LABEL}={runner}"):
                 quiet_since = time.monotonic()
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError):
             # The engine is busy with one of them, or away; it is asked again.
@@ -78,10 +78,14 @@ def _reap(runner: str) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _remove_all(client: Any, runner: str) -> int:
-    found = client.api.containers(all=True, filters={"label": f"{RUNNER_LABEL}={runner}"})
+def remove_labelled(api: Any, label: str) -> int:
+    """Remove all containers with a label, whatever state they are in; return how many there were.
+
+    Raises the engine's faults, one of which is that somebody else is removing one of them just now.
+    """
+    found = api.containers(all=True, filters={"label": label})
     for container in found:
-        client.api.remove_container(container["Id"], force=True)
+        api.remove_container(container["Id"], force=True)
     return len(found)
 
 
