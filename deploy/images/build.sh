@@ -18,7 +18,7 @@ if [ "$(cat $context/.made-from 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" > $context/.made-from
 fi
 rm -f "$wheels"/pointsman_*
-"${pip[@]}" --no-build-isolation libs/{stubs,servicekit,supervisor} services/{router,session,runner,llm-proxy}
+"${pip[@]}" --no-build-isolation libs/{stubs,servicekit,supervisor,client} services/{router,session,runner,llm-proxy}
 
 rm -rf $context/{envoy,www,litellm.yaml}
 mkdir $context/envoy

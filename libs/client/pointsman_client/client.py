@@ -33,7 +33,7 @@ from pointsman.system.v1 import system_service_pb2_grpc
 from pointsman_client.connection import open_channel
 from pointsman_client.deltas import Deltas
 from pointsman_client.errors import PointsmanError, TurnFailed, Unavailable, from_rpc_error
-from pointsman_client.patience import Patience
+from pointsman_client.patience import Patience, passes
 
 Answer = TypeVar("Answer")
 
@@ -147,7 +147,7 @@ class AsyncClient:
     ) -> AsyncGenerator[event_pb2.Event, None]:
         """Yield a turn's events from its first, or after a sequence number, to `turn_finished`."""
         cursor = max(turn.first_sequence - 1, 0) if after_sequence is None else after_sequence
-        deltas, waiting = Deltas(), Patience(patience)
+        deltas, waiting = Deltas(), Patience(patience, passes)
         while True:
             request = session_service_pb2.WatchEventsRequest(
                 session=turn.session, turn=turn.name, after_sequence=cursor
@@ -218,7 +218,7 @@ class AsyncClient:
 
 
 async def _patiently(attempt: Callable[[], Awaitable[Answer]], patience: float) -> Answer:
-    waiting = Patience(patience)
+    waiting = Patience(patience, passes)
     while True:
         try:
             return await attempt()

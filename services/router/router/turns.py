@@ -18,17 +18,24 @@ from pointsman.session.v1 import (
     workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
+from pointsman_client.deltas import Deltas
+from pointsman_client.patience import Patience
 from servicekit.context import log_fields
 from servicekit.errors import Failure
-
-from router.deltas import Deltas
-from router.patience import Patience
 
 _SERVICE: Final = "session"
 # A commit takes milliseconds; a database that is gone is told as such within 5 s.
 _CALL_SECONDS: Final = 8.0
 _CALL_PATIENCE: Final = 8.0
 _WATCH_PATIENCE: Final = 30.0
+# What may be gone when the service has started again; a server that stops cancels what is still running.
+_PASSING: Final = frozenset(
+    {
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_SERVICE_DRAINING,
+        errors_pb2.ERROR_REASON_CALL_CANCELLED,
+    }
+)
 
 Answer = TypeVar("Answer")
 
@@ -100,7 +107,7 @@ class Turns:
         """
         cursor = max(turn.first_sequence - 1, 0)
         deltas = Deltas()
-        patience = Patience(_WATCH_PATIENCE)
+        patience = _patience(_WATCH_PATIENCE)
         while True:
             try:
                 async with aclosing(self._watch(turn, cursor)) as events:
@@ -147,8 +154,13 @@ def _broken_off() -> Failure:
     )
 
 
+def _patience(seconds: float) -> Patience[Failure]:
+    # The service is near: it is there again within a second, or away for longer.
+    return Patience(seconds, lambda failure: failure.reason in _PASSING, first_pause=0.05, longest_pause=1.0)
+
+
 async def _patiently(attempt: Callable[[], Awaitable[Answer]]) -> Answer:
-    patience = Patience(_CALL_PATIENCE)
+    patience = _patience(_CALL_PATIENCE)
     while True:
         try:
             return await attempt()

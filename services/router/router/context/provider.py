@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 from pointsman.errors.v1 import errors_pb2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from servicekit.errors import Failure
 
-
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    return pattern
+from router.patterns import Pattern, found
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class ProviderSettings(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     accounts: tuple[str, ...] = ()
     """Only for accounts with one of these names, which may have `*` and `?`. Default: for all."""
-    pattern: Annotated[str, AfterValidator(_compiles)] = ""
+    pattern: Pattern = ""
     """Only for prompts in which this regular expression is found, in any case. Default: for all."""
     deadline_seconds: float = Field(default=2.0, gt=0, le=60)
     """How long it may take."""
@@ -52,9 +45,7 @@ class ProviderSettings(BaseModel):
         """Whether this provider is for this prompt."""
         if self.accounts and not any(fnmatchcase(occasion.account, name) for name in self.accounts):
             return False
-        # A pattern that backtracks must not meet a megabyte.
-        head = occasion.prompt[:16_384]
-        return not self.pattern or re.search(self.pattern, head, re.IGNORECASE) is not None
+        return not self.pattern or found(self.pattern, occasion.prompt)
 
 
 class Provider(Protocol):

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
+from router.patterns import Pattern, found
 from router.triage.decision import Outcome, Question
-
-# A pattern that backtracks must not meet a megabyte.
-_LOOKED_AT: Final = 16_384
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
-    return pattern
 
 
 class When(BaseModel):
@@ -33,7 +20,7 @@ class When(BaseModel):
     """Characters of the prompt, at least."""
     max_length: NonNegativeInt | None = None
     """Characters of the prompt, at most."""
-    pattern: Annotated[str, AfterValidator(_compiles)] = ""
+    pattern: Pattern = ""
     """A regular expression that is found in the prompt's first 16,384 characters, in any case."""
     accounts: tuple[str, ...] = ()
     """Names with `*` and `?`, one of which is the account's."""
@@ -45,10 +32,6 @@ class When(BaseModel):
     """Whether the session's workspace has files."""
     context: tuple[str, ...] = ()
     """Providers, one of which has put something before the prompt."""
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(self.pattern, re.IGNORECASE)
 
     async def holds(self, question: Question) -> bool:
         """Whether all conditions hold for the question."""
@@ -64,7 +47,7 @@ class When(BaseModel):
             and (not self.context or not question.context.isdisjoint(self.context))
             and (not self.accounts or _one_matches([question.account], self.accounts))
             and (not self.tools or _one_matches(question.tools, self.tools))
-            and (not self.pattern or self._pattern.search(question.prompt, 0, _LOOKED_AT) is not None)
+            and (not self.pattern or found(self.pattern, question.prompt))
         )
 
 

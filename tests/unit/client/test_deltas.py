@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from pointsman.session.v1 import event_pb2
-from router.deltas import Deltas
+from pointsman_client.deltas import Deltas
 
 
 def piece(text: str, offset: int, kind: str = "text") -> event_pb2.Event:
