@@ -85,9 +85,10 @@ class Call:
         assert self._report is not None  # noqa: S101 - `_write` sets it
         return self._report
 
-    async def failed(self, failure: ProviderFailure) -> None:
-        """Pay for what a provider sent before it failed, which is mostly nothing."""
+    async def failed(self, failure: ProviderFailure, deployment: str) -> None:
+        """Pay for what a provider sent before it failed, at this deployment: mostly nothing."""
         if self._report is None:
+            self._deployment = deployment
             state = "cut" if self.reader.started else "failed"
             await self._write(state, self._so_far(), failure.to_failure(self.model).reason_name)
 

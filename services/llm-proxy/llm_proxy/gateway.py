@@ -17,7 +17,7 @@ from llm_proxy.ledger.ledger import Ledger
 from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.usage import TokenUsage
 from llm_proxy.metrics import Metrics
-from llm_proxy.routing.attempts import Attempts, Retry
+from llm_proxy.routing.attempts import Asking, Attempts, Retry
 from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event
 
 __all__ = ["Chunk", "Done", "Gateway"]
@@ -72,17 +72,9 @@ class Gateway:
             yield Chunk(kept)
             yield Done(CallReport(model, TokenUsage(), 0))
             return
-        must_be_priced = self._must_be_priced(caller)
-        price = self._catalogue.price(model)
-        if must_be_priced and not price.known:
-            raise _unpriced(model)
-        most = price.most(request.size, request.max_tokens)
-        reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
-        call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
+        call, asking = await self._begun(caller, request, model)
         answer: list[bytes] = []
         try:
-            known = replace(request, call_id=reservation.id)
-            asking = self._attempts.asking(model, known, priced=must_be_priced)
             while isinstance(answering := await asking.step(), Retry):
                 call.retried(answering)
                 yield answering
@@ -101,15 +93,24 @@ class Gateway:
             if self._cache is not None and key is not None:
                 self._cache.put(key, b"".join(answer))
         except ProviderFailure as failure:
-            await call.failed(failure)
+            await call.failed(failure, asking.deployment)
             raise failure.to_failure(call.model) from None
         finally:
             # The caller left, or the service is stopping: settle what has come so far.
             await call.abandoned()
 
-    def _must_be_priced(self, caller: Caller) -> bool:
-        """Whether a budget applies, which nobody could keep without knowing what a model costs."""
-        return not self._unpriced_free and self._ledger.limited(caller.payer, caller.turn_budget)
+    async def _begun(self, caller: Caller, request: MessagesRequest, model: str) -> tuple[Call, Asking]:
+        """Set the money aside. Raises Failure MODEL_UNPRICED or BUDGET_EXCEEDED."""
+        price = self._catalogue.price(model)
+        # Nobody could keep a budget without knowing what a model costs.
+        priced = not self._unpriced_free and self._ledger.limited(caller.payer, caller.turn_budget)
+        if priced and not price.known:
+            raise _unpriced(model)
+        most = price.most(request.size, request.max_tokens)
+        reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
+        call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
+        known = replace(request, call_id=reservation.id)
+        return call, self._attempts.asking(model, known, priced=priced)
 
     async def count_tokens(self, request: MessagesRequest, caller: Caller) -> int:
         """Return how many tokens a request has. Raises Failure. Costs nothing and is in no ledger."""

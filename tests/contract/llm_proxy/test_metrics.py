@@ -20,6 +20,7 @@ def models(bad: str, good: str) -> str:
         f"    litellm_params: {{model: anthropic/m, api_base: '{url}', api_key: {CANARY}, order: {order}}}\n"
         for order, url in ((1, bad), (2, good))
     )
+    entries += f"  - model_name: broken\n    litellm_params: {{model: anthropic/b, api_base: '{bad}'}}\n"
     settings = "router_settings: {allowed_fails: 0, cooldown_time: 60, num_retries: 3}\n"
     return f"model_list:\n{entries}{settings}litellm_settings: {{cache: true}}\n"
 
@@ -44,9 +45,9 @@ async def test_every_metric_is_kept_by_model_and_deployment(
     tmp_path: Path, grown: Callable[..., float]
 ) -> None:
     async with (
-        scripted_upstream([failing(529)]) as bad,
+        scripted_upstream([failing(529), failing(400)]) as bad,
         scripted_upstream([anthropic_text("Hi", (1000, 50))]) as good,
-        proxy_house(tmp_path, {}, models(bad.url, good.url)) as house,
+        proxy_house(tmp_path, {"ANTHROPIC_API_KEY": CANARY}, models(bad.url, good.url)) as house,
     ):
         token = await house.token()
         for _ in range(4):
@@ -54,10 +55,11 @@ async def test_every_metric_is_kept_by_model_and_deployment(
         for _ in range(2):
             assert (await house.ask(token, "measured", "Again", stream=True, temperature=0)).said() == "Hi"
         assert (await house.ask(token, "acme/none")).status == 404
+        assert (await house.ask(token, "broken")).status == 400
         small = await house.token(max_budget_usd=0.001)
         statuses = [(await house.ask(small, "measured", stream=True)).status for _ in range(2)]
     assert statuses == [200, 403]
-    assert (len(bad.asked), len(good.asked)) == (1, 6)
+    assert (len(bad.asked), len(good.asked)) == (2, 6)
     place = {"model": "measured", "deployment": "measured#2"}
     failed = {"model": "measured", "deployment": "measured#1"}
     assert grown("calls_total", **place, reason="OK") == 6
@@ -71,4 +73,7 @@ async def test_every_metric_is_kept_by_model_and_deployment(
     assert grown("cache_hits_total", model="measured") == 1
     assert grown("refusals_total", reason="MODEL_UNKNOWN") == 1
     assert grown("refusals_total", reason="BUDGET_EXCEEDED") == 1
+    reason = "PROVIDER_REQUEST_REFUSED"
+    assert grown("calls_total", model="broken", deployment="broken#1", reason=reason) == 1
+    assert grown("refusals_total", reason=reason) == 0
     assert CANARY not in generate_latest().decode()

@@ -59,7 +59,9 @@ def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
             return await handler(request)
         except Failure as failure:
             reason = failure.reason_name
-            metrics.refused(reason)
+            if "model" not in call.log_fields:
+                # Else it was made, and failed at the provider.
+                metrics.refused(reason)
             return _error(failure)
         except (ConnectionResetError, asyncio.CancelledError):
             reason = "CALL_CANCELLED"

@@ -172,6 +172,8 @@ class Asking:
         self._model = model
         self._others: deque[str] | None = None
         """The fallbacks that are left; None until the first model has failed for good."""
+        self.deployment = ""
+        """The deployment that was asked last; empty before there was one."""
         self._tried: list[str] = []
         self._attempt = 0
         self._pause = 0.0
@@ -184,13 +186,14 @@ class Asking:
         if self._attempt:
             await asyncio.sleep(self._pause)
         self._attempt += 1
-        deployment = None
+        picked = ""
         try:
             deployment = await self._attempts.pick(self._model, self._tried)
-            self._tried.append(deployment.id)
+            self.deployment = picked = deployment.id
+            self._tried.append(picked)
             return await self._attempts.begin(self._model, deployment, self._request)
         except ProviderFailure as failure:
-            return self._again(failure, deployment.id if deployment is not None else "")
+            return self._again(failure, picked)
 
     def _again(self, failure: ProviderFailure, deployment: str) -> Retry:
         most = self._attempts.retries(failure)
