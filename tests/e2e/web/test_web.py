@@ -169,38 +169,47 @@ def test_log_resume_and_text_by_themselves(built: None) -> None:
     assert done.returncode == 0, done.stdout[-8000:]
 
 
-def test_without_npm_the_page_is_left_out_with_a_word_on_how_to_get_it(tmp_path: Path) -> None:
-    (tmp_path / "deploy/setup").mkdir(parents=True)
-    (tmp_path / "web").mkdir()
-    shutil.copy(ROOT / "deploy/setup/web.sh", tmp_path / "deploy/setup")
-    shutil.copy(WEB / "package.json", tmp_path / "web")
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in (
-        "bash",
-        "env",
-        "dirname",
-        "find",
-        "sort",
-        "xargs",
-        "sha256sum",
-        "cut",
-        "cat",
-        "sh",
-        "mktemp",
-    ):
+def _set_up(folder: Path, *programs: str) -> subprocess.CompletedProcess[str]:
+    """Run web.sh in a folder of its own, with these programs alone; `npm` is one that fails at length."""
+    (folder / "deploy/setup").mkdir(parents=True)
+    (folder / "web").mkdir()
+    shutil.copy(ROOT / "deploy/setup/web.sh", folder / "deploy/setup")
+    shutil.copy(WEB / "package.json", folder / "web")
+    (folder / "bin").mkdir()
+    for name in programs:
+        if name == "npm":
+            (folder / "bin/npm").write_text(
+                "#!/bin/sh\nseq -f 'npm error line %.0f of many' 100000\nexit 1\n"
+            )
+            (folder / "bin/npm").chmod(0o755)
+            continue
         found = shutil.which(name)
         assert found is not None
-        (programs / name).symlink_to(found)
-    done = subprocess.run(
-        [tmp_path / "deploy/setup/web.sh"],
-        env={"PATH": str(programs)},
+        (folder / "bin" / name).symlink_to(found)
+    return subprocess.run(
+        [folder / "deploy/setup/web.sh"],
+        env={"PATH": str(folder / "bin")},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+_ALWAYS = ["bash", "env", "dirname", "find", "sort", "xargs", "sha256sum", "cut", "cat", "sh", "mktemp"]
+
+
+def test_without_npm_the_page_is_left_out_with_a_word_on_how_to_get_it(tmp_path: Path) -> None:
+    done = _set_up(tmp_path, *_ALWAYS)
     assert done.returncode == 0
     assert "left out" in done.stderr
     assert "make web" in done.stderr
+
+
+def test_a_build_that_fails_leaves_the_page_out_and_says_why_in_a_few_lines(tmp_path: Path) -> None:
+    done = _set_up(tmp_path, *_ALWAYS, "npm", "mkdir", "timeout", "grep", "tail", "sed", "seq")
+    assert done.returncode == 0
+    assert "npm error line 1" in done.stderr
+    assert "left out" in done.stderr
+    assert len(done.stderr.splitlines()) < 10
