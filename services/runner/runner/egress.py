@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import ipaddress
 import re
-import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from runner.egress_lookup import AT_ONCE, Lookups
 from runner.egress_rules import EgressList, allows
 from runner.unix_socket import bound_socket
 
@@ -33,6 +34,8 @@ PROXY_VARIABLES: Final = {
 """What programs in the sandbox find the proxy by."""
 # A package manager opens some ten at once.
 _CONNECTIONS: Final = 64
+# What Python's own table takes for the world: assignments of protocols, where clouds have had their metadata.
+_INNER: Final = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("192.88.99.0/24"))
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _HEAD_BYTES: Final = 8192
 _HEAD_SECONDS: Final = 10.0
@@ -40,7 +43,10 @@ _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 300.0
 _PIECE: Final = 64 * 1024
 _FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\n\r\n"
-_REQUEST: Final = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):([0-9]{1,5}) HTTP/1\.[01]\r\n")
+_LABEL: Final = rb"[A-Za-z0-9_-]{1,63}"
+_REQUEST: Final = re.compile(
+    rb"CONNECT (?=.{1,253}:)(%b(?:\.%b)*):([0-9]{1,5}) HTTP/1\.[01]\r\n" % (_LABEL, _LABEL)
+)
 
 INSIDE: Final = f'''\
 """Hands loopback connections on to the sandbox's door: few programs can use a proxy on a Unix socket."""
@@ -77,11 +83,15 @@ _log = structlog.get_logger("runner.egress")
 class EgressProxy:
     """One sandbox's way out, to `hosts` out of what is `listed`. Without hosts it never opens."""
 
-    def __init__(self, agent_dir: Path, owner: int, listed: EgressList, hosts: Sequence[str]) -> None:
+    def __init__(
+        self, agent_dir: Path, owner: int, listed: EgressList, hosts: Sequence[str], lookups: Lookups
+    ) -> None:
         self._agent_dir = agent_dir
         self._owner = owner
         self._listed = listed
         self._hosts = hosts
+        self._lookups = lookups
+        self._lookup_slots = asyncio.Semaphore(AT_ONCE)
         self.session = ""
         """Whose it is, for the log."""
         self._free = asyncio.Semaphore(_CONNECTIONS)
@@ -131,7 +141,7 @@ class EgressProxy:
             writer.write(_FORBIDDEN)
             return
         async with asyncio.timeout(_CONNECT_SECONDS):
-            addresses = await addresses_of(host, port)
+            addresses = await self._lookups.addresses(host, port, self._lookup_slots)
             if not addresses or not all(is_public(address) for address in addresses):
                 log.info("egress_refused", why="no public address")
                 writer.write(_FORBIDDEN)
@@ -140,7 +150,7 @@ class EgressProxy:
         log.info("egress")
         writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
         try:
-            await asyncio.gather(_pump(reader, out_writer), _pump(out_reader, writer))
+            await _carry((reader, out_writer), (out_reader, writer))
         finally:
             out_writer.close()
 
@@ -154,16 +164,11 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(parsed.packed[-4:])
         if inner is not None:
             return is_public(str(inner))
+        if parsed.is_site_local:
+            return False
+    elif any(parsed in network for network in _INNER):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
-
-
-async def addresses_of(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, none when it has none."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror:
-        return []
-    return [str(entry[4][0]) for entry in found]
 
 
 async def _connected(
@@ -177,13 +182,42 @@ async def _connected(
     return await asyncio.open_connection(addresses[-1], port)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        async with asyncio.timeout(_IDLE_SECONDS):
-            piece = await reader.read(_PIECE)
-        if not piece:
-            break
+async def _carry(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    """Carry bytes both ways until both have ended, one breaks, or neither has moved any for long."""
+    moved = _Moved()
+    pumps = {asyncio.create_task(_pump(reader, writer, moved)) for reader, writer in ways}
+    left = set(pumps)
+    try:
+        while left and moved.seconds_ago() < _IDLE_SECONDS:
+            done, left = await asyncio.wait(
+                left, timeout=_IDLE_SECONDS - moved.seconds_ago(), return_when=asyncio.FIRST_COMPLETED
+            )
+            for pump in done:
+                pump.result()
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+class _Moved:
+    """When a connection has last moved something."""
+
+    def __init__(self) -> None:
+        self.now()
+
+    def now(self) -> None:
+        self._at = time.monotonic()
+
+    def seconds_ago(self) -> float:
+        return time.monotonic() - self._at
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moved: _Moved) -> None:
+    while piece := await reader.read(_PIECE):
+        moved.now()
         writer.write(piece)
         await writer.drain()
+        moved.now()
     with contextlib.suppress(OSError):
         writer.write_eof()

@@ -28,6 +28,7 @@ from runner.agent_options import (
 )
 from runner.boots import Boots
 from runner.egress import PROXY_VARIABLES, SCRIPT_NAME, EgressProxy
+from runner.egress_lookup import Lookups
 from runner.egress_rules import EgressList
 from runner.names import SessionRef
 from runner.relay import Relay
@@ -136,7 +137,12 @@ class SandboxMaker:
         self._http = http
         self._mcp_servers = mcp_servers
         self.egress = egress
+        self._lookups = Lookups()
         self._boots = Boots()
+
+    def close(self) -> None:
+        """Give back what all sandboxes shared. None may be left."""
+        self._lookups.close()
 
     async def boot(
         self,
@@ -161,7 +167,7 @@ class SandboxMaker:
         spec = SandboxSpec(sandbox_id, workspace, folder, self.limits, shown.descriptors)
         owner = os.stat(workspace).st_uid  # noqa: PTH116
         relay = Relay(spec.agent_dir, owner, self._upstream, self._http)
-        egress = EgressProxy(spec.agent_dir, owner, self.egress, boot.egress)
+        egress = EgressProxy(spec.agent_dir, owner, self.egress, boot.egress, self._lookups)
         egress.session = session.name if session else ""
         try:
             agent_id = session.session_id if session else str(uuid.uuid4())

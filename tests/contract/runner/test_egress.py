@@ -61,7 +61,7 @@ async def far_away(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
     asked: list[str] = []
 
-    async def resolved(host: str, port: int) -> list[str]:
+    def resolved(host: str, port: int) -> list[str]:
         asked.append(host)
         if host == "inner.allowed.example":
             return ["127.0.0.1", "10.0.0.1"]
@@ -70,7 +70,7 @@ async def far_away(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         return ["127.0.0.1"] if host.endswith(".allowed.example") else []
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    monkeypatch.setattr("runner.egress.addresses_of", resolved)
+    monkeypatch.setattr("runner.egress_lookup.addresses_of", resolved)
     monkeypatch.setattr("runner.egress.is_public", lambda address: address == "127.0.0.1")
     yield server.sockets[0].getsockname()[1]
     server.close()
@@ -202,6 +202,9 @@ def test_ports_are_those_of_the_web_unless_one_is_listed(host: str, port: int, a
         "::ffff:10.0.0.1",
         "::7f00:1",
         "64:ff9b::a9fe:a9fe",
+        "fec0::1",
+        "192.0.0.192",
+        "192.88.99.1",
         "2002:7f00:1::",
     ],
 )
