@@ -54,7 +54,7 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
         self.snapshots[request.snapshot_id] = self.snapshots[source] if source else request.session
         if source:
             self.kept_again[request.snapshot_id] = self.kept_again.get(source, source)
-        return runner.CreateSnapshotResponse(size_bytes=42)
+        return runner.CreateSnapshotResponse(size_bytes=0 if source else 42)
 
     async def RestoreSnapshot(
         self, request: runner.RestoreSnapshotRequest, _context: Any

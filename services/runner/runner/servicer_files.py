@@ -104,9 +104,9 @@ class FilesServicer:
         """See runner_service.proto."""
         session, source = self._named(request.session), request.source_snapshot_id
         if source:
-            size = await self._store.keep_snapshot_again(session, request.snapshot_id, source)
-        else:
-            size = await self._store.create_snapshot(session, request.snapshot_id)
+            await self._store.keep_snapshot_again(session, request.snapshot_id, source)
+            return pb.CreateSnapshotResponse()
+        size = await self._store.create_snapshot(session, request.snapshot_id)
         return pb.CreateSnapshotResponse(size_bytes=size)
 
     async def RestoreSnapshot(

@@ -207,8 +207,10 @@ async def _database(config: SessionConfig) -> AsyncIterator[Database]:
     url = sa.make_url(config.database)
     lock = only_owner(Path(url.database or "")) if url.get_backend_name() == "sqlite" else nullcontext()
     with lock:
-        async with opened(config.database) as database:
+        # A change of the schema takes as long as the tables are large, and waits for replicas that make it.
+        async with opened(config.database, statement_seconds=None) as database:
             await upgrade(database)
+        async with opened(config.database) as database:
             yield database
 
 

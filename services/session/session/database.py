@@ -98,7 +98,7 @@ class Postgres(Database):
 
     postgres = True
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, statement_seconds: float | None) -> None:
         super().__init__(url)
         self._engine: AsyncEngine = create_async_engine(
             url,
@@ -107,7 +107,7 @@ class Postgres(Database):
             pool_timeout=_CONNECT_SECONDS,
             connect_args={
                 "timeout": _CONNECT_SECONDS,
-                "command_timeout": _STATEMENT_SECONDS,
+                "command_timeout": statement_seconds,
                 "server_settings": {"idle_in_transaction_session_timeout": str(_FROZEN_MILLISECONDS)},
             },
         )
@@ -167,10 +167,16 @@ class Sqlite(Database):
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    """Open the database at a SQLAlchemy URL (`sqlite://` or `postgresql+asyncpg://`)."""
+async def opened(
+    url: str, *, statement_seconds: float | None = _STATEMENT_SECONDS
+) -> AsyncIterator[Database]:
+    """Open the database at a SQLAlchemy URL (`sqlite://` or `postgresql+asyncpg://`).
+
+    A statement may take `statement_seconds` on PostgreSQL; None for as long as it takes, as migrations want.
+    """
     parsed = sa.make_url(url)
-    database: Database = Postgres(parsed) if parsed.get_backend_name() == "postgresql" else Sqlite(parsed)
+    postgres = parsed.get_backend_name() == "postgresql"
+    database: Database = Postgres(parsed, statement_seconds) if postgres else Sqlite(parsed)
     try:
         yield database
     finally:

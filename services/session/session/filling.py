@@ -22,7 +22,7 @@ from session.transaction import Transaction
 
 # One that was begun and never finished is removed after this time.
 _UNFINISHED: Final = timedelta(minutes=10)
-# Nobody else fills it meanwhile: longer than the runner's three answers may take.
+# Nobody else fills it meanwhile: longer than the runner's longest answers may take.
 _HOLD: Final = timedelta(seconds=WORKSPACE_SECONDS + 15)
 # So long a call waits for another one that fills the same session.
 _WAIT_SECONDS: Final = 10.0
@@ -62,35 +62,42 @@ class Filler:
         `prepare` comes after the files; `finish` runs in the transaction that opens the session, and returns
         columns to set. A failure leaves the session to the next try of the same request.
         """
-        if not await self._database.run(lambda tx: _held(tx, session.id)):
-            await self._opened(session.id)
-            return
+        hold = await self._database.run(lambda tx: _hold(tx, session.id))
         try:
-            if session.from_snapshot_id:
-                await self._files(party, session)
-            if prepare is not None:
+            if hold and session.from_snapshot_id:
+                hold = await self._files(party, session, hold)
+            if hold and prepare is not None:
                 await prepare()
         except Failure:
-            await self._database.run(lambda tx: sessions.update(tx, session.id, hold_until=0))
+            await self._database.run(lambda tx: _release(tx, session.id, hold))
             raise
 
-        async def open_(tx: Transaction) -> None:
+        async def open_(tx: Transaction) -> bool:
             found = await sessions.locked(tx, session.id)
-            if found is None or found.phase != Phase.FILLING:
-                # The same request, at the same moment, was faster.
-                return
+            if found is None or not _is_held(found, hold):
+                return False
             columns = {} if finish is None else await finish(tx, found)
             if found.from_snapshot_id:
                 columns = {**columns, "snapshot_id": found.id}
             opened = {"phase": Phase.OPEN, "expire_time": 0, "hold_until": 0}
             await sessions.update(tx, found.id, **opened, **columns)
+            return True
 
-        await self._database.run(open_)
+        if not (hold and await self._database.run(open_)):
+            # Another call with the same request fills it, or has.
+            await self._opened(session.id)
 
-    async def _files(self, party: Party, session: SessionRow) -> None:
-        """Make the workspace, and keep it as a first snapshot: turns that change nothing share it."""
+    async def _files(self, party: Party, session: SessionRow, hold: int) -> int:
+        """Make the workspace, and keep it as a first snapshot: turns that change nothing share it.
+
+        Returns the hold as it is then; 0 when another call has it, which may have opened the session: what
+        is in its workspace now is not ours to replace.
+        """
         await self._runner.create_snapshot(party, session.name, session.id, session.from_snapshot_id)
-        await self._runner.restore_snapshot(party, session.name, session.id)
+        renewed = await self._database.run(lambda tx: _hold(tx, session.id, hold))
+        if renewed:
+            await self._runner.restore_snapshot(party, session.name, session.id)
+        return renewed
 
     async def _opened(self, session_id: str) -> None:
         with suppress(TimeoutError):
@@ -106,10 +113,26 @@ class Filler:
         )
 
 
-async def _held(tx: Transaction, session_id: str) -> bool:
-    """Hold a session that is to be filled, so that nobody else fills it; tell whether it is ours to fill."""
+async def _hold(tx: Transaction, session_id: str, mine: int = 0) -> int:
+    """Hold a session that is to be filled, or hold it longer; return until when, 0 when it is not ours.
+
+    Until when is also what the hold is known by: nobody else has the same.
+    """
     session = await sessions.locked(tx, session_id)
-    if session is None or session.phase != Phase.FILLING or session.hold_until > clock.now():
-        return False
-    await sessions.update(tx, session_id, hold_until=clock.now() + clock.micros(_HOLD))
-    return True
+    free = session is not None and session.phase == Phase.FILLING and session.hold_until <= clock.now()
+    if session is None or not (_is_held(session, mine) if mine else free):
+        return 0
+    until = clock.now() + clock.micros(_HOLD)
+    # Nor is it removed as one that was never finished while somebody is at it.
+    await sessions.update(tx, session_id, hold_until=until, expire_time=max(session.expire_time, until))
+    return until
+
+
+def _is_held(session: SessionRow, hold: int) -> bool:
+    return session.phase == Phase.FILLING and session.hold_until == hold
+
+
+async def _release(tx: Transaction, session_id: str, hold: int) -> None:
+    session = await sessions.locked(tx, session_id)
+    if session is not None and _is_held(session, hold):
+        await sessions.update(tx, session_id, hold_until=0)

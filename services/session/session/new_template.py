@@ -46,14 +46,14 @@ async def new_template(tx: Transaction, caller: Caller, wanted: NewTemplate) -> 
     if await templates.exactly(tx, caller.tenant, wanted.account, name) is not None:
         raise template_exists(name)
     session_id = snapshot_id = ""
+    size = 0
     if wanted.source:
         session_id, snapshot_id = names.source_of(wanted.source, "source")
         session = await sessions.get(tx, caller, session_id)
         if wanted.account not in ("", session.account):
             raise session_not_found(session_id)
         if snapshot_id:
-            await snapshots.complete_one(tx, session_id, snapshot_id)
-    time = clock.now()
+            size = (await snapshots.complete_one(tx, session_id, snapshot_id)).size_bytes
     return {
         "tenant": caller.tenant,
         "account": wanted.account,
@@ -61,9 +61,15 @@ async def new_template(tx: Transaction, caller: Caller, wanted: NewTemplate) -> 
         "phase": Phase.FILLING,
         "source_session_id": session_id,
         "source_snapshot_id": snapshot_id,
-        "create_time": time,
-        "expire_time": time + clock.micros(_UNFINISHED),
+        "size_bytes": size,
+        "create_time": clock.now(),
+        "expire_time": new_expiry(),
     }
+
+
+def new_expiry() -> int:
+    """Return when a template that is being made now is given up."""
+    return clock.now() + clock.micros(_UNFINISHED)
 
 
 def template_exists(name: str) -> Failure:

@@ -124,7 +124,7 @@ class Runner:
     async def create_snapshot(
         self, party: Party, session: str, snapshot_id: str, source_snapshot_id: str = ""
     ) -> int:
-        """Keep a session's workspace as it is, or what another snapshot holds; return its size in bytes."""
+        """Keep a session's workspace as it is, and return its bytes; or keep another snapshot once more."""
         request = runner_service_pb2.CreateSnapshotRequest(
             session=session, snapshot_id=snapshot_id, source_snapshot_id=source_snapshot_id
         )

@@ -17,7 +17,7 @@ from session.bus import Bus, Topic
 from session.caller import Caller
 from session.database import Database
 from session.models import ModelNames
-from session.new_template import NewTemplate, new_template, template_exists
+from session.new_template import NewTemplate, new_expiry, new_template, template_exists
 from session.peers import Party, Runner
 from session.refusals import invalid_field, template_not_found
 from session.rows import TemplateRow
@@ -67,6 +67,8 @@ class Templates:
             if made == fresh:
                 columns = await new_template(tx, caller, wanted)
                 await templates.insert(tx, id=fresh, **columns, **values)
+            # While it is being made it is not removed as one that never was.
+            await templates.prolong(tx, made, new_expiry())
             return await self._made(tx, made, wanted.template.name)
 
         row = await self._database.run(begin)
@@ -76,15 +78,14 @@ class Templates:
 
     async def _fill(self, party: Party, row: TemplateRow) -> TemplateRow:
         """Keep the files under the template's own id, and open it."""
-        bytes_kept = 0
-        if row.snapshot_id:
-            source = names.session_name(row.source_session_id)
-            bytes_kept = await self._runner.create_snapshot(
-                party, source, row.snapshot_id, row.source_snapshot_id
-            )
+        source, size_bytes = names.session_name(row.source_session_id), row.size_bytes
+        if row.source_snapshot_id:
+            await self._runner.create_snapshot(party, source, row.snapshot_id, row.source_snapshot_id)
+        elif row.snapshot_id:
+            size_bytes = await self._runner.create_snapshot(party, source, row.snapshot_id)
 
         async def finish(tx: Transaction) -> TemplateRow:
-            await templates.open_(tx, row.id, bytes_kept)
+            await templates.open_(tx, row.id, size_bytes)
             return await self._made(tx, row.id, names.template_name(row.name))
 
         try:
@@ -153,6 +154,7 @@ class Templates:
 
     async def remove_deleted(self) -> None:
         """Remove files and rows of templates that are deleted; one that cannot be is for the next time."""
+        await self._database.run(lambda tx: templates.expire(tx, clock.now()))
         after = ""
         while found := await self._to_remove(after):
             for row in found:
@@ -160,7 +162,7 @@ class Templates:
             after = found[-1].id
 
     async def _to_remove(self, after: str) -> Sequence[TemplateRow]:
-        return await self._database.run(lambda tx: templates.to_remove(tx, clock.now(), after, _AT_ONCE))
+        return await self._database.run(lambda tx: templates.to_remove(tx, after, _AT_ONCE))
 
     async def _remove(self, row: TemplateRow) -> None:
         party = Party(row.tenant, row.account, "pointsman", row.id)

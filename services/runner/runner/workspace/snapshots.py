@@ -59,11 +59,11 @@ class Snapshots:
                 partial.unlink(missing_ok=True)
         return self._size(target)
 
-    def keep_again(self, session: SessionRef, snapshot_id: str, source_id: str) -> int:
-        """Keep what another snapshot holds under one more id; return the bytes of its files. Idempotent.
+    def keep_again(self, session: SessionRef, snapshot_id: str, source_id: str) -> None:
+        """Keep what another snapshot holds under one more id. Idempotent. Blocks for a moment only.
 
         Takes no space: the file of a snapshot is never written again, so both ids can name the same one.
-        Raises Failure SNAPSHOT_NOT_FOUND. Blocks.
+        Raises Failure SNAPSHOT_NOT_FOUND.
         """
         target = self._path(session.tenant, snapshot_id)
         if not target.exists():
@@ -77,7 +77,6 @@ class Snapshots:
                 pass
             except OSError as error:
                 raise disk_failure(error, snapshot_id) from error
-        return self._size(target)
 
     def restore(self, session: SessionRef, snapshot_id: str, workspace: Path) -> None:
         """Make a workspace what a snapshot holds. Nobody may use the workspace meanwhile. Blocks.

@@ -72,9 +72,9 @@ class WorkspaceStore:
         root = await self.places.ensure(session)
         return await to_the_end(self._snapshots.create, session, snapshot_id, root)
 
-    async def keep_snapshot_again(self, session: SessionRef, snapshot_id: str, source_id: str) -> int:
-        """Keep what another snapshot holds under one more id; return the bytes of its files."""
-        return await to_the_end(self._snapshots.keep_again, session, snapshot_id, source_id)
+    async def keep_snapshot_again(self, session: SessionRef, snapshot_id: str, source_id: str) -> None:
+        """Keep what another snapshot holds under one more id."""
+        await to_the_end(self._snapshots.keep_again, session, snapshot_id, source_id)
 
     async def restore_snapshot(self, session: SessionRef, snapshot_id: str) -> None:
         """Make the workspace what a snapshot holds. No sandbox may be on it."""

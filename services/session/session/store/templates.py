@@ -64,12 +64,21 @@ async def open_(tx: Transaction, template_id: str, size_bytes: int) -> None:
     await tx.execute(statement.values(phase=Phase.OPEN, expire_time=0, size_bytes=size_bytes))
 
 
-async def to_remove(tx: Transaction, now: int, after: str, limit: int) -> Sequence[TemplateRow]:
-    """Return templates that are deleted, or never got their files, in the order of their ids."""
+async def prolong(tx: Transaction, template_id: str, expire_time: int) -> None:
+    """Give a template that has not got its files yet more time."""
+    filling = (templates.c.id == template_id) & (templates.c.phase == Phase.FILLING)
+    await tx.execute(sa.update(templates).where(filling).values(expire_time=expire_time))
+
+
+async def expire(tx: Transaction, now: int) -> None:
+    """Mark templates as deleted that never got their files: from then on nobody opens them any more."""
     unfinished = (templates.c.phase == Phase.FILLING) & (templates.c.expire_time <= now)
-    query = sa.select(templates).where(
-        (templates.c.phase == Phase.DELETING) | unfinished, templates.c.id > after
-    )
+    await tx.execute(sa.update(templates).where(unfinished).values(phase=Phase.DELETING))
+
+
+async def to_remove(tx: Transaction, after: str, limit: int) -> Sequence[TemplateRow]:
+    """Return templates that are deleted, in the order of their ids."""
+    query = sa.select(templates).where(templates.c.phase == Phase.DELETING, templates.c.id > after)
     rows = await tx.execute(query.order_by(templates.c.id).limit(limit))
     return [TemplateRow.of(row) for row in rows]
 

@@ -773,7 +773,7 @@ class CreateSnapshotResponse(_message.Message):
 
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
-    """Bytes of all its files."""
+    """Bytes of all its files; 0 for a snapshot that is kept once more."""
     def __init__(
         self,
         *,

@@ -46,6 +46,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("phase = 1"),
     )
     op.create_index("templates_to_purge", "templates", ["phase", "expire_time"], unique=False)
+    # A fork that was being made does not know what it is made of any more; its request makes no other one.
+    op.execute("UPDATE sessions SET phase = 3 WHERE phase = 2")
     op.execute(
         "INSERT INTO accounts (tenant, account) SELECT DISTINCT tenant, account FROM sessions WHERE true "
         "ON CONFLICT DO NOTHING"
