@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from llm_proxy.messages.usage import TokenUsage
 from servicekit.errors import Failure
 from servicekit.testing import wait_until
 from sqlalchemy import Connection, text
+from structlog.testing import capture_logs
 
 PAYER = Payer("acme", "main")
 SETTLED = Outcome("settled", "demo/offline", TokenUsage(1, 2), 3)
@@ -179,3 +181,56 @@ async def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
                 await ledger.reserve(PAYER, "demo/offline", 0, 10**12)
             sizes.append((tmp_path / "ledger.db-wal").stat().st_size)
     assert sizes[-1] < 2 * sizes[0] < 100_000_000
+
+
+async def test_nor_does_it_where_each_commit_has_an_fsync_of_its_own(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+
+        async def write(number: int) -> None:
+            row = {"key": f"{number:0400}"}
+            insert = text("INSERT INTO llm_balances VALUES (:key, 'total', 1, 0)")
+            await database.run(lambda connection: connection.execute(insert, row))
+
+        sizes = []
+        for start in range(0, 4400, 100):
+            await asyncio.gather(*(write(start + number) for number in range(100)))
+            sizes.append((tmp_path / "ledger.db-wal").stat().st_size)
+    assert sizes[-1] < 3 * sizes[10]
+
+
+async def test_a_disk_that_refuses_to_sync_is_told_of_and_asked_again_by_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def synchronous(connection: Connection) -> int:
+        driver: Any = connection.connection.driver_connection
+        return int(driver.execute("PRAGMA synchronous").fetchone()[0])
+
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        with capture_logs() as logs:
+            monkeypatch.setattr(os, "fdatasync", refuse)
+            await Ledger(database, (), "here").reserve(PAYER, "demo/offline", 5)
+            await wait_until(lambda: bool(logs))
+            monkeypatch.undo()
+        normal, full = 1, 2
+        assert [await database.run(synchronous, fsynced=False) for _ in range(2)] == [full, normal]
+    assert [line["log_level"] for line in logs] == ["error"]
+
+
+async def test_what_nobody_waits_for_says_when_it_could_not_be_done(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        failed: list[int] = []
+
+        def insert(connection: Connection) -> None:
+            connection.execute(text("INSERT INTO llm_balances VALUES ('k', 'total', 1, 0)"))
+
+        await read_only(database, on=True)
+        database.unattended(insert, failed=lambda: failed.append(1))
+        await wait_until(lambda: failed == [1])
+        await read_only(database, on=False)
+        database.unattended(insert, failed=lambda: failed.append(2))
+        count = text("SELECT count(*) FROM llm_balances")
+        assert await database.run(lambda connection: connection.scalar(count)) == 1
+    assert failed == [1]

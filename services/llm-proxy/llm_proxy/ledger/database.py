@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
-
-from pointsman.errors.v1 import errors_pb2
-from servicekit.errors import Failure
 
 from llm_proxy.ledger.engines import Engine, open_engine
 from llm_proxy.ledger.jobs import Job, Waiting, unavailable
@@ -35,26 +32,15 @@ class Database:
         """Return how many jobs wait that were not begun."""
         return self._engine.queued()
 
-    async def run(self, job: Job[T], *, fsynced: bool = True, undo: Job[None] | None = None) -> T:
+    async def run(self, job: Job[T], *, fsynced: bool = True) -> T:
         """Do the job and return its result once that is durable. A caller who leaves in time withdraws it.
-
-        `undo` is done, after the job, if the caller leaves or gives up when it may have begun.
 
         With `fsynced` false, durable means that it outlives this process, and a power cut soon after. Raises
         Failure DATABASE_UNAVAILABLE, also at once when too many wait, or DISK_FULL.
         """
         if self.queued() >= _QUEUE_LIMIT:
             raise unavailable()
-        done = self._submit(job, fsynced)
-        try:
-            return await _in_time(done)
-        except BaseException as error:
-            gave_up = (
-                isinstance(error, Failure) and error.reason == errors_pb2.ERROR_REASON_DATABASE_UNAVAILABLE
-            )
-            if undo is not None and (gave_up or isinstance(error, asyncio.CancelledError)):
-                self._submit(undo, fsynced=False).add_done_callback(_seen)
-            raise
+        return await _in_time(self._submit(job, fsynced))
 
     async def insist(self, job: Job[T]) -> T:
         """Do the job, not fsynced, also when the caller is cancelled or its deadline passes meanwhile.
@@ -64,6 +50,15 @@ class Database:
         done = self._submit(job, fsynced=False)
         done.add_done_callback(_seen)
         return await _in_time(asyncio.shield(done))
+
+    def unattended(self, job: Job[None], failed: Callable[[], None]) -> None:
+        """Do the job, after all that was asked for before, while nobody waits; call `failed` if it fails."""
+
+        def done(future: asyncio.Future[None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                failed()
+
+        self._submit(job, fsynced=False).add_done_callback(done)
 
     def _submit(self, job: Job[T], fsynced: bool) -> asyncio.Future[T]:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy
+import structlog
+from servicekit.errors import Failure
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -31,10 +33,12 @@ from llm_proxy.ledger.migrations.upgrade import upgrade
 
 T = TypeVar("T")
 
+_log = structlog.get_logger("llm_proxy.ledger")
+
 # What a power cut may take away: calls of so many seconds. An fsync costs as much as ten commits without.
 _FLUSH_SECONDS: Final = 0.1
 # Some 25 MB of log, which is then put into the file while calls wait.
-_CHECKPOINT_COMMITS: Final = 1000
+_CHECKPOINT_JOBS: Final = 1000
 # Another program may hold the file's lock, such as one that makes a copy.
 _LOCK_MILLISECONDS: Final = 5000
 _DEADLINE_SECONDS: Final = 10.0
@@ -70,7 +74,7 @@ class SqliteEngine:
         self._busy = False
         """Whether the thread has the connection."""
         self._log = _SyncedLog(Path(f"{engine.url.database}-wal"))
-        self._commits = 0
+        self._jobs_in_log = 0
 
     def submit(self, waiting: Waiting) -> None:
         """See `Engine.submit`."""
@@ -104,23 +108,25 @@ class SqliteEngine:
         self._woken = False
         if self._busy:
             return
+        if self._jobs_in_log >= _CHECKPOINT_JOBS:
+            self._jobs_in_log = 0
+            self._in_thread(self._checkpoint, lambda _: None)
+            return
         group = wanted([self._queue.popleft() for _ in range(min(len(self._queue), GROUP_LIMIT))])
+        self._jobs_in_log += len(group)
         results = self._quickly(group)
         if results is None:
             self._in_thread(partial(self._thoroughly, group), partial(answer, group))
             return
         answer(group, results)
-        self._commits += 1
-        if self._commits % _CHECKPOINT_COMMITS == 0:
-            self._in_thread(self._checkpoint, lambda _: None)
-        elif self._queue:
+        if self._queue:
             self._wake()
 
     def _quickly(self, group: list[Waiting]) -> list[Any] | None:
         """Do the jobs and return their results; None, with nothing done, when they are none for the loop."""
         if not group:
             return []
-        if any(waiting.fsynced for waiting in group):
+        if self._log.failed or any(waiting.fsynced for waiting in group):
             return None
         self._log.sync_soon()
         self._connection.info[IN_LOOP] = True
@@ -135,8 +141,11 @@ class SqliteEngine:
         driver = _driver(self._connection)
         try:
             driver.execute(f"PRAGMA busy_timeout={_LOCK_MILLISECONDS}")
-            driver.execute(f"PRAGMA synchronous={'FULL' if any(w.fsynced for w in group) else 'NORMAL'}")
+            fsynced = self._log.failed or any(waiting.fsynced for waiting in group)
+            driver.execute(f"PRAGMA synchronous={'FULL' if fsynced else 'NORMAL'}")
             results = serve(self._connection, group)
+            if not any(isinstance(result, Failure) for result in results):
+                self._log.failed = False
             _for_the_loop(driver)
         except sqlite3.Error as error:
             return [failure_of(error)] * len(group)
@@ -162,6 +171,8 @@ class _SyncedLog:
     """SQLite's write-ahead log, fsynced beside the connection, which goes on meanwhile."""
 
     def __init__(self, path: Path) -> None:
+        self.failed = False
+        """Whether the disk refused. The next commits must ask it themselves, and tell their callers."""
         self._path = path
         self._file: int | None = None
         self._loop = asyncio.get_running_loop()
@@ -191,14 +202,18 @@ class _SyncedLog:
         self._syncing = self._loop.run_in_executor(None, self._sync)
 
     def _sync(self) -> None:
-        # It stays the same file while the connection is open. A disk that fails here fails commits as well.
-        with suppress(OSError):
+        try:
             if self._file is None:
+                # It stays the same file while the connection is open.
                 self._file = os.open(self._path, os.O_RDONLY)
                 directory = os.open(self._path.parent, os.O_RDONLY)
                 os.fsync(directory)
                 os.close(directory)
             os.fdatasync(self._file)
+        except OSError as error:
+            # The system tells of it once only, and then takes what it did not write for written.
+            self.failed = True
+            _log.error("the ledger's log may not be on the disk", error=error.strerror)
 
 
 class PostgresqlEngine:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
@@ -131,8 +133,15 @@ class Ledger:
             _OPEN.run(connection, row)
 
         # A power cut may take away the last tenth of a second's calls; a process that dies takes none.
-        left = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
-        await self._database.run(job, fsynced=False, undo=self._settling(reservation, left))
+        try:
+            await self._database.run(job, fsynced=False)
+        except (asyncio.CancelledError, Failure) as error:
+            if not _refused(error):
+                # It may have been done, or be done yet.
+                left = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
+                undo = self._settling(reservation, left)
+                self._database.unattended(undo, failed=partial(self._owe, undo))
+            raise
         return reservation
 
     def _row(self, reservation: Reservation, payer: Payer, model: str) -> dict[str, object]:
@@ -171,8 +180,7 @@ class Ledger:
         try:
             await self._database.insist(job)
         except Failure:
-            if len(self._owed) < _OWED_LIMIT:
-                self._owed.append(job)
+            self._owe(job)
             raise
 
     def _settling(self, reservation: Reservation, outcome: Outcome) -> Job[None]:
@@ -199,6 +207,10 @@ class Ledger:
                 _pay(connection, pairs, reservation.amount, outcome.cost)
 
         return job
+
+    def _owe(self, job: Job[None]) -> None:
+        if len(self._owed) < _OWED_LIMIT:
+            self._owed.append(job)
 
     async def settle_owed(self) -> None:
         """Settle the calls that the database was away for. Raises Failure while it still is."""
@@ -271,6 +283,11 @@ def _pay(connection: Connection, pairs: Sequence[tuple[str, str]], reserved: Pic
 
 def _is(key: str, period: str) -> ColumnElement[bool]:
     return (balances.c.key == key) & (balances.c.period == period)
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether nothing was set aside because a budget does not allow it."""
+    return isinstance(error, Failure) and error.reason == errors_pb2.ERROR_REASON_BUDGET_EXCEEDED
 
 
 def _exceeded(key: BalanceKey, limit: Pico) -> Failure:
