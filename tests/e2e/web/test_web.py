@@ -142,7 +142,7 @@ def test_the_example_page_for_web_developers(
         environ = {**os.environ, "PATH": f"{plugin}:{os.environ['PATH']}"}
         subprocess.run(generate, cwd=example, env=environ, check=True, timeout=120)
         tsc = [plugin / "tsc", "--noEmit", "--strict", "--skipLibCheck", "--allowImportingTsExtensions"]
-        kind = ["--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler"]
+        kind = ["--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--ignoreConfig"]
         subprocess.run([*tsc, *kind, "main.ts"], cwd=example, check=True, timeout=120)
         vite: list[str | Path] = [plugin / "vite", "--port", "0", "--host", "127.0.0.1"]
         with _printing(vite, "Local:", example, POINTSMAN_URL=suite.url) as url:

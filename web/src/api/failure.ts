@@ -26,7 +26,7 @@ const ADVICE: Record<string, string> = {
   MODEL_UNKNOWN: "Choose another model below.",
   MODEL_UNPRICED: "Choose a model with a price, or leave the budget out.",
   TEMPLATE_NOT_FOUND: "It was deleted meanwhile. Begin with another one, or with none.",
-  TEMPLATE_EXISTS: "Take another title, or delete that template first.",
+  TEMPLATE_EXISTS: "", // The message says it.
   SNAPSHOT_NOT_FOUND: "It was deleted meanwhile.",
   SHARED_FOLDER_NOT_FOUND: "The session that it belongs to may be deleted. Share another folder, or none.",
   EGRESS_NOT_ALLOWED: "Ask the operator to allow the host, or leave it out.",

@@ -2,15 +2,16 @@ import type { Account } from "../../gen/pointsman/session/v1/account_service_pb.
 import { visibleLine } from "../../text/visible.ts";
 import type { Reading } from "../reading.ts";
 
-/** Accounts that are shown: the busiest ones. */
+/** Accounts that are shown at most: the busiest ones. */
 const SHOWN = 12;
 
-/** How much of each account goes on at once, out of how much may. Nothing for a key that may not know. */
+/** Accounts that are busy or have a limit of their own: how much goes on, and may. Nothing for a key that may not know. */
 export function Accounts({ list }: { list: Reading<Account[]> }) {
   const all = list.value ?? [];
-  if (all.length === 0) return null;
   const weight = (account: Account) => account.queuedTurns * 1000 + account.runningTurns;
-  const shown = [...all].sort((a, b) => weight(b) - weight(a)).slice(0, SHOWN);
+  const busy = all.filter((account) => weight(account) > 0 || account.maxConcurrentTurns > 0);
+  const shown = busy.sort((a, b) => weight(b) - weight(a)).slice(0, SHOWN);
+  if (shown.length === 0) return null;
   return (
     <section aria-labelledby="accounts-title">
       <h2 id="accounts-title">Accounts</h2>
@@ -37,9 +38,9 @@ export function Accounts({ list }: { list: Reading<Account[]> }) {
           </tbody>
         </table>
       </div>
-      {all.length > SHOWN && (
+      {busy.length > SHOWN && (
         <p class="hint">
-          The busiest {SHOWN} of {all.length}.
+          The {SHOWN} busiest, out of {busy.length}.
         </p>
       )}
     </section>
