@@ -234,3 +234,20 @@ async def test_what_nobody_waits_for_says_when_it_could_not_be_done(tmp_path: Pa
         count = text("SELECT count(*) FROM llm_balances")
         assert await database.run(lambda connection: connection.scalar(count)) == 1
     assert failed == [1]
+
+
+async def test_when_too_many_wait_the_next_are_refused_at_once_and_leave_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        ledger = Ledger(database, (), "here")
+        release, holding = await held(database)
+        calls = [asyncio.ensure_future(ledger.reserve(PAYER, "demo/offline", 5)) for _ in range(4200)]
+        await wait_until(lambda: sum(call.done() for call in calls) >= 104)
+        refused = [call for call in calls if call.done()]
+        assert (len(refused), database.queued()) == (104, 4096)
+        release()
+        await holding
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(result, Failure) for result in results) == 104
+    assert states(tmp_path) == ["open"] * 4096

@@ -32,14 +32,18 @@ class Database:
         """Return how many jobs wait that were not begun."""
         return self._engine.queued()
 
+    def check_room(self) -> None:
+        """Raise Failure DATABASE_UNAVAILABLE when so many wait that `run` would take no more."""
+        if self.queued() >= _QUEUE_LIMIT:
+            raise unavailable()
+
     async def run(self, job: Job[T], *, fsynced: bool = True) -> T:
         """Do the job and return its result once that is durable. A caller who leaves in time withdraws it.
 
         With `fsynced` false, durable means that it outlives this process, and a power cut soon after. Raises
         Failure DATABASE_UNAVAILABLE, also at once when too many wait, or DISK_FULL.
         """
-        if self.queued() >= _QUEUE_LIMIT:
-            raise unavailable()
+        self.check_room()
         return await _in_time(self._submit(job, fsynced))
 
     async def insist(self, job: Job[T]) -> T:

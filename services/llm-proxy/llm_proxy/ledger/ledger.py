@@ -41,6 +41,8 @@ LONGEST_CALL_SECONDS: Final = 3600.0
 
 # Calls that ended while the database was away: an hour of a busy installation. Beyond it they become lost.
 _OWED_LIMIT: Final = 10_000
+# Of these, reservations to undo: while the database is away every new call may leave one.
+_OWED_UNDOS: Final = 5_000
 
 _OPEN: Final = Statement(insert(calls))
 _SETTLED: Final = (
@@ -133,14 +135,14 @@ class Ledger:
             _OPEN.run(connection, row)
 
         # A power cut may take away the last tenth of a second's calls; a process that dies takes none.
+        self._database.check_room()
         try:
             await self._database.run(job, fsynced=False)
         except (asyncio.CancelledError, Failure) as error:
-            if not _refused(error):
-                # It may have been done, or be done yet.
+            if _may_be_done(error):
                 left = Outcome("failed", model, TokenUsage(), 0, reason="CALL_CANCELLED")
                 undo = self._settling(reservation, left)
-                self._database.unattended(undo, failed=partial(self._owe, undo))
+                self._database.unattended(undo, failed=partial(self._owe, undo, _OWED_UNDOS))
             raise
         return reservation
 
@@ -180,7 +182,7 @@ class Ledger:
         try:
             await self._database.insist(job)
         except Failure:
-            self._owe(job)
+            self._owe(job, _OWED_LIMIT)
             raise
 
     def _settling(self, reservation: Reservation, outcome: Outcome) -> Job[None]:
@@ -208,8 +210,8 @@ class Ledger:
 
         return job
 
-    def _owe(self, job: Job[None]) -> None:
-        if len(self._owed) < _OWED_LIMIT:
+    def _owe(self, job: Job[None], limit: int) -> None:
+        if len(self._owed) < limit:
             self._owed.append(job)
 
     async def settle_owed(self) -> None:
@@ -285,9 +287,10 @@ def _is(key: str, period: str) -> ColumnElement[bool]:
     return (balances.c.key == key) & (balances.c.period == period)
 
 
-def _refused(error: BaseException) -> bool:
-    """Whether nothing was set aside because a budget does not allow it."""
-    return isinstance(error, Failure) and error.reason == errors_pb2.ERROR_REASON_BUDGET_EXCEEDED
+def _may_be_done(error: BaseException) -> bool:
+    """Whether a job that was submitted may have been done, or be done yet, although this was raised."""
+    unavailable = errors_pb2.ERROR_REASON_DATABASE_UNAVAILABLE
+    return not isinstance(error, Failure) or error.reason == unavailable
 
 
 def _exceeded(key: BalanceKey, limit: Pico) -> Failure:
