@@ -6,6 +6,7 @@ Ended sandboxes cost disk only: the workspace stays, and the transcript is in th
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from runner.seed import Transcript
 from runner.settings import Settings
 from runner.shared import SharedFolders, Shown
 from runner.transcript import TranscriptStore
+from runner.workspace.door import disk_failure
 from runner.workspace.place import Workspaces
 
 _TEND_SECONDS: Final = 1.0
@@ -120,9 +122,15 @@ class Lifecycle:
         """Open what the session is to see, once it is sure that it may have what it asks for."""
         self.check(wish.settings)
         self._workspaces.check(wish.session)
-        account = await self._workspaces.accounts.note(wish.session, wish.account)
-        async with self._shared.shown(wish.session, account, wish.settings.shares) as shown:
-            yield shown
+        try:
+            account = await self._workspaces.accounts.note(wish.session, wish.account)
+            async with self._shared.shown(wish.session, account, wish.settings.shares) as shown:
+                yield shown
+        except OSError as error:
+            # Of all that is written until an agent runs.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise disk_failure(error, "") from error
 
     def check(self, settings: Settings) -> None:
         """Raise Failure EGRESS_NOT_ALLOWED when the operator does not allow what a session asks for."""
@@ -256,8 +264,9 @@ class Lifecycle:
             status = self._workspaces.path(session).stat()
         except FileNotFoundError:
             return False
+        folder = (status.st_dev, status.st_ino)
         shown = {(device, inode) for box in self._live.values() for _, device, inode in box.shared}
-        return (status.st_dev, status.st_ino) in shown
+        return folder in shown or folder in self._shared.held
 
     async def _adopt(self, wish: Wish) -> Sandbox | None:
         """Make one of the pool the session's, whose workspace becomes the folder that it was booted on."""
@@ -278,7 +287,10 @@ class Lifecycle:
         try:
             # Last of all the workspace: until then the one in the pool can be thrown away whole.
             await sandbox.transcript.bind(wish.store)
-            sandbox.adopt(wish.session, await self._workspaces.claim(sandbox.workspace, wish.session))
+            workspace = await self._workspaces.claim(
+                sandbox.workspace, wish.session, unless=lambda: self._is_shown(wish.session)
+            )
+            sandbox.adopt(wish.session, workspace)
         except (Failure, OSError) as error:
             _log.warning("pooled_not_adopted", session=wish.session.name, error=str(error))
             await self.pool.discard(sandbox)

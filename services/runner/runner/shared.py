@@ -8,6 +8,7 @@ resolved then: a descriptor of it is handed on, and no path is looked up again.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class SharedFolders:
 
     def __init__(self, workspaces: Workspaces) -> None:
         self._workspaces = workspaces
+        self.held: Counter[tuple[int, int]] = Counter()
+        """Folders that are open now, by device and inode: what a sandbox that boots is about to see."""
 
     @asynccontextmanager
     async def shown(
@@ -53,14 +56,24 @@ class SharedFolders:
             yield NOTHING
             return
         found: dict[Share, int] = {}
+        held: list[tuple[int, int]] = []
         with ExitStack() as stack:
+            stack.callback(self._let_go, held)
             for share in shares:
                 owner = SessionRef(reader.tenant, share.session_id)
                 await self._check(owner, account, share)
                 # While somebody puts files there from outside, they are half there.
                 async with self._workspaces.changing.hold(owner):
                     await to_the_end(self._open, stack, found, owner, share)
+                    held.append(_identity(found[share]))
+                    self.held.update([held[-1]])
             yield _shown(found)
+
+    def _let_go(self, held: list[tuple[int, int]]) -> None:
+        self.held.subtract(held)
+        for folder in held:
+            if self.held[folder] <= 0:
+                del self.held[folder]
 
     async def _check(self, owner: SessionRef, account: str, share: Share) -> None:
         if await to_the_end(self._workspaces.accounts.of, owner) not in (None, account):
@@ -88,9 +101,13 @@ class SharedFolders:
 def _shown(found: Mapping[Share, int]) -> Shown:
     identity = set()
     for share, descriptor in found.items():
-        status = os.fstat(descriptor)
-        identity.add((share.name, status.st_dev, status.st_ino))
+        identity.add((share.name, *_identity(descriptor)))
     return Shown({share.name: descriptor for share, descriptor in found.items()}, frozenset(identity))
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def _not_found(owner: SessionRef, share: Share) -> Failure:

@@ -16,6 +16,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -104,7 +105,9 @@ class DockerEngine:
         self, spec: SandboxSpec, command: Sequence[str], environment: Mapping[str, str]
     ) -> DockerProcess:
         """See SandboxEngine."""
-        task = asyncio.ensure_future(self._launch(spec, command, environment))
+        # Its own, because the caller's are closed when the call is cancelled.
+        held = {name: os.dup(folder) for name, folder in spec.shared.items()}
+        task = asyncio.ensure_future(self._launch(replace(spec, shared=held), command, environment))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -122,6 +125,8 @@ class DockerEngine:
             await self._call(shares.put)
             return await self._start(spec, shares.places, shares.checked(command), environment)
         finally:
+            for folder in spec.shared.values():
+                os.close(folder)
             await self._call(shares.take_off)
 
     async def _start(

@@ -72,14 +72,17 @@ class Workspaces:
         await to_the_end(self._make, path)
         return path
 
-    async def claim(self, unclaimed: Path, session: SessionRef) -> Path:
+    async def claim(self, unclaimed: Path, session: SessionRef, unless: Callable[[], bool]) -> Path:
         """Make an unclaimed one the session's, with all that was written for it before.
 
         It stays the same folder, so a sandbox that is on it stays on it. OSError, with nothing changed, when
-        the session's files cannot be moved. SESSION_NOT_FOUND when the session was deleted.
+        the session's files cannot be moved, or when `unless`, which is asked last, says so. SESSION_NOT_FOUND
+        when the session was deleted.
         """
         self.check(session)
         async with self.changing.hold(session):
+            if unless():
+                raise OSError("the folder that would go is seen by others")
             return await to_the_end(_claim, unclaimed, self.path(session))
 
     async def discard(self, unclaimed: Path) -> None:
