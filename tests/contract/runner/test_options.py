@@ -80,6 +80,16 @@ async def test_files_are_not_edited_unasked_by_a_tool_that_is_not_allowed(
         assert await house.list(session) == []
 
 
+async def test_reading_the_workspace_is_not_asked_for(open_runner: OpenRunner) -> None:
+    read = Reply.tool("Read", {"file_path": "/workspace/x"})
+    async with open_runner([read, Reply.text("Done.")]) as house:
+        session = new_id()
+        await house.write(session, "x", b"one line")
+        result = await house.run(session, "Read", options=turn_pb2.TurnOptions(allowed_tools=["Bash"]))
+        assert "permission_requested" not in result.kinds
+        assert "one line" in result.of("tool_result")[0].content
+
+
 async def test_an_answer_fits_the_schema_it_was_asked_for(open_runner: OpenRunner) -> None:
     options = turn_pb2.TurnOptions()
     options.output_schema.update(
