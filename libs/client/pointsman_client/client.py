@@ -94,7 +94,7 @@ class AsyncClient:
         if template:
             request.session.template = template
         answer = await _patiently(
-            lambda: self.sessions.CreateSession(request, timeout=_CALL_SECONDS), patience
+            lambda: self.sessions.CreateSession(request, timeout=_CALL_SECONDS), patience, _still_being_made
         )
         return answer.session
 
@@ -217,10 +217,28 @@ class AsyncClient:
             raise from_rpc_error(error) from None
 
 
-async def _patiently(attempt: Callable[[], Awaitable[Answer]], patience: float) -> Answer:
-    waiting = Patience(patience, passes)
+async def _patiently(
+    attempt: Callable[[], Awaitable[Answer]],
+    patience: float,
+    also: Callable[[PointsmanError], bool] = lambda _: False,
+) -> Answer:
+    """Make a call that its request id makes harmless to repeat, again and again while that may help.
+
+    `also` says of further errors than the usual ones that it may.
+    """
+
+    def passing(error: PointsmanError) -> bool:
+        # What took too long may be done by now, and the next attempt then finds it.
+        return passes(error) or error.code is grpc.StatusCode.DEADLINE_EXCEEDED or also(error)
+
+    waiting = Patience(patience, passing)
     while True:
         try:
             return await attempt()
         except grpc.aio.AioRpcError as error:
             await waiting.wait(from_rpc_error(error))
+
+
+def _still_being_made(error: PointsmanError) -> bool:
+    """Say whether an attempt whose connection broke still works on the session."""
+    return error.reason == "SESSION_BUSY"

@@ -100,6 +100,22 @@ async def test_a_turn_is_queued_once_although_the_edge_starts_late(open_front):
         assert len(front.house.peer.turns) == 1
 
 
+async def test_a_session_that_an_attempt_still_makes_is_waited_for(open_front, monkeypatch):
+    peer = SessionPeer()
+    make = peer.CreateSession
+    failures = [errors_pb2.ERROR_REASON_SESSION_BUSY, errors_pb2.ERROR_REASON_CALL_TIMED_OUT]
+
+    async def busy_at_first(request: Any, context: Any) -> Any:
+        if failures:
+            raise Failure(failures.pop(), "Still being made.")
+        return await make(request, context)
+
+    monkeypatch.setattr(peer, "CreateSession", busy_at_first)
+    async with open_front(peer) as front, AsyncClient(front.url, API_KEY) as client:
+        made = await client.create_session("team")
+    assert (made.account, len(peer.created)) == ("team", 1)
+
+
 async def test_an_installation_that_stays_away_is_an_error_in_time():
     async with AsyncClient("http://127.0.0.1:9", API_KEY) as client:
         with pytest.raises(Unavailable):
