@@ -59,13 +59,19 @@ class Filler:
     ) -> None:
         """Fill a session and open it, or wait for the call with the same request that does.
 
-        `prepare` comes after the files; `finish` runs in the transaction that opens the session, and returns
-        columns to set. A failure leaves the session to the next try of the same request.
+        The files are kept as a first snapshot, too, which turns that change nothing share. `prepare` comes
+        after them; `finish` runs in the transaction that opens the session, and returns columns to set. A
+        failure leaves the session to the next try of the same request.
         """
         hold = await self._database.run(lambda tx: _hold(tx, session.id))
         try:
             if hold and session.from_snapshot_id:
-                hold = await self._files(party, session, hold)
+                await self._runner.create_snapshot(party, session.name, session.id, session.from_snapshot_id)
+                # Held anew before the workspace is replaced: if another call has the session, it may have
+                # opened it, and what is in it now is not ours to replace.
+                hold = await self._database.run(lambda tx: _hold(tx, session.id, hold))
+                if hold:
+                    await self._runner.restore_snapshot(party, session.name, session.id)
             if hold and prepare is not None:
                 await prepare()
         except Failure:
@@ -86,18 +92,6 @@ class Filler:
         if not (hold and await self._database.run(open_)):
             # Another call with the same request fills it, or has.
             await self._opened(session.id)
-
-    async def _files(self, party: Party, session: SessionRow, hold: int) -> int:
-        """Make the workspace, and keep it as a first snapshot: turns that change nothing share it.
-
-        Returns the hold as it is then; 0 when another call has it, which may have opened the session: what
-        is in its workspace now is not ours to replace.
-        """
-        await self._runner.create_snapshot(party, session.name, session.id, session.from_snapshot_id)
-        renewed = await self._database.run(lambda tx: _hold(tx, session.id, hold))
-        if renewed:
-            await self._runner.restore_snapshot(party, session.name, session.id)
-        return renewed
 
     async def _opened(self, session_id: str) -> None:
         with suppress(TimeoutError):

@@ -57,8 +57,11 @@ class Sessions:
         or to share, EGRESS_NOT_ALLOWED, REQUEST_ID_REUSED, or what llm-proxy says of the model.
         """
         party = Party(caller.tenant, wanted.account, caller.principal, request_id)
-        model = wanted.preferred_model and await self._models.resolve(party, wanted.preferred_model)
-        fresh = names.new_id()
+        fresh, model = names.new_id(), ""
+        if wanted.preferred_model and not await self._database.run(
+            lambda tx: requests.is_known(tx, caller.tenant, request_id)
+        ):
+            model = await self._models.resolve(party, wanted.preferred_model)
 
         async def work(tx: Transaction) -> SessionRow:
             made = await requests.once(

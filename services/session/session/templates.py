@@ -52,8 +52,9 @@ class Templates:
         REQUEST_ID_REUSED, or what llm-proxy says of the model.
         """
         party = Party(caller.tenant, wanted.account, caller.principal, request_id)
-        values = await self._values(party, wanted.template, _MUTABLE)
-        fresh = names.new_id()
+        fresh, values = names.new_id(), dict[str, Any]()
+        if not await self._database.run(lambda tx: requests.is_known(tx, caller.tenant, request_id)):
+            values = await self._values(party, wanted.template, _MUTABLE)
 
         async def begin(tx: Transaction) -> TemplateRow:
             made = await requests.once(

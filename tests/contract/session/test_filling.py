@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pointsman.runner.v1 import runner_service_pb2
 from servicekit.channels import service_channel
+from servicekit.errors import Failure
 from servicekit.testing import serve, test_keys
 from session import clock, names
 from session.config import SessionConfig
@@ -110,6 +111,19 @@ async def test_who_was_overtaken_after_the_files_does_not_open_the_session_again
     assert place.opened_by == ["second"]
     row = await place.now()
     assert (row.phase, row.hold_until, row.snapshot_id) == (Phase.OPEN, 0, row.id)
+
+
+async def test_a_failure_gives_the_session_to_the_next_try_at_once(place: Place) -> None:
+    async def lose_snapshot() -> None:
+        place.runner.snapshots.clear()
+
+    place.runner.meanwhile = lose_snapshot
+    with pytest.raises(Failure, match="SNAPSHOT_NOT_FOUND"):
+        await place.filler.fill(PARTY, place.session)
+    assert ((await place.now()).phase, (await place.now()).hold_until) == (Phase.FILLING, 0)
+    place.runner.snapshots[place.session.from_snapshot_id] = "sessions/somebody's"
+    await place.filler.fill(PARTY, place.session)
+    assert (await place.now()).phase == Phase.OPEN
 
 
 async def test_a_session_that_is_being_filled_is_not_removed_as_one_that_never_was(place: Place) -> None:

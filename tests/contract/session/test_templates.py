@@ -248,6 +248,21 @@ async def test_a_session_whose_files_cannot_be_had_is_not_there_and_the_same_req
     assert again.name == answers[0].name
 
 
+async def test_a_request_that_came_before_needs_no_model_any_more(house: SessionHouse) -> None:
+    client, models = house.client(), house.models.known
+    session_request, template_request = str(uuid.uuid4()), str(uuid.uuid4())
+    models.add("demo/brief")
+    session = await client.create(request_id=session_request, preferred_model="demo/brief")
+    made = await make(client, request_id=template_request, preferred_model="demo/brief")
+    models.remove("demo/brief")
+    # Nobody remembers that there was such a model.
+    async with house.restarted():
+        client = house.client()
+        again = await client.create(request_id=session_request, preferred_model="demo/brief")
+        assert again.name == session.name
+        assert await make(client, request_id=template_request, preferred_model="demo/brief") == made
+
+
 async def sessions_of(client: Client) -> session_service_pb2.ListSessionsResponse:
     request = session_service_pb2.ListSessionsRequest()
     return await client.sessions.ListSessions(request, metadata=client.metadata, timeout=10)

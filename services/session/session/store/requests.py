@@ -37,6 +37,12 @@ async def once(
     return str(row.resource)
 
 
+async def is_known(tx: Transaction, tenant: str, request_id: str) -> bool:
+    """Tell whether a request of this id came before; `once` then says what it made."""
+    where = (requests.c.tenant == tenant) & (requests.c.request_id == request_id)
+    return (await tx.execute(sa.select(requests.c.request_id).where(where))).first() is not None
+
+
 async def forget(tx: Transaction, before: int, limit: int) -> int:
     """Forget requests made before a time, so that the table does not grow for ever; return how many."""
     old = (
