@@ -183,13 +183,17 @@ test("the status page says how it stands, and holds nothing that axe calls serio
   const { page } = signedIn;
   await signedIn.start("play:markdown");
   await signedIn.turns(1);
+  await signedIn.say("play:gate");
+  await expect(signedIn.conversation).toContainText("The first half.");
   await page.getByRole("link", { name: "Status", exact: true }).click();
+  await expect(page.getByRole("row", { name: signedIn.account })).toContainText("1 of 1");
   await expect(page.getByText("All healthy")).toBeVisible();
   for (const service of ["router", "session", "runner", "llm-proxy"])
     await expect(page.getByRole("listitem").filter({ hasText: service }).first()).toBeVisible();
   await expect(page.getByRole("figure", { name: "Tokens a day" })).toBeVisible();
   await signedIn.shot("status");
   await signedIn.accessible();
+  await signedIn.house("open/gate");
 });
 
 test("the new-session page and the sign-in page hold nothing that axe calls serious", async ({ client }) => {
