@@ -74,7 +74,8 @@ class Filler:
                     await self._runner.restore_snapshot(party, session.name, session.id)
             if hold and prepare is not None:
                 await prepare()
-        except Failure:
+        except (Failure, asyncio.CancelledError):
+            # What goes on in the runner for a caller that went away is done before the next try's begins.
             await self._database.run(lambda tx: _release(tx, session.id, hold))
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -124,6 +125,22 @@ async def test_a_failure_gives_the_session_to_the_next_try_at_once(place: Place)
     place.runner.snapshots[place.session.from_snapshot_id] = "sessions/somebody's"
     await place.filler.fill(PARTY, place.session)
     assert (await place.now()).phase == Phase.OPEN
+
+
+async def test_a_caller_that_goes_away_gives_the_session_to_the_next_try_at_once(place: Place) -> None:
+    under_way = asyncio.Event()
+
+    async def for_ever() -> None:
+        under_way.set()
+        await asyncio.Event().wait()
+
+    call = asyncio.create_task(place.filler.fill(PARTY, place.session, prepare=for_ever))
+    await under_way.wait()
+    call.cancel()
+    await asyncio.wait({call}, timeout=10)
+    assert call.cancelled()
+    await place.filler.fill(PARTY, place.session, finish=place.finish("second"))
+    assert place.opened_by == ["second"]
 
 
 async def test_a_session_that_is_being_filled_is_not_removed_as_one_that_never_was(place: Place) -> None:
