@@ -7,8 +7,9 @@ threads of its own, and each sandbox few of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from typing import Final
 
 # A lookup takes milliseconds, or hangs for half a minute.
@@ -18,10 +19,10 @@ AT_ONCE: Final = 2
 
 
 class Lookups:
-    """Looks names up. Close it when the last sandbox is gone."""
+    """Looks names up. Its threads are not waited for when the process ends."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lookup")
+        self._free = asyncio.Semaphore(_THREADS)
 
     async def addresses(self, host: str, port: int, slots: asyncio.Semaphore) -> list[str]:
         """Return the addresses of a name, none when it has none.
@@ -29,13 +30,31 @@ class Lookups:
         A call that is cancelled gives its slot back when its thread has ended, not before.
         """
         await slots.acquire()
-        looking = asyncio.get_running_loop().run_in_executor(self._threads, addresses_of, host, port)
-        looking.add_done_callback(lambda _: slots.release())
-        return await asyncio.shield(looking)
+        try:
+            await self._free.acquire()
+        except asyncio.CancelledError:
+            slots.release()
+            raise
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[str]] = loop.create_future()
 
-    def close(self) -> None:
-        """Begin no more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        def ended(found: list[str]) -> None:
+            self._free.release()
+            slots.release()
+            if not answer.done():
+                answer.set_result(found)
+
+        def look() -> None:
+            found: list[str] = []
+            try:
+                found = addresses_of(host, port)
+            finally:
+                # When the loop is closed, nobody wants to know.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(ended, found)
+
+        threading.Thread(target=look, name="lookup", daemon=True).start()
+        return await answer
 
 
 def addresses_of(host: str, port: int) -> list[str]:

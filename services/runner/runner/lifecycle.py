@@ -240,7 +240,6 @@ class Lifecycle:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         ends = [self._end(sandbox) for sandbox in self._live.values()]
         await asyncio.gather(*ends, self.pool.close(), return_exceptions=True)
-        self._maker.close()
 
     async def _make(self, wish: Wish, shown: Shown) -> tuple[Sandbox, event_pb2.SandboxState.ValueType, bool]:
         """Return a new sandbox, in what state it is, and whether it was booted ahead."""

@@ -140,10 +140,6 @@ class SandboxMaker:
         self._lookups = Lookups()
         self._boots = Boots()
 
-    def close(self) -> None:
-        """Give back what all sandboxes shared. None may be left."""
-        self._lookups.close()
-
     async def boot(
         self,
         *,

@@ -21,15 +21,13 @@ SECONDS = 10
 @asynccontextmanager
 async def proxy(folder: Path, listed: str, *hosts: str) -> AsyncIterator[Path]:
     """Open a proxy for a session that asks for these hosts, and yield its socket."""
-    lookups = Lookups()
-    opened = EgressProxy(folder, os.geteuid(), EgressList.parse(listed), hosts, lookups)
+    opened = EgressProxy(folder, os.geteuid(), EgressList.parse(listed), hosts, Lookups())
     opened.session = "sessions/one"
     await opened.open()
     try:
         yield folder / SOCKET_NAME
     finally:
         await opened.close()
-        lookups.close()
 
 
 async def said(socket: Path, request: str) -> bytes:
