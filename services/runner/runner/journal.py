@@ -93,16 +93,23 @@ class Journal:
         try:
             with (self._root / ref.session.folder).open("rb") as file:
                 epoch, turn_id = _turn_of(next(_frames(file.read(_HEAD_BYTES)), None))
-        except OSError:
+        except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise _unreadable(error) from error
         return epoch if turn_id == ref.turn_id else 0
 
     def read(self, ref: TurnRef) -> Past | None:
-        """Return what is known of a turn, None when it is not its session's newest one. Blocks."""
+        """Return what is known of a turn, None when it is not its session's newest one. Blocks.
+
+        SERVICE_UNAVAILABLE when that cannot be known now.
+        """
         try:
             frames = _frames((self._root / ref.session.folder).read_bytes())
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unreadable(error) from error
         epoch, turn_id = _turn_of(next(frames, None))
         if turn_id != ref.turn_id:
             return None
@@ -196,6 +203,15 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _unreadable(error: OSError) -> Failure:
+    """Return the failure of not knowing, which is another thing than that nothing is there."""
+    return Failure(
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        f"The runner cannot read what it has noted of the session's turns: {error.strerror}. Try again.",
+        service="runner",
+    )
 
 
 def _disk(error: OSError) -> Failure:

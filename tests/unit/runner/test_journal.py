@@ -148,3 +148,15 @@ def test_after_its_end_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(Failure):
         turn.acts()
     assert len(known(tmp_path).items) == 1
+
+
+def test_a_file_that_cannot_be_read_is_not_one_that_is_not_there(tmp_path: Path) -> None:
+    begun(tmp_path, "1").close()
+    path = the_file(tmp_path)
+    path.unlink()
+    # Opening a folder as a file fails, as a disk that is broken does.
+    path.mkdir()
+    for ask in (Journal(tmp_path).read, Journal(tmp_path).epoch):
+        with pytest.raises(Failure) as raised:
+            ask(TURN)
+        assert raised.value.reason == errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE
