@@ -25,14 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import uvloop
 from pointsman.session.v1 import event_pb2
-from session.append import Append
-from session.bus import Bus
-from session.database import Database, opened
-from session.log import Log
-from session.migrations.upgrade import upgrade
-from session.store import sessions, turns
-from session.tables import RUNNING
-from session.transaction import Transaction
+from session.events.append import Append
+from session.events.bus import Bus
+from session.events.log import Log
+from session.storage.database import Database, opened
+from session.storage.migrations.upgrade import upgrade
+from session.storage.statements import sessions, turns
+from session.storage.tables import RUNNING
+from session.storage.transaction import Transaction
 from support.session_databases import postgres
 
 GATE = 3.0

@@ -35,7 +35,7 @@ from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, StreamEvent
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.runner.v1 import runner_service_pb2_grpc as rpc
 from pointsman.session.v1 import event_pb2, turn_pb2
-from runner.agent_options import environment
+from runner.agent.agent_options import environment
 from servicekit import logs
 from servicekit.channels import service_channel
 from servicekit.testing import Keys, free_port, passport_metadata, serve, test_keys, wait_until

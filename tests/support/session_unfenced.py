@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from servicekit.serving import run_service
 from session.app import app
-from session.append import Append, Batch
 from session.config import SessionConfig
+from session.events.append import Append, Batch
 
 fenced = Batch.add
 

@@ -23,18 +23,18 @@ from servicekit.diagnostics import diagnostics
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
-from runner.agent_options import BootOptions
+from runner.agent.agent_options import BootOptions
 from runner.config import RunnerConfig
-from runner.egress_rules import EgressList
-from runner.journal import Journal
-from runner.lifecycle import Lifecycle, Policy
+from runner.egress.egress_rules import EgressList
+from runner.lifecycle.lifecycle import Lifecycle, Policy
+from runner.lifecycle.sandbox import Boot, SandboxMaker
 from runner.metrics import SandboxStates
-from runner.sandbox import Boot, SandboxMaker
+from runner.relay.tokens import SessionTokens, default_model
 from runner.sandboxes.choose import choose_engine
 from runner.servicer import RunnerServicer
-from runner.tokens import SessionTokens, default_model
-from runner.turn_runner import TurnRunner
-from runner.turns import Turns
+from runner.turns.journal import Journal
+from runner.turns.turn_runner import TurnRunner
+from runner.turns.turns import Turns
 from runner.workspace.history import History
 from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import Snapshots

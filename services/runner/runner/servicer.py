@@ -11,13 +11,13 @@ from pointsman.runner.v1 import runner_service_pb2_grpc as rpc
 from servicekit.context import current_passport, current_request_id, log_fields
 from servicekit.serving import Drain
 
-from runner.lifecycle import Lifecycle
+from runner.lifecycle.lifecycle import Lifecycle
+from runner.lifecycle.sandbox import Sandbox
+from runner.lifecycle.settings import Settings
 from runner.names import SessionRef, TurnRef
-from runner.sandbox import Sandbox
 from runner.servicer_files import FilesServicer
-from runner.settings import Settings
-from runner.turn_runner import Caller, TurnRunner, TurnWork, prompt_with
-from runner.turns import PastTurn, Turn, Turns
+from runner.turns.turn_runner import Caller, TurnRunner, TurnWork, prompt_with
+from runner.turns.turns import PastTurn, Turn, Turns
 from runner.workspace.store import WorkspaceStore
 
 Context = Any

@@ -18,7 +18,7 @@ from servicekit.context import current_passport, log_fields
 from servicekit.errors import Failure
 
 from runner.bounded import clean
-from runner.lifecycle import Lifecycle
+from runner.lifecycle.lifecycle import Lifecycle
 from runner.names import SessionRef
 from runner.workspace import files
 from runner.workspace.store import WorkspaceStore

@@ -31,42 +31,42 @@ from servicekit.drain import Drain
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import RunningServer, Servicer, serving
 
-from session.accounts import Accounts
-from session.bus import Bus, Topic
-from session.claim import Claims
 from session.config import SessionConfig
-from session.database import Database, opened
-from session.deletion import Deletion
-from session.dispatch import Dispatcher
-from session.edit import Editor
-from session.enqueue import Queue
-from session.file_lock import only_owner
-from session.files import Files
-from session.filling import Filler
-from session.fork import Forks
-from session.hub import Hub
-from session.log import Log
-from session.migrations.upgrade import upgrade
+from session.events.bus import Bus, Topic
+from session.events.hub import Hub
+from session.events.log import Log
+from session.events.retention import Retention
+from session.events.watch import Watch
 from session.models import ModelNames
 from session.peers import Models, Runner
 from session.permissions import Permissions
-from session.positions import Positions
-from session.prepare import Preparer
-from session.retention import Retention
+from session.queue.claim import Claims
+from session.queue.edit import Editor
+from session.queue.enqueue import Queue
+from session.queue.positions import Positions
+from session.queue.turns import Turns
+from session.runs.dispatch import Dispatcher
 from session.runs.run import Runs
-from session.sandboxes import Sandboxes
 from session.servicers.account import AccountServicer
 from session.servicers.session import SessionServicer
 from session.servicers.template import TemplateServicer
 from session.servicers.transcript import TranscriptServicer
 from session.servicers.turn import TurnServicer
 from session.servicers.workspace import WorkspaceServicer
-from session.sessions import Sessions
-from session.snapshots import Snapshots
-from session.templates import Templates
-from session.transcripts import Transcripts
-from session.turns import Turns
-from session.watch import Watch
+from session.sessions.accounts import Accounts
+from session.sessions.deletion import Deletion
+from session.sessions.files import Files
+from session.sessions.filling import Filler
+from session.sessions.fork import Forks
+from session.sessions.prepare import Preparer
+from session.sessions.sandboxes import Sandboxes
+from session.sessions.sessions import Sessions
+from session.sessions.snapshots import Snapshots
+from session.sessions.templates import Templates
+from session.sessions.transcripts import Transcripts
+from session.storage.database import Database, opened
+from session.storage.file_lock import only_owner
+from session.storage.migrations.upgrade import upgrade
 
 # Calls end within this time after a SIGTERM, and turns that only we can finish.
 _GRACE_SECONDS = 8.0

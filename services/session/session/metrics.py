@@ -11,7 +11,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from prometheus_client import Counter, Gauge, Histogram
 
-from session.rows import TurnRow
+from session.storage.rows import TurnRow
 
 # From a direct answer of the demo model to a turn that works for an hour.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)

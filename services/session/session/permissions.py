@@ -12,15 +12,15 @@ from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 
 from session import clock
-from session.bus import Bus, Topic
 from session.caller import Caller
-from session.database import Database
-from session.hub import Hub
+from session.events.bus import Bus, Topic
+from session.events.hub import Hub
 from session.peers import Party, Runner
-from session.rows import TurnRow
-from session.store import events, permissions, sessions, turns
-from session.store.permissions import PermissionRow
-from session.transaction import Transaction
+from session.storage.database import Database
+from session.storage.rows import TurnRow
+from session.storage.statements import events, permissions, sessions, turns
+from session.storage.statements.permissions import PermissionRow
+from session.storage.transaction import Transaction
 
 _log = structlog.get_logger("session.permissions")
 

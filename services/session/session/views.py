@@ -9,9 +9,9 @@ from pointsman.session.v1 import session_service_pb2, template_service_pb2, turn
 
 from session import names
 from session.clock import timestamp
-from session.rows import SessionRow, TemplateRow, TurnRow
-from session.state import AgentState
-from session.tables import QUEUED
+from session.sessions.state import AgentState
+from session.storage.rows import SessionRow, TemplateRow, TurnRow
+from session.storage.tables import QUEUED
 
 WORKSPACE: Final = "/workspace"
 # Of a message's 4 MiB: the longest prompt with its answer, or many short ones.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from pointsman.runner.v1 import runner_service_pb2 as pb
-from runner.lifecycle import Lifecycle
-from runner.pool import Pool
+from runner.lifecycle.lifecycle import Lifecycle
+from runner.lifecycle.pool import Pool
 from servicekit.serving import Drain, serving
 from servicekit.testing import free_port, wait_until
 from support.runner_peers import TokenPeer
@@ -20,10 +20,11 @@ OpenRunner = Callable[..., Any]
 async def test_the_pool_is_filled_when_an_llm_proxy_that_was_away_comes(
     open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.lifecycle._ASK_SECONDS", 0.1)
+    monkeypatch.setattr("runner.lifecycle.lifecycle._ASK_SECONDS", 0.1)
     asked: list[str] = []
     monkeypatch.setattr(
-        "runner.lifecycle._log.info", lambda event, **fields: asked.append(f"{event} {fields['reason']}")
+        "runner.lifecycle.lifecycle._log.info",
+        lambda event, **fields: asked.append(f"{event} {fields['reason']}"),
     )
     address = f"127.0.0.1:{free_port()}"
     async with open_runner(pool_size=1, llm_proxy_address=address) as house:

@@ -11,8 +11,8 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2
-from runner.egress import is_public
-from runner.egress_rules import EgressList, allows
+from runner.egress.egress import is_public
+from runner.egress.egress_rules import EgressList, allows
 from servicekit.errors import Failure
 from support.runner_house import new_id
 from support.scripted_anthropic import Reply
@@ -70,8 +70,8 @@ async def far_away(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
         return ["127.0.0.1"] if host.endswith(".allowed.example") else []
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    monkeypatch.setattr("runner.egress_lookup.addresses_of", resolved)
-    monkeypatch.setattr("runner.egress.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("runner.egress.egress_lookup.addresses_of", resolved)
+    monkeypatch.setattr("runner.egress.egress.is_public", lambda address: address == "127.0.0.1")
     yield server.sockets[0].getsockname()[1]
     server.close()
 

@@ -125,7 +125,7 @@ async def test_one_that_stalls_is_cancelled_at_once(open_runner: OpenRunner) -> 
 async def test_one_that_never_answers_did_not_start(
     open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("runner.agent._BOOT_SECONDS", 1.0)
+    monkeypatch.setattr("runner.agent.agent._BOOT_SECONDS", 1.0)
     cli = tmp_path / "claude"
     cli.write_text("#!/bin/sh\nexec sleep 1000\n")
     async with open_runner() as house:

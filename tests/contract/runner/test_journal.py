@@ -13,8 +13,8 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import turn_pb2
-from runner.journal import Journal, Past
 from runner.names import TurnRef
+from runner.turns.journal import Journal, Past
 from servicekit.errors import Failure
 from servicekit.testing import Keys, wait_until
 from support.runner_house import RunnerHouse, TurnResult, new_id, runner_house
@@ -141,7 +141,7 @@ async def test_no_tool_runs_when_it_cannot_be_noted(
     def full(_file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("runner.journal.os.fdatasync", full)
+    monkeypatch.setattr("runner.turns.journal.os.fdatasync", full)
     async with open_runner([TOUCH, Reply.text("Then not.")]) as house:
         session = new_id()
         result = await house.run(session, "Touch")

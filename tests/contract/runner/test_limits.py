@@ -15,7 +15,7 @@ from pointsman.session.v1 import turn_pb2
 from runner.config import RunnerConfig
 from runner.sandboxes.cgroups import Cgroups
 from runner.sandboxes.protocol import INSTANCE_TYPES, MIB
-from runner.watch import disk_usage
+from runner.workspace.usage import disk_usage
 from servicekit.testing import wait_until
 from support.runner_house import RunnerHouse, new_id
 from support.scripted_anthropic import Reply

@@ -53,7 +53,7 @@ async def test_disallowed_tools_are_not_there(open_runner: OpenRunner) -> None:
 async def test_allowed_tools_run_and_others_are_asked_for(
     open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch, allowed: str, asked: bool
 ) -> None:
-    monkeypatch.setattr("runner.approvals._GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("runner.agent.approvals._GRACE_SECONDS", 0.0)
     # In its mode that accepts edits the CLI runs this one without asking anybody.
     touch = Reply.tool("Bash", {"command": "touch x", "description": "Touch"})
     options = turn_pb2.TurnOptions(allowed_tools=[allowed])
@@ -69,7 +69,7 @@ async def test_allowed_tools_run_and_others_are_asked_for(
 async def test_files_are_not_edited_unasked_by_a_tool_that_is_not_allowed(
     open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.approvals._GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("runner.agent.approvals._GRACE_SECONDS", 0.0)
     write = Reply.tool("Write", {"file_path": "/workspace/x", "content": "1"})
     options = turn_pb2.TurnOptions(allowed_tools=["Bash"])
     options.permission_timeout.FromMilliseconds(100)

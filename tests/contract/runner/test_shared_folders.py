@@ -13,9 +13,9 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, session_service_pb2, turn_pb2
 from pointsman.session.v1 import workspace_service_pb2 as ws
+from runner.lifecycle.settings import Share
+from runner.lifecycle.shared import SharedFolders
 from runner.names import SessionRef, tenant_folder
-from runner.settings import Share
-from runner.shared import SharedFolders
 from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import _exchange
 from servicekit.errors import Failure

@@ -16,14 +16,14 @@ from servicekit.errors import Failure
 from servicekit.testing import serve, test_keys
 from session import clock, names
 from session.config import SessionConfig
-from session.database import Database, opened
-from session.filling import Filler, to_be_filled
-from session.migrations.upgrade import upgrade
 from session.peers import Party, Runner
-from session.rows import SessionRow
-from session.store import purge, sessions
-from session.tables import Phase
-from session.transaction import Transaction
+from session.sessions.filling import Filler, to_be_filled
+from session.storage.database import Database, opened
+from session.storage.migrations.upgrade import upgrade
+from session.storage.rows import SessionRow
+from session.storage.statements import purge, sessions
+from session.storage.tables import Phase
+from session.storage.transaction import Transaction
 from support.session_runner import ScriptedRunner
 
 PARTY = Party("acme", "default", "tester", "request")

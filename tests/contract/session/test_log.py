@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from pointsman.session.v1 import event_pb2
 from servicekit.background import background
-from session.append import Append
-from session.bus import Bus
 from session.config import SessionConfig
-from session.database import Database, opened
-from session.log import Log
-from session.migrations.upgrade import upgrade
+from session.events.append import Append
+from session.events.bus import Bus
+from session.events.log import Log
 from session.refusals import LeaseLost
-from session.store import events, sessions, turns
-from session.tables import RUNNING
-from session.transaction import Transaction
+from session.storage.database import Database, opened
+from session.storage.migrations.upgrade import upgrade
+from session.storage.statements import events, sessions, turns
+from session.storage.tables import RUNNING
+from session.storage.transaction import Transaction
 
 TURN = "00000000-0000-0000-0000-000000000001"
 SESSION = "00000000-0000-0000-0000-000000000002"

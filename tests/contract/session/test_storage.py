@@ -17,10 +17,10 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.config import ConfigError
 from session import clock
 from session.config import SessionConfig
-from session.database import Database, opened
-from session.migrations.upgrade import upgrade
-from session.retention import Retention
-from session.tables import accounts, metadata, sessions
+from session.events.retention import Retention
+from session.storage.database import Database, opened
+from session.storage.migrations.upgrade import upgrade
+from session.storage.tables import accounts, metadata, sessions
 from support.session_databases import Postgres, postgres
 from support.session_house import failure_of, session_house
 

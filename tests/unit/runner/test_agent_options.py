@@ -6,7 +6,7 @@ import pytest
 from claude_agent_sdk import ClaudeAgentOptions
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 from pointsman.session.v1 import turn_pb2
-from runner.agent_options import (
+from runner.agent.agent_options import (
     PROMPT_FILE,
     BootOptions,
     command_line,

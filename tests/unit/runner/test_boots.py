@@ -6,8 +6,8 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from runner import boots
-from runner.boots import Boots
+from runner.lifecycle import boots
+from runner.lifecycle.boots import Boots
 from servicekit.testing import wait_until
 
 

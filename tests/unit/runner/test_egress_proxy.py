@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from runner.egress import SOCKET_NAME, EgressProxy
-from runner.egress_lookup import Lookups
-from runner.egress_rules import EgressList
+from runner.egress.egress import SOCKET_NAME, EgressProxy
+from runner.egress.egress_lookup import Lookups
+from runner.egress.egress_rules import EgressList
 from structlog.testing import capture_logs
 
 SECONDS = 10
@@ -95,8 +95,8 @@ async def test_the_log_has_hosts_and_nothing_that_is_said(
         # The first of them does not answer: nothing listens there.
         return ["127.0.0.2", "127.0.0.1"]
 
-    monkeypatch.setattr("runner.egress_lookup.addresses_of", resolved)
-    monkeypatch.setattr("runner.egress.is_public", lambda address: address.startswith("127."))
+    monkeypatch.setattr("runner.egress.egress_lookup.addresses_of", resolved)
+    monkeypatch.setattr("runner.egress.egress.is_public", lambda address: address.startswith("127."))
     async with proxy(tmp_path, f"*.example:{port}", "files.example") as socket:
         with capture_logs() as lines:
             connect = f"CONNECT files.example:{port} HTTP/1.1\r\nx-secret: one\r\n\r\ntwo!"
@@ -126,9 +126,9 @@ async def slow_download(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
     never = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    monkeypatch.setattr("runner.egress._IDLE_SECONDS", idle)
-    monkeypatch.setattr("runner.egress_lookup.addresses_of", lambda host, port: ["127.0.0.1"])
-    monkeypatch.setattr("runner.egress.is_public", lambda address: True)
+    monkeypatch.setattr("runner.egress.egress._IDLE_SECONDS", idle)
+    monkeypatch.setattr("runner.egress.egress_lookup.addresses_of", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr("runner.egress.egress.is_public", lambda address: True)
     yield server.sockets[0].getsockname()[1]
     server.close()
 
@@ -152,8 +152,8 @@ async def test_a_lookup_that_hangs_takes_a_slot_of_its_own_sandbox(
             hang.wait(SECONDS)
         return ["10.0.0.1"]
 
-    monkeypatch.setattr("runner.egress_lookup.addresses_of", addresses)
-    monkeypatch.setattr("runner.egress._CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("runner.egress.egress_lookup.addresses_of", addresses)
+    monkeypatch.setattr("runner.egress.egress._CONNECT_SECONDS", 1.0)
     async with proxy(tmp_path, "*.example", "*.example") as socket:
         asking = [said(socket, f"CONNECT slow{n}.example:443 HTTP/1.1\r\n\r\n") for n in range(10)]
         # Each is told within its time, and no more than two threads are at it, though nobody waits any more.

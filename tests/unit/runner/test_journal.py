@@ -10,8 +10,8 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
-from runner.journal import Journal, Past, TurnJournal
 from runner.names import SessionRef, TurnRef
+from runner.turns.journal import Journal, Past, TurnJournal
 from servicekit.errors import Failure
 
 SESSION = SessionRef("acme", "11111111-1111-1111-1111-111111111111")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from runner.relay_notes import NoteFilter
+from runner.relay.relay_notes import NoteFilter
 
 EVENT = b'event: content_block_delta\ndata: {"text": ": pointsman-usage {}"}\n\n'
 USAGE = b': pointsman-usage {"model":"m","input_tokens":1}\n\n'

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from runner.seed import Transcript, is_sub_agent, write_seed
+from runner.agent.seed import Transcript, is_sub_agent, write_seed
 
 LINES = [b'{"type":"user"}', b'{"type":"assistant"}']
 ABOUT = [b'{"type":"agent_metadata","name":"old"}', b'{"type":"agent_metadata","name":"new"}']

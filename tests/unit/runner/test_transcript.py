@@ -9,7 +9,7 @@ from typing import Any
 
 from claude_agent_sdk.testing import run_session_store_conformance
 from pointsman.session.v1 import transcript_service_pb2_grpc
-from runner.transcript import TranscriptSlot, TranscriptStore
+from runner.agent.transcript import TranscriptSlot, TranscriptStore
 from servicekit.testing import passport_metadata, serve, test_keys
 from support.runner_peers import TranscriptPeer
 

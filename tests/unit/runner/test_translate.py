@@ -12,7 +12,7 @@ from claude_agent_sdk._internal.message_parser import parse_message
 from hypothesis import given
 from hypothesis import strategies as st
 from pointsman.session.v1 import event_pb2
-from runner.translate import TranslateState, translate
+from runner.agent.translate import TranslateState, translate
 
 RECORDED = Path(__file__).with_name("recorded_turn.jsonl").read_text().splitlines()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
-from runner.turn_log import LogFull, TurnLog
+from runner.turns.turn_log import LogFull, TurnLog
 
 
 def delta(text: str, offset: int, block: int = 0) -> event_pb2.Event:
@@ -96,7 +96,7 @@ async def test_nothing_comes_after_the_end() -> None:
 
 
 async def test_a_quiet_turn_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.turn_log.KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr("runner.turns.turn_log.KEEP_ALIVE_SECONDS", 0.01)
     item = await anext(TurnLog("t", lambda _item: None).follow(0))
     assert item.event.HasField("keep_alive")
     assert item.index == 0

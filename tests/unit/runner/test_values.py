@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from runner.stdio import _has_more_values
+from runner.agent.stdio import _has_more_values
 
 LIMIT = 200_000
 MANY = 8_000_000

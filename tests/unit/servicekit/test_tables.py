@@ -36,7 +36,7 @@ def test_every_method_that_is_tried_again_exists_and_only_reads(
 ) -> None:
     if service.startswith("pointsman."):
         assert set(methods) <= set(SERVICES[service].methods_by_name)
-    reading = ("Get", "List", "Watch", "Read", "Load", "Diff", "Count", "Check", "Resolve")
+    reading = ("Get", "List", "Watch", "Read", "Load", "Diff", "Count", "Check", "Resolve", "Find")
     assert all(method.startswith(reading) for method in methods)
 
 

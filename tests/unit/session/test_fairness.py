@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from session.fairness import rotation
-from session.store.accounts import Load
+from session.queue.fairness import rotation
+from session.storage.statements.accounts import Load
 
 
 def load(

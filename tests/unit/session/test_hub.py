@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from pointsman.session.v1 import event_pb2, turn_pb2
-from session.blocks import Blocks
-from session.hub import _MAX_ITEMS as MAX_ITEMS
-from session.hub import Hub, Watcher
+from session.events.blocks import Blocks
+from session.events.hub import _MAX_ITEMS as MAX_ITEMS
+from session.events.hub import Hub, Watcher
 
 Event = event_pb2.Event
 

@@ -10,7 +10,7 @@ from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.config import ConfigError, load
 from session.config import SessionConfig
 from session.options import filled_in, title_of
-from session.state import AgentState
+from session.sessions.state import AgentState
 
 KEYS = {"POINTSMAN_PASSPORT_KEYS": "/keys/jwks.json", "POINTSMAN_PASSPORT_KEY": "/keys"}
 

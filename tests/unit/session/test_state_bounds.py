@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pointsman.session.v1 import event_pb2
-from session.state import AgentState
+from session.sessions.state import AgentState
 
 
 def test_an_agent_that_begins_tools_without_end_makes_no_endless_state() -> None:

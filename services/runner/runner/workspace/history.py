@@ -11,8 +11,8 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 
+from runner.agent.file_change import DIFF_BYTES
 from runner.bounded import bounded_text, clean
-from runner.file_change import DIFF_BYTES
 from runner.names import SessionRef
 from runner.workspace import manifest
 from runner.workspace.manifest import Manifest, Mark

@@ -7,11 +7,11 @@ from pointsman.session.v1 import event_pb2
 from runner.keyed_locks import KeyedLocks
 from runner.names import SessionRef
 from runner.threads import to_the_end
-from runner.watch import disk_usage, workspace_full
 from runner.workspace import files
 from runner.workspace.history import History
 from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import Snapshots
+from runner.workspace.usage import disk_usage, workspace_full
 
 
 class WorkspaceStore:

@@ -13,13 +13,13 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2
 from servicekit.errors import Failure
 
-from session.blocks import delta_key
-from session.history import told
+from session.events.blocks import delta_key
 from session.peers import Party, Runner
 from session.permissions import Permissions
 from session.refusals import LeaseLost
-from session.rows import TurnRow
 from session.runs.writer import TurnWriter, timed_out
+from session.sessions.history import told
+from session.storage.rows import TurnRow
 
 _log = structlog.get_logger("session.agent")
 

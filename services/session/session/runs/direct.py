@@ -14,11 +14,11 @@ from pointsman.llm.v1 import llm_service_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
-from session.history import conversation
 from session.names import session_name
 from session.peers import Models, Party
-from session.rows import TurnRow
 from session.runs.writer import TurnWriter, timed_out
+from session.sessions.history import conversation
+from session.storage.rows import TurnRow
 
 # llm-proxy restarts within this time; a call that it has not begun to answer is made again.
 _PATIENCE_SECONDS: Final = 10.0

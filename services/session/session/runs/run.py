@@ -11,23 +11,24 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
-from session import history, names
-from session.claim import Claim
-from session.database import Database
-from session.hub import Hub
-from session.log import Log
+from session import names
+from session.events.hub import Hub
+from session.events.log import Log
 from session.metrics import metrics
 from session.peers import Models, Runner
 from session.permissions import Permissions
+from session.queue.claim import Claim
 from session.refusals import LeaseLost
-from session.rows import TurnRow
 from session.runs.agent import AgentTurn
 from session.runs.direct import DirectTurn
 from session.runs.writer import TurnWriter
-from session.settings import lost_source
-from session.snapshots import Snapshots
-from session.store import events, turns
-from session.transaction import Transaction
+from session.sessions import history
+from session.sessions.settings import lost_source
+from session.sessions.snapshots import Snapshots
+from session.storage.database import Database
+from session.storage.rows import TurnRow
+from session.storage.statements import events, turns
+from session.storage.transaction import Transaction
 
 _log = structlog.get_logger("session.runs")
 

@@ -12,14 +12,14 @@ from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.errors import Failure
 
 from session import clock
-from session.append import Append
-from session.claim import Claim
-from session.hub import Hub
-from session.log import Log
+from session.events.append import Append
+from session.events.hub import Hub
+from session.events.log import Log
 from session.metrics import metrics
+from session.queue.claim import Claim
 from session.refusals import LeaseLost
-from session.snapshots import HOLD
-from session.state import AgentState, add_usage
+from session.sessions.snapshots import HOLD
+from session.sessions.state import AgentState, add_usage
 
 # Pieces that wait for an event before them to be logged: a second of a fast model. More are dropped, and
 # come with the whole block.

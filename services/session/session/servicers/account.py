@@ -9,8 +9,8 @@ from pointsman.session.v1 import account_service_pb2_grpc
 from servicekit.context import account_of, current_passport, log_fields
 
 from session import names
-from session.accounts import Accounts
 from session.caller import Caller
+from session.sessions.accounts import Accounts
 
 
 class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):

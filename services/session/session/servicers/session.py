@@ -10,15 +10,15 @@ from pointsman.session.v1 import session_service_pb2_grpc
 from servicekit.context import account_of, current_passport, log_fields
 
 from session import names
-from session.beginning import NewSession
 from session.caller import Caller
-from session.deletion import Deletion
-from session.edit import Editor
-from session.fork import Forks
-from session.sessions import Sessions
-from session.settings import settings_of
-from session.turns import Turns
-from session.watch import Watch
+from session.events.watch import Watch
+from session.queue.edit import Editor
+from session.queue.turns import Turns
+from session.sessions.beginning import NewSession
+from session.sessions.deletion import Deletion
+from session.sessions.fork import Forks
+from session.sessions.sessions import Sessions
+from session.sessions.settings import settings_of
 
 
 class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):

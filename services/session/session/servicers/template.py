@@ -10,8 +10,8 @@ from servicekit.context import account_of, current_passport, log_fields
 
 from session import names
 from session.caller import Caller
-from session.new_template import NewTemplate
-from session.templates import Templates
+from session.sessions.new_template import NewTemplate
+from session.sessions.templates import Templates
 
 
 class TemplateServicer(template_service_pb2_grpc.TemplateServiceServicer):

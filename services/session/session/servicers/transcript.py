@@ -11,8 +11,8 @@ from servicekit.context import current_passport, log_fields
 
 from session import names
 from session.caller import Caller
-from session.store.transcripts import Entry, Key
-from session.transcripts import Transcripts
+from session.sessions.transcripts import Transcripts
+from session.storage.statements.transcripts import Entry, Key
 
 
 class TranscriptServicer(transcript_service_pb2_grpc.TranscriptServiceServicer):

@@ -10,9 +10,9 @@ from servicekit.context import account_of, current_passport, log_fields
 
 from session import names
 from session.caller import Caller
-from session.enqueue import Queue
 from session.permissions import Permissions
-from session.turns import Turns
+from session.queue.enqueue import Queue
+from session.queue.turns import Turns
 from session.views import turn_view
 
 

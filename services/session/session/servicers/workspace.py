@@ -11,8 +11,8 @@ from servicekit.context import current_passport, current_request_id, log_fields
 
 from session import names
 from session.caller import Caller
-from session.files import Files
-from session.snapshots import Snapshots
+from session.sessions.files import Files
+from session.sessions.snapshots import Snapshots
 
 
 class WorkspaceServicer(workspace_service_pb2_grpc.WorkspaceServiceServicer):

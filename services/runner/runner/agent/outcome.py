@@ -1,0 +1,136 @@
+"""How a turn ended: from the agent's last message, or from the way its sandbox died, to one typed outcome."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from claude_agent_sdk import ProcessError, ResultMessage
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import turn_pb2
+from servicekit.errors import Failure
+
+from runner.agent.stdio import OutputLimitReached
+from runner.bounded import bounded_text, clean
+
+RESULT_BYTES: Final = 1024 * 1024
+"""Of the final answer."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a turn ended. `failure` is None when it succeeded."""
+
+    result: str = ""
+    structured_output: Struct | None = None
+    failure: Failure | None = None
+
+    @property
+    def state(self) -> turn_pb2.TurnState.ValueType:
+        """The turn's terminal state."""
+        if self.failure is None:
+            return turn_pb2.TURN_STATE_SUCCEEDED
+        if self.failure.reason == errors_pb2.ERROR_REASON_TURN_CANCELLED:
+            return turn_pb2.TURN_STATE_CANCELLED
+        if self.failure.reason == errors_pb2.ERROR_REASON_TURN_INTERRUPTED:
+            return turn_pb2.TURN_STATE_INTERRUPTED
+        return turn_pb2.TURN_STATE_FAILED
+
+
+def outcome_of(message: ResultMessage, *, refusal: Failure | None, model: str) -> Outcome:
+    """Read the agent's result. `refusal` is what the relay last saw llm-proxy refuse in this turn."""
+    text = bounded_text(clean(message.result), RESULT_BYTES)[0]
+    if message.subtype == "success" and not message.is_error:
+        return Outcome(result=text, structured_output=_structured(message.structured_output))
+    return Outcome(result=text, failure=_failure(message, text, refusal, model))
+
+
+def _failure(message: ResultMessage, text: str, refusal: Failure | None, model: str) -> Failure:
+    if message.subtype == "error_max_turns":
+        return Failure(
+            errors_pb2.ERROR_REASON_MAX_TURNS_REACHED,
+            "The agent used all its model calls before it was done. Ask it to go on, or give it a larger "
+            "max_turns.",
+        )
+    if message.api_error_status is not None or message.terminal_reason == "api_error":
+        return refusal or _provider_failure(message.api_error_status, text, model)
+    said = "; ".join(clean(error) for error in (message.errors or [])[:5]) or text or message.subtype
+    return Failure(
+        errors_pb2.ERROR_REASON_AGENT_FAILED,
+        f"The agent ended in an error of its own: {bounded_text(clean(said), 2048)[0]}",
+    )
+
+
+def _provider_failure(status: int | None, text: str, model: str) -> Failure:
+    """Type an API error that came without our header: made up inside the sandbox, or by a proxy."""
+    reason = errors_pb2.ERROR_REASON_PROVIDER_UNAVAILABLE
+    if status in (401, 403):
+        reason = errors_pb2.ERROR_REASON_PROVIDER_CREDENTIAL_REFUSED
+    elif status == 429:
+        reason = errors_pb2.ERROR_REASON_PROVIDER_RATE_LIMITED
+    elif status is not None and 400 <= status < 500:
+        reason = errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED
+    said = bounded_text(text or "no explanation", 2048)[0]
+    return Failure(reason, f"The model could not be called: {said}", model=model, status=str(status or 0))
+
+
+def _structured(value: Any) -> Struct | None:
+    if not isinstance(value, dict):
+        return None
+    try:
+        return json_format.ParseDict(json.loads(json.dumps(value)), Struct())
+    except (ValueError, RecursionError, json_format.ParseError):
+        return None
+
+
+def death_failure(cause: BaseException | None, exit_code: int | None) -> Failure:
+    """Return why a sandbox that ended by itself did so."""
+    if isinstance(cause, OutputLimitReached):
+        return output_limit()
+    if cause is None or isinstance(cause, ProcessError):
+        code = exit_code if exit_code is not None else getattr(cause, "exit_code", None)
+        return Failure(
+            errors_pb2.ERROR_REASON_SANDBOX_CRASHED,
+            "The sandbox's process ended in the middle of the turn. Its files are kept; the next turn gets a "
+            "fresh sandbox.",
+            exit_code=str(code),
+        )
+    return Failure(
+        errors_pb2.ERROR_REASON_SANDBOX_PROTOCOL,
+        f"The sandbox sent something that is not the agent's protocol ({type(cause).__name__}), so it was "
+        "ended. The next turn gets a fresh one.",
+    )
+
+
+def out_of_memory() -> Failure:
+    """Return the failure of a sandbox that used more memory than it has."""
+    return Failure(
+        errors_pb2.ERROR_REASON_SANDBOX_OUT_OF_MEMORY,
+        "The sandbox used more memory than its instance type has. Its files are kept; the next turn gets a "
+        "fresh sandbox.",
+    )
+
+
+def output_limit() -> Failure:
+    """Return the failure of a turn that put out too much."""
+    return Failure(
+        errors_pb2.ERROR_REASON_OUTPUT_LIMIT,
+        "The agent put out more than one turn may, so the turn was ended. What it did so far is kept.",
+    )
+
+
+def cancelled() -> Failure:
+    """Return the failure of a turn that somebody cancelled."""
+    return Failure(errors_pb2.ERROR_REASON_TURN_CANCELLED, "The turn was cancelled.")
+
+
+def timed_out(seconds: float) -> Failure:
+    """Return the failure of a turn that ran into its deadline."""
+    return Failure(
+        errors_pb2.ERROR_REASON_TURN_TIMED_OUT,
+        f"The turn ran longer than its deadline of {seconds:g} seconds. Give it a larger timeout, or ask for "
+        "less.",
+    )

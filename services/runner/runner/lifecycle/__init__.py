@@ -1,0 +1,1 @@
+"""Sandboxes from their boot to their end."""

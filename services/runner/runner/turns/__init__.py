@@ -1,0 +1,1 @@
+"""Turns: each run once, followed by whoever asks."""

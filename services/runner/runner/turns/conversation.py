@@ -1,0 +1,95 @@
+"""What a turn hears from its agent, and what it makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from claude_agent_sdk import (
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ResultMessage,
+    ToolPermissionContext,
+)
+from pointsman.session.v1 import event_pb2, turn_pb2
+
+from runner.agent.translate import TranslateState, translate
+from runner.bounded import bounded_text, clean
+from runner.turns.turns import Turn
+
+
+class Conversation:
+    """The listener of one turn's agent and of its relay: turns both into the turn's events.
+
+    `told` are the paths whose change was told.
+    `result` is done when the agent says that it is. `interrupt` asks the agent to stop, once it has the
+    prompt.
+    """
+
+    def __init__(self, turn: Turn, prompt_uuid: str) -> None:
+        self._turn = turn
+        self._prompt_uuid = prompt_uuid
+        self._state = TranslateState()
+        self.told: set[str] = set()
+        self.result: asyncio.Future[ResultMessage] = asyncio.get_running_loop().create_future()
+        self.interrupt: Callable[[], Awaitable[bool]] | None = None
+
+    def message(self, message: object) -> None:
+        """See Listener."""
+        if isinstance(message, ResultMessage):
+            # An answer to an earlier prompt, that was broken off, is not this turn's.
+            mine = message.user_message_uuid in (None, self._prompt_uuid)
+            if mine and not self.result.done():
+                self.result.set_result(message)
+            return
+        for event in translate(message, self._state):
+            self._turn.emit(event)
+        self._turn.tool_ran = self._turn.tool_ran or self._state.tool_ran
+
+    def file_changed(self, change: event_pb2.FileChange) -> None:
+        """See Listener."""
+        self._turn.tool_ran = True
+        self.told.add(change.path)
+        self._turn.emit(event_pb2.Event(file_change=change))
+
+    async def tool_may_run(self) -> None:
+        """See Listener."""
+        await self._turn.acts()
+
+    async def permission(
+        self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
+    ) -> PermissionResultAllow | PermissionResultDeny:
+        """See Listener."""
+        return await self._turn.approvals.permission(tool, tool_input, context)
+
+    def note(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Take what llm-proxy reports through the relay: `usage` of a call, or a `retry`."""
+        if kind == "usage":
+            self._add_usage(values)
+            return
+        delay = timedelta(seconds=float(values.get("delay_seconds", 0)))
+        retry = event_pb2.ModelRetry(
+            attempt=int(values.get("attempt", 0)),
+            max_attempts=int(values.get("max_attempts", 0)),
+            status=int(values.get("status") or 0),
+            message=bounded_text(clean(values.get("message")), 1024)[0],
+        )
+        retry.delay.FromTimedelta(delay)
+        self._turn.emit(event_pb2.Event(model_retry=retry))
+
+    def _add_usage(self, values: Mapping[str, Any]) -> None:
+        usage = turn_pb2.Usage(
+            input_tokens=int(values.get("input_tokens", 0)),
+            output_tokens=int(values.get("output_tokens", 0)),
+            cache_read_tokens=int(values.get("cache_read_tokens", 0)),
+            cache_write_tokens=int(values.get("cache_write_tokens", 0)),
+            cost_usd=float(values.get("cost_usd", 0)),
+            model_calls=1,
+        )
+        total = self._turn.usage
+        for field in usage.DESCRIPTOR.fields:
+            setattr(total, field.name, getattr(total, field.name) + getattr(usage, field.name))
+        reported = event_pb2.UsageReported(model=clean(values.get("model")), usage=usage)
+        self._turn.emit(event_pb2.Event(usage=reported))

@@ -1,0 +1,1 @@
+"""The event log and those who watch it."""

@@ -1,0 +1,160 @@
+"""Streams of events: from the log first, then as they happen, each logged one exactly once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
+
+from session import clock, names
+from session.caller import Caller
+from session.events.hub import Hub, Watcher
+from session.refusals import invalid_field
+from session.storage.database import Database
+from session.storage.rows import SessionRow
+from session.storage.statements import events, sessions, turns
+
+# Events read from the log at once: at most this many are held per stream that catches up.
+_PAGE: Final = 200
+
+
+class Watch:
+    """Watches sessions on behalf of callers. After `quiet` without an event comes a `keep_alive`."""
+
+    def __init__(self, database: Database, hub: Hub, quiet: timedelta) -> None:
+        self._database = database
+        self._hub = hub
+        self._quiet = quiet.total_seconds()
+
+    @asynccontextmanager
+    async def watching(
+        self, caller: Caller, session_id: str, after: int, turn: str = ""
+    ) -> AsyncIterator[AsyncIterator[event_pb2.Event]]:
+        """Give a stream of events after a sequence number, without end; with a turn, of its own, to its end.
+
+        Raises Failure SESSION_NOT_FOUND, TURN_NOT_FOUND, CURSOR_AHEAD, CURSOR_EXPIRED at once; the stream
+        raises SESSION_DELETED or SERVICE_DRAINING.
+        """
+        turn_id = _turn_id(session_id, turn)
+        with self._hub.watching(session_id) as watcher:
+            cursor = await self._start(caller, session_id, after, turn_id)
+            stream = _Stream(self._database, watcher, session_id, cursor or 0, turn_id)
+            stream.finished = cursor is None
+            yield self._events(stream, watcher)
+
+    async def _events(self, stream: _Stream, watcher: Watcher) -> AsyncIterator[event_pb2.Event]:
+        while not stream.finished:
+            async for event in stream.advance():
+                yield event
+            if not stream.finished and not await self._woken(watcher):
+                yield _keep_alive()
+
+    async def _start(self, caller: Caller, session_id: str, after: int, turn_id: str) -> int | None:
+        """Return the cursor to begin at; None when there is nothing to come."""
+        session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
+        cursor = check_cursor(session, after)
+        if not turn_id:
+            return cursor
+        turn = await self._database.run(lambda tx: turns.get(tx, session_id, turn_id))
+        if turn.over and cursor >= turn.last_sequence:
+            return None
+        return max(cursor, turn.first_sequence - 1)
+
+    async def _woken(self, watcher: Watcher) -> bool:
+        """Wait for something to do; False when it stayed quiet."""
+        try:
+            async with asyncio.timeout(self._quiet):
+                await watcher.wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class _Stream:
+    """One stream's place in the log."""
+
+    def __init__(
+        self, database: Database, watcher: Watcher, session_id: str, cursor: int, turn_id: str
+    ) -> None:
+        self._database = database
+        self._watcher = watcher
+        self._session_id = session_id
+        self._cursor = cursor
+        self._turn = names.turn_name(session_id, turn_id) if turn_id else ""
+        self.finished = False
+
+    async def advance(self) -> AsyncIterator[event_pb2.Event]:
+        """Yield all that is there now."""
+        if self._watcher.behind:
+            self._watcher.catch_up()
+            more = True
+            while more and not self.finished:
+                page = await self._database.run(
+                    lambda tx: events.read(tx, self._session_id, self._cursor, _PAGE)
+                )
+                more = len(page) == _PAGE
+                for event in self._accepted(page):
+                    yield event
+            self._watcher.go_live()
+        for event in self._accepted(self._watcher.take()):
+            yield event
+        if self._watcher.ended is not None and not self._watcher.behind and not self.finished:
+            raise self._watcher.ended
+
+    def _accepted(self, read: list[event_pb2.Event]) -> list[event_pb2.Event]:
+        """Return what the stream has not had yet and asked for."""
+        fresh = []
+        for event in read:
+            if event.sequence:
+                if event.sequence <= self._cursor:
+                    continue
+                self._cursor = event.sequence
+            if self._turn and event.turn != self._turn:
+                continue
+            fresh.append(event)
+            if self._turn and event.HasField("turn_finished"):
+                self.finished = True
+                break
+        return fresh
+
+
+def check_cursor(session: SessionRow, after: int) -> int:
+    """Return the cursor, from which everything that follows is kept; 0 becomes the oldest one kept.
+
+    Raises Failure CURSOR_AHEAD or CURSOR_EXPIRED.
+    """
+    if after > session.last_sequence:
+        raise Failure(
+            errors_pb2.ERROR_REASON_CURSOR_AHEAD,
+            f"The session has no event {after} yet; its newest is {session.last_sequence}. "
+            "Is the cursor of another session?",
+            last_sequence=str(session.last_sequence),
+        )
+    if after == 0:
+        return session.first_sequence - 1
+    if after < session.first_sequence - 1:
+        raise Failure(
+            errors_pb2.ERROR_REASON_CURSOR_EXPIRED,
+            f"Events before {session.first_sequence} are not kept any more. Start again without a cursor.",
+            first_sequence=str(session.first_sequence),
+        )
+    return after
+
+
+def _turn_id(session_id: str, turn: str) -> str:
+    if not turn:
+        return ""
+    of_session, turn_id = names.turn_ids_of(turn, "turn")
+    if of_session != session_id:
+        raise invalid_field("turn", "must be a turn of the session")
+    return turn_id
+
+
+def _keep_alive() -> event_pb2.Event:
+    return event_pb2.Event(create_time=clock.timestamp(clock.now()), keep_alive=event_pb2.KeepAlive())

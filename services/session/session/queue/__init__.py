@@ -1,0 +1,1 @@
+"""Turns until they run: accepted, ordered, claimed by one replica."""

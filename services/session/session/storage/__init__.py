@@ -1,0 +1,1 @@
+"""The database: its schema, its transactions, and the statements on it."""

@@ -1,0 +1,101 @@
+"""Statements on the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from pointsman.session.v1 import event_pb2
+
+from session import clock, names
+from session.storage.rows import TurnRow
+from session.storage.tables import events, sessions
+from session.storage.transaction import Transaction
+
+
+async def append(
+    tx: Transaction, session_id: str, items: Sequence[tuple[str, event_pb2.Event]], **changes: Any
+) -> list[event_pb2.Event]:
+    """Put events, each with the id of its turn, at the end of a session's log, and return them numbered.
+
+    `changes` are columns of the session to set with them. The session's row stays locked until the
+    transaction ends, so the numbers have no gaps and are seen in order.
+    """
+    time = clock.now()
+    statement = (
+        sa.update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(last_sequence=sessions.c.last_sequence + len(items), last_activity_time=time, **changes)
+        .returning(sessions.c.last_sequence)
+    )
+    last: int = (await tx.execute(statement)).scalar_one()
+    numbered = [
+        numbered_event(session_id, turn_id, event, last - len(items) + place, time)
+        for place, (turn_id, event) in enumerate(items, 1)
+    ]
+    await insert(tx, session_id, [turn_id for turn_id, _ in items], numbered)
+    return numbered
+
+
+def numbered_event(
+    session_id: str, turn_id: str, event: event_pb2.Event, sequence: int, time: int
+) -> event_pb2.Event:
+    """Give an event its place in the log, and the time where it has none."""
+    event.sequence = sequence
+    event.turn = names.turn_name(session_id, turn_id)
+    if not event.HasField("create_time"):
+        event.create_time.CopyFrom(clock.timestamp(time) or event.create_time)
+    return event
+
+
+async def insert(
+    tx: Transaction, session_id: str, turn_ids: Sequence[str], numbered: Sequence[event_pb2.Event]
+) -> None:
+    """Write events that have their numbers."""
+    rows = [row_of(session_id, turn_id, event) for turn_id, event in zip(turn_ids, numbered, strict=True)]
+    if rows:
+        await tx.execute(sa.insert(events), rows)
+
+
+def row_of(session_id: str, turn_id: str, event: event_pb2.Event) -> dict[str, Any]:
+    """Return the row of an event that has its number."""
+    return {
+        "session_id": session_id,
+        "sequence": event.sequence,
+        "turn_id": turn_id,
+        "kind": kind_of(event),
+        "create_time": clock.from_timestamp(event.create_time),
+        "payload": event.SerializeToString(),
+    }
+
+
+def kind_of(event: event_pb2.Event) -> int:
+    """Return the number of the field that is set, 0 for none."""
+    kind = event.WhichOneof("kind")
+    return event_pb2.Event.DESCRIPTOR.fields_by_name[kind].number if kind else 0
+
+
+async def read(
+    tx: Transaction, session_id: str, after: int, limit: int, *, turn_id: str = "", through: int = 0
+) -> list[event_pb2.Event]:
+    """Return events after a sequence number, oldest first; only a turn's, only up to a number, if asked."""
+    query = sa.select(events.c.payload).where(events.c.session_id == session_id, events.c.sequence > after)
+    if turn_id:
+        query = query.where(events.c.turn_id == turn_id)
+    if through:
+        query = query.where(events.c.sequence <= through)
+    rows = await tx.execute(query.order_by(events.c.sequence).limit(limit))
+    return [event_pb2.Event.FromString(payload) for (payload,) in rows]
+
+
+async def has_any(tx: Transaction, turn: TurnRow, kinds: Sequence[str]) -> bool:
+    """Tell whether a turn has logged an event of these kinds."""
+    numbers = [event_pb2.Event.DESCRIPTOR.fields_by_name[kind].number for kind in kinds]
+    query = sa.select(events.c.sequence).where(
+        events.c.session_id == turn.session_id,
+        events.c.sequence >= turn.first_sequence,
+        events.c.turn_id == turn.id,
+        events.c.kind.in_(numbers),
+    )
+    return (await tx.execute(query.limit(1))).first() is not None

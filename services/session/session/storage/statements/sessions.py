@@ -1,0 +1,110 @@
+"""Statements on sessions. A session that the caller may not see is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from session.caller import Caller
+from session.refusals import session_not_found
+from session.storage.rows import SessionRow
+from session.storage.tables import IS_ACTIVE, QUEUED, RUNNING, Phase, sessions, turns
+from session.storage.transaction import Transaction
+
+
+def visible(caller: Caller, phase: Phase = Phase.OPEN) -> sa.ColumnElement[bool]:
+    """Return the condition on sessions that are there for this caller."""
+    condition = (sessions.c.tenant == caller.tenant) & (sessions.c.phase == phase)
+    if caller.account is not None:
+        condition &= sessions.c.account == caller.account
+    return condition
+
+
+async def get(tx: Transaction, caller: Caller, session_id: str, *, phase: Phase = Phase.OPEN) -> SessionRow:
+    """Return a session; Failure SESSION_NOT_FOUND."""
+    query = sa.select(sessions).where(sessions.c.id == session_id, visible(caller, phase))
+    row = (await tx.execute(query)).first()
+    if row is None:
+        raise session_not_found(session_id)
+    return SessionRow.of(row)
+
+
+async def any_phase(tx: Transaction, session_id: str) -> SessionRow:
+    """Return a session that is there for us, whether or not it is for callers."""
+    return SessionRow.of((await tx.execute(sa.select(sessions).where(sessions.c.id == session_id))).one())
+
+
+async def lock(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
+    """Return a session that nobody else changes until the transaction ends; Failure SESSION_NOT_FOUND."""
+    query = sa.select(sessions).where(sessions.c.id == session_id, visible(caller)).with_for_update()
+    row = (await tx.execute(query)).first()
+    if row is None:
+        raise session_not_found(session_id)
+    return SessionRow.of(row)
+
+
+async def insert(tx: Transaction, **values: Any) -> None:
+    """Add a session."""
+    defaults: dict[str, Any] = {
+        "title": b"",
+        "preferred_model": "",
+        "template": "",
+        "forked_from": "",
+        "agent_state": b"",
+        "usage": b"",
+        "sandbox_settings": b"",
+        "turn_options": b"",
+    }
+    await tx.execute(sa.insert(sessions).values(defaults | values))
+
+
+async def update(tx: Transaction, session_id: str, **values: Any) -> None:
+    """Change columns of a session."""
+    await tx.execute(sa.update(sessions).where(sessions.c.id == session_id).values(values))
+
+
+async def page(
+    tx: Transaction, caller: Caller, account: str, after: tuple[int, str] | None, limit: int
+) -> list[SessionRow]:
+    """Return sessions, the one with the newest activity first, after the key (activity, id)."""
+    query = sa.select(sessions).where(visible(caller))
+    if account:
+        query = query.where(sessions.c.account == account)
+    if after is not None:
+        query = query.where(sa.tuple_(sessions.c.last_activity_time, sessions.c.id) < sa.tuple_(*after))
+    query = query.order_by(sessions.c.last_activity_time.desc(), sessions.c.id.desc()).limit(limit)
+    return [SessionRow.of(row) for row in await tx.execute(query)]
+
+
+async def newest(tx: Transaction, caller: Caller, account: str) -> SessionRow | None:
+    """Return the account's session with the newest activity, None when it has none."""
+    return next(iter(await page(tx, caller, account, None, 1)), None)
+
+
+async def activity(tx: Transaction, session_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Return, for sessions that have any, the id of the running turn (or empty) and how many wait."""
+    query = (
+        sa.select(
+            turns.c.session_id,
+            sa.func.max(sa.case((turns.c.state == RUNNING, turns.c.id), else_="")),
+            sa.func.sum(sa.case((turns.c.state == QUEUED, 1), else_=0)),
+        )
+        .where(turns.c.session_id.in_(session_ids), IS_ACTIVE)
+        .group_by(turns.c.session_id)
+    )
+    return {session_id: (running, int(queued)) for session_id, running, queued in await tx.execute(query)}
+
+
+async def maybe(tx: Transaction, session_id: str) -> SessionRow | None:
+    """Return a session in any phase, whoever it is for; None when there is none."""
+    row = (await tx.execute(sa.select(sessions).where(sessions.c.id == session_id))).first()
+    return None if row is None else SessionRow.of(row)
+
+
+async def locked(tx: Transaction, session_id: str) -> SessionRow | None:
+    """Return a session in any phase, locked; None when there is none."""
+    query = sa.select(sessions).where(sessions.c.id == session_id).with_for_update()
+    row = (await tx.execute(query)).first()
+    return None if row is None else SessionRow.of(row)

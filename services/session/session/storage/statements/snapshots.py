@@ -1,0 +1,114 @@
+"""Statements on snapshots that callers made; those that turns left are in turns.snapshot_id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
+
+from session import clock
+from session.storage.tables import sessions, snapshots, turns
+from session.storage.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class SnapshotRow:
+    """A row of `snapshots`."""
+
+    id: str
+    session_id: str
+    title: bytes
+    create_time: int
+    size_bytes: int
+    complete: int
+
+
+async def insert(tx: Transaction, snapshot_id: str, session_id: str, title: str) -> None:
+    """Add a snapshot that is not complete yet."""
+    await tx.execute(
+        sa.insert(snapshots).values(
+            id=snapshot_id, session_id=session_id, title=title.encode(), create_time=clock.now()
+        )
+    )
+
+
+async def get(tx: Transaction, session_id: str, snapshot_id: str) -> SnapshotRow:
+    """Return a session's snapshot, complete or not; Failure SNAPSHOT_NOT_FOUND."""
+    query = sa.select(snapshots).where(snapshots.c.id == snapshot_id, snapshots.c.session_id == session_id)
+    row = (await tx.execute(query)).first()
+    if row is None:
+        raise _not_found()
+    return SnapshotRow(**row._mapping)
+
+
+async def complete_one(tx: Transaction, session_id: str, snapshot_id: str) -> SnapshotRow:
+    """Return a session's snapshot that is there to be restored; Failure SNAPSHOT_NOT_FOUND."""
+    row = await get(tx, session_id, snapshot_id)
+    if not row.complete:
+        raise _not_found()
+    return row
+
+
+async def complete(tx: Transaction, snapshot_id: str, size_bytes: int) -> None:
+    """Note that the runner has it."""
+    await tx.execute(
+        sa.update(snapshots).where(snapshots.c.id == snapshot_id).values(complete=1, size_bytes=size_bytes)
+    )
+
+
+async def page(
+    tx: Transaction, session_id: str, after: tuple[int, str] | None, limit: int
+) -> list[SnapshotRow]:
+    """Return a session's complete snapshots, newest first, after the key (create time, id)."""
+    query = sa.select(snapshots).where(snapshots.c.session_id == session_id, snapshots.c.complete == 1)
+    if after is not None:
+        query = query.where(sa.tuple_(snapshots.c.create_time, snapshots.c.id) < sa.tuple_(*after))
+    query = query.order_by(snapshots.c.create_time.desc(), snapshots.c.id.desc()).limit(limit)
+    return [SnapshotRow(**row._mapping) for row in await tx.execute(query)]
+
+
+async def all_of(tx: Transaction, session_id: str) -> set[str]:
+    """Return the ids of every snapshot of a session: made by callers, left by turns, begun with."""
+    made = sa.select(snapshots.c.id).where(snapshots.c.session_id == session_id)
+    left = sa.select(turns.c.snapshot_id).where(turns.c.session_id == session_id, turns.c.snapshot_id != "")
+    first = sa.select(sessions.c.id).where(sessions.c.id == session_id, sessions.c.from_snapshot_id != "")
+    return set((await tx.execute(made.union(left, first))).scalars())
+
+
+async def left_by_turns(tx: Transaction, session_id: str) -> list[str]:
+    """Return the ids of the snapshots that a session's turns left, newest first, each once."""
+    query = (
+        sa.select(turns.c.snapshot_id, sa.func.max(turns.c.end_time))
+        .where(turns.c.session_id == session_id, turns.c.snapshot_id != "")
+        .group_by(turns.c.snapshot_id)
+        .order_by(sa.func.max(turns.c.end_time).desc())
+    )
+    return [snapshot_id for snapshot_id, _ in await tx.execute(query)]
+
+
+async def forget_left(tx: Transaction, session_id: str, snapshot_id: str) -> None:
+    """Note that a snapshot which turns left is gone."""
+    await tx.execute(
+        sa.update(turns)
+        .where(turns.c.session_id == session_id, turns.c.snapshot_id == snapshot_id)
+        .values(snapshot_id="")
+    )
+
+
+async def leave(tx: Transaction, session_id: str, turn_id: str, snapshot_id: str) -> None:
+    """Note the snapshot that a turn left."""
+    await tx.execute(sa.update(turns).where(turns.c.id == turn_id).values(snapshot_id=snapshot_id))
+    await tx.execute(
+        sa.update(sessions)
+        .where(sessions.c.id == session_id)
+        .values(snapshot_id=snapshot_id, workspace_changed=0)
+    )
+
+
+def _not_found() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND,
+        "There is no such snapshot of this session. ListSnapshots shows those there are.",
+    )
