@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,11 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
         self.deleted: list[str] = []
         self.snapshots: dict[str, str] = {}
         """Whose workspace each snapshot is of."""
+        self.packing = 0
+        """Snapshots that were begun."""
+        self.may_pack = asyncio.Event()
+        """Cleared: snapshots wait in their middle."""
+        self.may_pack.set()
         self.kept_again: dict[str, str] = {}
         """Which snapshot another one was made from."""
         self.allowed_hosts = {"example.org", "*.example.net"}
@@ -51,6 +57,8 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
         source = request.source_snapshot_id
         if source and source not in self.snapshots:
             raise Failure(errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, "There is no such snapshot.")
+        self.packing += 1
+        await self.may_pack.wait()
         self.snapshots[request.snapshot_id] = self.snapshots[source] if source else request.session
         if source:
             self.kept_again[request.snapshot_id] = self.kept_again.get(source, source)

@@ -33,14 +33,15 @@ async def envoy_ready(admin_port: int) -> None:
     """Ask until Envoy has read its configuration and listens, then return. The caller sets the deadline."""
     while True:
         try:
-            await asyncio.to_thread(_get, f"http://127.0.0.1:{admin_port}/ready")
+            await asyncio.to_thread(ask_envoy, admin_port, "ready")
             return
         except OSError:
             # Not there yet, or there and not ready (503).
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _get(url: str) -> None:
-    # Directly, whatever proxy the environment names for the world outside.
+def ask_envoy(admin_port: int, what: str, method: str = "GET") -> None:
+    """Ask Envoy's administration, directly, whatever proxy the environment names. Blocks. Raises OSError."""
+    request = urllib.request.Request(f"http://127.0.0.1:{admin_port}/{what}", method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    opener.open(url, timeout=_ANSWER_SECONDS).close()
+    opener.open(request, timeout=_ANSWER_SECONDS).close()

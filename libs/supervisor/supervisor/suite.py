@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from supervisor.health import ask_envoy
 from supervisor.keeper import Keeper, Service
 from supervisor.log_file import Console, LogFile
 from supervisor.orphans import end_all, end_orphans
@@ -74,10 +73,9 @@ class Suite:
         await self._edge.stop(_EDGE_GRACE_SECONDS)
 
     def _close_the_door(self) -> None:
-        url = f"http://127.0.0.1:{self._admin_port}/drain_listeners"
         # An edge that does not answer lets nobody in.
-        with suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=2).close()
+        with suppress(OSError):
+            ask_envoy(self._admin_port, "drain_listeners", "POST")
 
     def kill(self) -> None:
         """End everything now."""

@@ -102,6 +102,25 @@ async def test_a_turn_that_changed_nothing_shares_the_files_before_it(house: Ses
     assert len(house.runner.snapshots) == 2
 
 
+async def test_a_file_written_while_a_turn_is_kept_is_in_what_the_next_one_leaves(
+    house: SessionHouse,
+) -> None:
+    client = house.client()
+    house.runner.may_pack.clear()
+    first = await client.enqueue("work")
+    await client.finish(first)
+    await wait_until(lambda: house.runner.packing == 1)
+    request = ws.WriteFileRequest(session=first.session, path="late.txt", data=b"late")
+    await client.workspaces.WriteFile(request, metadata=client.metadata, timeout=5)
+    house.runner.may_pack.set()
+    second = await client.enqueue("say hello", first.session)
+    await client.finish(second)
+    await wait_until(lambda: house.runner.packing == 2)
+    await wait_until(lambda: second.name.rpartition("/")[2] in house.runner.snapshots)
+    copy = await fork(client, first.session, second.name)
+    assert house.runner.restored == [(copy.name, second.name.rpartition("/")[2])]
+
+
 async def test_a_fork_is_made_once_per_request(house: SessionHouse) -> None:
     turns = await worked(house, 2)
     request_id = str(uuid.uuid4())

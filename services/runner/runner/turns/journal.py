@@ -17,6 +17,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from servicekit.errors import Failure
 
+from runner.durable import sync_folder
 from runner.names import SessionRef, TurnRef
 
 # A file is a row of frames: their kind, the bytes that follow, those bytes.
@@ -163,8 +164,8 @@ class _Open:
             self.frame(_ACTS, b"")
             os.fdatasync(self._file)
             if self._new_in is not None:
-                _sync_folder(self._new_in)
-                _sync_folder(self._new_in.parent)
+                sync_folder(self._new_in)
+                sync_folder(self._new_in.parent)
                 self._new_in = None
         except OSError as error:
             raise _disk(error) from error
@@ -195,14 +196,6 @@ def _turn_of(frame: tuple[bytes, bytes] | None) -> tuple[int, str]:
         return 0, ""
     epoch, _, turn_id = frame[1].decode().partition(" ")
     return int(epoch), turn_id
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _unreadable(error: OSError) -> Failure:

@@ -19,6 +19,7 @@ from typing import IO, Final
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from runner.durable import sync_folder
 from runner.names import SessionRef, tenant_folder
 from runner.workspace.door import Door, disk_failure, parts_of
 from runner.workspace.files import Entry, open_file, walk
@@ -45,6 +46,7 @@ class Snapshots:
         """Keep a workspace; return the bytes of its files. Idempotent by the id. Blocks."""
         target = self._path(session.tenant, snapshot_id)
         if not target.exists():
+            new = not target.parent.is_dir()
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
             try:
@@ -53,6 +55,9 @@ class Snapshots:
                     file.flush()
                     os.fsync(file.fileno())
                 partial.rename(target)
+                sync_folder(target.parent)
+                if new:
+                    sync_folder(target.parent.parent)
             except OSError as error:
                 raise disk_failure(error, snapshot_id) from error
             finally:
@@ -72,6 +77,7 @@ class Snapshots:
                 raise _not_here(source_id)
             try:
                 target.hardlink_to(source)
+                sync_folder(target.parent)
             except FileExistsError:
                 # The same call, at the same moment, was faster.
                 pass

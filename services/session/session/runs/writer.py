@@ -40,7 +40,7 @@ class TurnWriter:
         self.state = AgentState.load(claim.session.agent_state)
         self.usage = turn_pb2.Usage.FromString(claim.turn.usage)
         self._snapshot_before = claim.session.snapshot_id
-        self._changed_before = bool(claim.session.workspace_changed)
+        self._changed_before = claim.session.workspace_changed
         self._session_usage = turn_pb2.Usage.FromString(claim.session.usage)
         self._log = log
         self._hub = hub
@@ -168,6 +168,8 @@ class TurnWriter:
         if self.changed:
             # Until it is kept as the turn left it.
             append.session["hold_until"] = time + HOLD
+            # Counted on, so that a snapshot that never comes to be is made up for by the next turn's.
+            append.session["workspace_changed"] = self._changed_before + 1
         else:
             append.turn["snapshot_id"] = self._snapshot_before
         if self.turn.temporary:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from pointsman.runner.v1 import runner_service_pb2 as runner_pb
 from pointsman.session.v1 import workspace_service_pb2 as pb
+from servicekit.channels import CallMetadata
 
 from session.caller import Caller
 from session.peers import Party, Runner, failures_of
 from session.storage.database import Database
-from session.storage.rows import SessionRow
 from session.storage.statements import sessions
-from session.storage.transaction import Transaction
 
 _SECONDS: Final = 15.0
 # A file of any size over a slow line.
@@ -27,18 +27,24 @@ class Files:
         self._database = database
         self._runner = runner
 
-    async def _party(
-        self, caller: Caller, session_id: str, request_id: str, *, writes: bool = False
-    ) -> Party:
-        async def work(tx: Transaction) -> SessionRow:
-            session = await sessions.get(tx, caller, session_id)
-            if writes and not session.workspace_changed:
-                # Noted before it happens: a snapshot too many does no harm, one too few does.
-                await sessions.update(tx, session_id, workspace_changed=1)
-            return session
-
-        session = await self._database.run(work)
+    async def _party(self, caller: Caller, session_id: str, request_id: str) -> Party:
+        session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
         return Party(session.tenant, session.account, caller.principal, request_id)
+
+    @asynccontextmanager
+    async def _writing(self, caller: Caller, session_id: str, request_id: str) -> AsyncIterator[CallMetadata]:
+        """Give what a call that changes files carries.
+
+        Noted before, in case that we die meanwhile, and after: a snapshot that was made in between may not
+        have it. A snapshot too many does no harm, one too few does.
+        """
+        party = await self._party(caller, session_id, request_id)
+        await self._database.run(lambda tx: sessions.note_change(tx, session_id))
+        try:
+            with failures_of("runner"):
+                yield self._runner.metadata(party)
+        finally:
+            await self._database.run(lambda tx: sessions.note_change(tx, session_id))
 
     async def list(
         self, caller: Caller, session_id: str, request_id: str, request: pb.ListFilesRequest
@@ -70,8 +76,7 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.WriteFileRequest
     ) -> pb.WriteFileResponse:
         """Write a file."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id, writes=True))
-        with failures_of("runner"):
+        async with self._writing(caller, session_id, request_id) as metadata:
             answer = await self._runner.stub.WriteFile(
                 runner_pb.WriteFileRequest(request=request), metadata=metadata, timeout=_SECONDS
             )
@@ -81,8 +86,7 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.DeleteFileRequest
     ) -> pb.DeleteFileResponse:
         """Delete a file or folder."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id, writes=True))
-        with failures_of("runner"):
+        async with self._writing(caller, session_id, request_id) as metadata:
             await self._runner.stub.DeleteFile(
                 runner_pb.DeleteFileRequest(request=request), metadata=metadata, timeout=_SECONDS
             )

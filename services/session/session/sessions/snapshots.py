@@ -115,8 +115,10 @@ class Snapshots:
         """
         party = Party(turn.tenant, turn.account, turn.principal, turn.request_id)
         try:
-            await self._runner.create_snapshot(party, names.session_name(turn.session_id), turn.id)
-            await self._database.run(lambda tx: snapshots.leave(tx, turn.session_id, turn.id, turn.id))
+            session = await self._database.run(lambda tx: sessions.any_phase(tx, turn.session_id))
+            changes = session.workspace_changed
+            await self._runner.create_snapshot(party, session.name, turn.id)
+            await self._database.run(lambda tx: snapshots.leave(tx, turn, changes))
             await self._prune(turn.session_id, party)
         except Failure as failure:
             _log.warning("turn_not_kept", turn=turn.name, reason=failure.reason_name)

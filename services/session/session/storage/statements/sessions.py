@@ -65,6 +65,11 @@ async def update(tx: Transaction, session_id: str, **values: Any) -> None:
     await tx.execute(sa.update(sessions).where(sessions.c.id == session_id).values(values))
 
 
+async def note_change(tx: Transaction, session_id: str) -> None:
+    """Count that somebody changes files of a session's workspace."""
+    await update(tx, session_id, workspace_changed=sessions.c.workspace_changed + 1)
+
+
 async def page(
     tx: Transaction, caller: Caller, account: str, after: tuple[int, str] | None, limit: int
 ) -> list[SessionRow]:

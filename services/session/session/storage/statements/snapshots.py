@@ -9,6 +9,7 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from session import clock
+from session.storage.rows import TurnRow
 from session.storage.tables import sessions, snapshots, turns
 from session.storage.transaction import Transaction
 
@@ -97,13 +98,19 @@ async def forget_left(tx: Transaction, session_id: str, snapshot_id: str) -> Non
     )
 
 
-async def leave(tx: Transaction, session_id: str, turn_id: str, snapshot_id: str) -> None:
-    """Note the snapshot that a turn left."""
-    await tx.execute(sa.update(turns).where(turns.c.id == turn_id).values(snapshot_id=snapshot_id))
+async def leave(tx: Transaction, turn: TurnRow, changes: int) -> None:
+    """Note the snapshot that a turn left, begun when the workspace had been changed `changes` times."""
+    await tx.execute(sa.update(turns).where(turns.c.id == turn.id).values(snapshot_id=turn.id))
     await tx.execute(
         sa.update(sessions)
-        .where(sessions.c.id == session_id)
-        .values(snapshot_id=snapshot_id, workspace_changed=0)
+        .where(sessions.c.id == turn.session_id)
+        .values(
+            snapshot_id=turn.id,
+            # What was written while it was made may be missing in it.
+            workspace_changed=sa.case(
+                (sessions.c.workspace_changed == changes, 0), else_=sessions.c.workspace_changed
+            ),
+        )
     )
 
 
