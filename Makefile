@@ -15,7 +15,7 @@ run: setup ## start Pointsman on this machine
 test: setup lint ## lint, and every test
 	@.venv/bin/pytest
 
-lint: python ## ruff, mypy, buf, and whether generated files are fresh
+lint: python ## ruff, mypy, buf, Biome, and whether generated files are fresh
 	@deploy/setup/lint.sh
 
 chaos: setup ## the tests in tests/chaos at the size that the guarantees are stated for; half an hour
