@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 from pointsman.session.v1 import session_service_pb2
-from pointsman_client import Client
+from pointsman_client import AsyncClient, Client
 
 PROGRAM = Path(sys.executable).with_name("pointsman")
 
@@ -119,11 +119,13 @@ def wait_for(stream: Any, text: str) -> None:
 
 
 def turns_of(suite: Any, session: str) -> list[dict[str, Any]]:
+    request = session_service_pb2.ListTurnsRequest(session=session)
+
+    async def ask(client: AsyncClient) -> session_service_pb2.ListTurnsResponse:
+        return await client.call(client.sessions.ListTurns(request, timeout=20))
+
     with Client(suite.url, suite.key) as client:
-        request = session_service_pb2.ListTurnsRequest(session=session)
-        answer = client.run(
-            client.asynchronous.call(client.asynchronous.sessions.ListTurns(request, timeout=20))
-        )
+        answer = client.run(ask(client.asynchronous))
     turns = [MessageToDict(turn) for turn in answer.turns]
     return sorted(turns, key=lambda turn: turn["createTime"])
 

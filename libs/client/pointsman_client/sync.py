@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -45,7 +46,7 @@ class Client:
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine of the asynchronous client, `client.asynchronous`, and return its result."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.submit(work)
         try:
             return future.result()
         except BaseException:
@@ -54,9 +55,16 @@ class Client:
                 asyncio.run_coroutine_threadsafe(_unwound(), self._loop).result()
             raise
 
+    def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Begin a coroutine of the asynchronous client and return at once; also from a signal's handler."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     @property
     def asynchronous(self) -> AsyncClient:
-        """The client that does the work, with the stubs of all services."""
+        """The client that does the work, with the stubs of all services.
+
+        Calls belong to the client's own loop: make them in a coroutine that `run` or `submit` is given.
+        """
         return self._client
 
     def create_session(self, account: str = "", **fields: Any) -> session_service_pb2.Session:

@@ -167,6 +167,10 @@ async def test_leaving_the_loop_leaves_no_stream_behind(open_front):
 async def test_the_same_without_async(open_front):
     peer = SessionPeer(script=PIECES, cut_after=[4])
 
+    async def listed(client: AsyncClient) -> session_service_pb2.ListSessionsResponse:
+        request = session_service_pb2.ListSessionsRequest(page_size=1)
+        return await client.call(client.sessions.ListSessions(request, timeout=5))
+
     def use(url: str) -> dict[str, Any]:
         with Client(url, API_KEY) as client:
             events = list(client.run_turn("hi"))
@@ -175,9 +179,11 @@ async def test_the_same_without_async(open_front):
             stopped_early.close()  # type: ignore[attr-defined]
             with pytest.raises(InvalidRequest):
                 client.ask("")
-            request = session_service_pb2.ListSessionsRequest(page_size=1)
-            answer = client.asynchronous.call(client.asynchronous.sessions.ListSessions(request, timeout=5))
-            return {"events": events, "answer": client.ask("hi"), "listed": client.run(answer)}
+            return {
+                "events": events,
+                "answer": client.ask("hi"),
+                "listed": client.run(listed(client.asynchronous)),
+            }
 
     async with open_front(peer) as front:
         before = threading.active_count()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -79,17 +84,39 @@ def _one_turn(
     """Run a turn to its end; Ctrl-C asks to cancel it and waits on. Returns the end and the session."""
     request = router_service_pb2.StartTurnRequest(prompt=prompt, session=session_name(session), **fields)
     turn = client.start_turn(request)
-    cursor = max(turn.first_sequence - 1, 0)
-    while True:
-        try:
-            for event in client.follow_turn(turn, after_sequence=cursor):
-                printer.show(event)
-                cursor = max(cursor, event.sequence)
-                if event.HasField("turn_finished"):
-                    return event.turn_finished, turn.session
-        except KeyboardInterrupt:
-            cancel = router_service_pb2.CancelTurnRequest(name=turn.name)
-            client.run(client.asynchronous.call(client.asynchronous.router.CancelTurn(cancel, timeout=10)))
+    with _cancelled_by_ctrl_c(client, turn):
+        for event in client.follow_turn(turn):
+            printer.show(event)
+            if event.HasField("turn_finished"):
+                return event.turn_finished, turn.session
+    raise AssertionError("a turn's events end with turn_finished, or with an error")
+
+
+@contextmanager
+def _cancelled_by_ctrl_c(client: Client, turn: turn_pb2.Turn) -> Iterator[None]:
+    """Let Ctrl-C ask for the turn's cancellation, while its events go on to the end.
+
+    By a handler, not by KeyboardInterrupt: that lands between any two lines, also where a step is handed
+    over.
+    """
+
+    def told(asked: Future[Any]) -> None:
+        if error := asked.exception():
+            print(f"The turn could not be cancelled: {error}. Press Ctrl-C to try again.", file=sys.stderr)
+
+    async def ask() -> None:
+        # Made on the client's own loop, to which gRPC's calls belong.
+        request = router_service_pb2.CancelTurnRequest(name=turn.name)
+        await client.asynchronous.call(client.asynchronous.router.CancelTurn(request, timeout=10))
+
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        client.submit(ask()).add_done_callback(told)
+
+    before = signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def template_name(given: str) -> str:

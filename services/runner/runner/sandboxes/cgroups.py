@@ -179,8 +179,8 @@ class Cgroup:
             return _value(folder / "pids.events", "max") if folder else 0
         return 0
 
-    def remove(self) -> None:
-        """Kill what is in it and remove it. Blocks until it is gone."""
+    def kill(self) -> None:
+        """Kill what is in it. Blocks until nothing is, for a bounded time."""
         with contextlib.suppress(OSError):
             self.freeze(frozen=False)
         if self._unified:
@@ -188,10 +188,18 @@ class Cgroup:
             self._optional(self._folders[""] / "cgroup.kill", "1")
         deadline = time.monotonic() + _LEAVE_SECONDS
         for folder in self._folders.values():
-            while folder.is_dir() and time.monotonic() < deadline:
-                for line in _lines(folder / "cgroup.procs"):
+            while (left := _lines(folder / "cgroup.procs")) and time.monotonic() < deadline:
+                for line in left:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(line), signal.SIGKILL)
+                time.sleep(0.005)
+
+    def remove(self) -> None:
+        """Kill what is in it and remove it. Blocks until it is gone, for a bounded time."""
+        self.kill()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for folder in self._folders.values():
+            while folder.is_dir() and time.monotonic() < deadline:
                 try:
                     folder.rmdir()
                 except OSError:

@@ -23,8 +23,13 @@ _LOOK_SECONDS: Final = 5
 # An engine under load says no, or is just about to remove it.
 _REMOVE_TRIES: Final = 5
 _REMOVE_PAUSE: Final = 0.2
+# So long is the engine waited for when nothing of the container runs any more.
+_REMOVED_SECONDS: Final = 5.0
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _FAULTS: Final = (DockerException, requests.exceptions.RequestException, OSError)
+
+# Removals that nobody waits for any more, so that they are not lost.
+_REMOVALS: Final[set[asyncio.Task[None]]] = set()
 
 _log = structlog.get_logger("runner.sandboxes")
 
@@ -48,8 +53,8 @@ class DockerProcess:
         self._call = call
         self._cpus = cpus
         self._group = _group_of(container_id)
-        # A tenth of the time that the engine takes to do the same.
-        self._freezer = self._group if own_runtime and os.geteuid() == 0 else None
+        # A tenth of the time that the engine takes to stop, continue or kill what is in it.
+        self._own_group = self._group if own_runtime and os.geteuid() == 0 else None
         self._exit_code: int | None = None
         self._oom = False
         self._killing: asyncio.Task[None] | None = None
@@ -96,7 +101,15 @@ class DockerProcess:
         self._oom = self.out_of_memory()
         # First the connection: the engine waits, up to a minute, for somebody to take what a container said.
         self._streams.close()
-        await self._remove()
+        removing = asyncio.create_task(self._remove(), name="container's removal")
+        if self._own_group is None:
+            await removing
+        else:
+            # Its turn does not wait for an engine that is busy: nothing of it runs any more.
+            _REMOVALS.add(removing)
+            removing.add_done_callback(_REMOVALS.discard)
+            await asyncio.to_thread(self._own_group.kill)
+            await asyncio.wait({removing}, timeout=_REMOVED_SECONDS)
         if self._exit_code is None:
             self._exit_code = _GONE
 
@@ -137,8 +150,8 @@ class DockerProcess:
         if self._killing is not None:
             return
         with contextlib.suppress(*_FAULTS):
-            if self._freezer is not None:
-                self._freezer.freeze(frozen=frozen)
+            if self._own_group is not None:
+                self._own_group.freeze(frozen=frozen)
             else:
                 act = self._api.pause if frozen else self._api.unpause
                 await self._call(lambda: act(self._container))
