@@ -111,9 +111,15 @@ test("by keyboard alone: sign in, choose a model, send, approve, open a tool's r
   const first = page.url();
   await keyboard.press("Alt+n");
   await expect(page.getByRole("heading", { name: "What should the agent do?" })).toBeVisible();
+  await expect(client.prompt).toBeFocused();
   await keyboard.press("Alt+k");
+  const find = page.getByLabel("Find a session");
+  await expect(find).toBeFocused();
   await keyboard.type("play:ask");
+  const found = page.getByRole("navigation", { name: "Your sessions" }).getByRole("link");
+  await expect(found).toHaveCount(1);
   await keyboard.press("Tab");
+  await expect(found).toBeFocused();
   await keyboard.press("Enter");
   await expect(page).toHaveURL(first);
   await expect(client.prompt).toBeFocused();

@@ -26,7 +26,7 @@ function ApprovalCard({ permission, more }: { permission: Permission; more: stri
   const [denying, setDenying] = useState(false);
   const [reason, setReason] = useState("");
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (denying) field.current?.focus();
   }, [denying]);
   const { request } = permission;

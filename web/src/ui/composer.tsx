@@ -1,4 +1,4 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { newId } from "../api/ids.ts";
 import { PermissionMode } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { Spinner } from "./controls.tsx";
@@ -50,7 +50,8 @@ export function Composer(props: ComposerProps) {
     element.style.height = "auto";
     element.style.height = `${element.scrollHeight}px`;
   }, [props.value]);
-  useEffect(() => {
+  // With the page, and not a moment after it: what somebody has focused by then stays focused.
+  useLayoutEffect(() => {
     // On a phone the keyboard would cover what the reader came for.
     if (props.autofocus && matchMedia("(hover: hover)").matches) input.current?.focus();
   }, []);
