@@ -116,8 +116,8 @@ test("by keyboard alone: sign in, choose a model, send, approve, open a tool's r
   const find = page.getByLabel("Find a session");
   await expect(find).toBeFocused();
   await keyboard.type("play:ask");
-  const found = page.getByRole("navigation", { name: "Your sessions" }).getByRole("link");
-  await expect(found).toHaveCount(1);
+  const found = page.getByRole("navigation", { name: "Your sessions" }).getByRole("link").first();
+  await expect(found).toHaveAttribute("href", new URL(first).hash);
   await keyboard.press("Tab");
   await expect(found).toBeFocused();
   await keyboard.press("Enter");

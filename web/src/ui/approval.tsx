@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { decide } from "../conversation/actions.ts";
 import type { Permission } from "../conversation/rows.ts";
 import { PermissionDecision } from "../gen/pointsman/session/v1/event_pb.ts";

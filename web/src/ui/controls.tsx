@@ -54,7 +54,7 @@ export function Dialog({
   children: ComponentChildren;
 }) {
   const element = useRef<HTMLDialogElement>(null);
-  useLayoutEffect(() => {
+  useEffect(() => {
     const before = document.activeElement;
     element.current?.showModal();
     const giveBack = () => {
