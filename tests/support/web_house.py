@@ -2,8 +2,8 @@
 
 A prompt that says `play:<scene>` gets that scene. A scene is a list of steps, each the answer to one call of
 the model: after each tool that ran comes the next one. `POST /control/open/<gate>` lets an answer go on that
-waits at a gate, `POST /control/kill/<service>` kills a service of the suite, `?seconds=3`
-keeps it from coming back for that long.
+waits at a gate, `POST /control/kill/<service>` kills a service of the suite, `POST /control/down/<service>`
+does so and keeps it from coming back until `POST /control/up/<service>`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 from aiohttp import web
 from support.suite import Suite
 
-# A gate that nobody opens must not hold a test run for ever.
-GATE_SECONDS = 60
+# A gate that nobody opens must not hold a test run for ever; longer than any one test may take.
+GATE_SECONDS = 300
 # As much as a packet holds; a megabyte in small pieces would only measure the translation of formats.
 _PIECE = 8192
 
@@ -130,6 +130,8 @@ class WebHouse:
     """Errors that have been answered with."""
     waiting: dict[str, asyncio.Event] = field(default_factory=dict)
     """The answer that waits at each gate; a later one takes the place of one that nobody let through."""
+    down: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """Services that are kept from coming back."""
 
     async def open_gate(self, request: web.Request) -> web.Response:
         """Let the answer through that waits at the gate, or 409: nobody waits yet."""
@@ -140,17 +142,31 @@ class WebHouse:
         return web.Response()
 
     async def kill(self, request: web.Request) -> web.Response:
-        """Kill a service of the suite, and again each time it comes back within so many `seconds`."""
-        assert self.suite is not None
-        service = request.match_info["service"]
-        os.kill(self.suite.pid(service), signal.SIGKILL)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + float(request.query.get("seconds", "0"))
-        while loop.time() < end:
-            with suppress(LookupError, ProcessLookupError):
-                os.kill(self.suite.pid(service), signal.SIGKILL)
-            await asyncio.sleep(0.05)
+        """Kill a service of the suite."""
+        self._kill(request.match_info["service"])
         return web.Response()
+
+    async def take_down(self, request: web.Request) -> web.Response:
+        """Kill a service of the suite, and again each time it comes back, until `bring_up`."""
+        service = request.match_info["service"]
+        self._kill(service)
+        self.down[service] = asyncio.create_task(self._keep_down(service))
+        return web.Response()
+
+    async def bring_up(self, request: web.Request) -> web.Response:
+        """Let a service come back."""
+        self.down.pop(request.match_info["service"]).cancel()
+        return web.Response()
+
+    async def _keep_down(self, service: str) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            with suppress(LookupError, ProcessLookupError):
+                self._kill(service)
+
+    def _kill(self, service: str) -> None:
+        assert self.suite is not None
+        os.kill(self.suite.pid(service), signal.SIGKILL)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer one call of the model, in OpenAI's shape."""
@@ -187,10 +203,13 @@ class WebHouse:
             yield _choice({"role": "assistant", "content": None, "tool_calls": [tool_call]})
             yield _choice({}, "tool_calls")
             return
+        # Whoever reads the text before the gate opens this one, and none that an answer before has left.
+        opened = asyncio.Event()
+        if step.gate:
+            self.waiting[step.gate] = opened
         for piece in _pieces(step.text):
             yield _choice({"role": "assistant", "content": piece})
         if step.gate:
-            opened = self.waiting[step.gate] = asyncio.Event()
             await asyncio.wait_for(opened.wait(), GATE_SECONDS)
             yield _choice({"content": step.after})
         yield _choice({}, "stop")
@@ -261,6 +280,8 @@ def web_house() -> Iterator[WebHouse]:
         app.router.add_post("/v1/chat/completions", house.complete)
         app.router.add_post("/control/open/{gate}", house.open_gate)
         app.router.add_post("/control/kill/{service}", house.kill)
+        app.router.add_post("/control/down/{service}", house.take_down)
+        app.router.add_post("/control/up/{service}", house.bring_up)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -271,9 +292,9 @@ def web_house() -> Iterator[WebHouse]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield house
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
+        thread.join(60)

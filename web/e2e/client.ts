@@ -18,6 +18,19 @@ export const DEMO = "demo/offline";
 /** Git ignores it; the main states, for a person to look at. */
 const SCREENSHOTS = new URL("../screenshots/", import.meta.url).pathname;
 
+/** In the page: keeps what notices have said, as each of them goes away after a few seconds. */
+function keepNotices(): void {
+  const said: string[] = [];
+  Object.assign(window, { said });
+  new MutationObserver((changes) => {
+    const added = changes
+      .flatMap((change) => [...change.addedNodes])
+      .filter((node) => node instanceof Element);
+    const notices = added.flatMap((node) => [node, ...node.querySelectorAll("*")]);
+    for (const each of notices) if (each.matches(".notice")) said.push(each.textContent ?? "");
+  }).observe(document, { childList: true, subtree: true });
+}
+
 /** One page of the client, as a person uses it. */
 export class Client {
   readonly page: Page;
@@ -26,7 +39,13 @@ export class Client {
   /** Faults of the page itself: exceptions, and what its policy refused. */
   readonly faults: string[] = [];
 
-  constructor(page: Page) {
+  /** A client on this page, before it goes anywhere. */
+  static async on(page: Page): Promise<Client> {
+    await page.addInitScript(keepNotices);
+    return new Client(page);
+  }
+
+  private constructor(page: Page) {
     this.page = page;
     page.on("pageerror", (error) => this.faults.push(error.message));
     page.on("console", (message) => {
@@ -83,6 +102,12 @@ export class Client {
     await expect(this.ends).toHaveCount(number, { timeout: 60_000 });
   }
 
+  /** Waits until a notice has said this, also when it has gone away meanwhile. */
+  async told(text: string): Promise<void> {
+    const said = () => this.page.evaluate(() => (window as unknown as { said: string[] }).said.join("\n"));
+    await expect.poll(said).toContain(text);
+  }
+
   async shot(name: string): Promise<void> {
     mkdirSync(SCREENSHOTS, { recursive: true });
     await this.page.screenshot({ path: `${SCREENSHOTS}${name}.png`, animations: "disabled" });
@@ -90,6 +115,13 @@ export class Client {
 
   /** Fails on anything that axe calls serious or critical. */
   async accessible(): Promise<void> {
+    // Colours on their way from one to another have no contrast of their own.
+    await this.page.evaluate(() => {
+      const passing = document
+        .getAnimations()
+        .filter((each) => each.effect?.getComputedTiming().endTime !== Number.POSITIVE_INFINITY);
+      return Promise.allSettled(passing.map((each) => each.finished)).then(() => undefined);
+    });
     const { violations } = await new AxeBuilder({ page: this.page }).analyze();
     const serious = violations.filter((each) => each.impact === "serious" || each.impact === "critical");
     expect(serious.map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" | ")}`)).toEqual(
@@ -106,12 +138,12 @@ export class Client {
 
 /** Another page on its own, such as a second tab or a phone. */
 export async function another(browser: Browser, options: BrowserContextOptions = {}): Promise<Client> {
-  return new Client(await (await browser.newContext(options)).newPage());
+  return Client.on(await (await browser.newContext(options)).newPage());
 }
 
 export const test = base.extend<{ client: Client; signedIn: Client }>({
   client: async ({ page }, use) => {
-    const client = new Client(page);
+    const client = await Client.on(page);
     await use(client);
     expect(client.faults).toEqual([]);
   },

@@ -16,7 +16,7 @@ test("phone: sign in, run a turn, look at a file, without ever scrolling sideway
   const client = await another(browser, PHONE);
   const { page } = client;
   const fits = async () =>
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
+    expect.poll(() => page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
   await client.signIn();
   await expect(client.prompt).toBeVisible();
   await fits();
@@ -56,16 +56,16 @@ test("dark: follows the system, can be chosen, is kept", async ({ browser }) => 
   await expect(client.prompt).toBeVisible();
   const brightness = () =>
     page.evaluate(() => Number(/\d+/.exec(getComputedStyle(document.body).backgroundColor)?.[0]));
-  expect(await brightness()).toBeLessThan(60);
+  await expect.poll(brightness).toBeLessThan(60);
   await client.start("play:edit");
   await client.turns(1);
   await client.shot("dark-turn");
   await client.accessible();
   await page.getByRole("button", { name: /^Colours: system/ }).click();
-  expect(await brightness()).toBeGreaterThan(200);
+  await expect.poll(brightness).toBeGreaterThan(200);
   await page.reload();
   await expect(page.getByRole("button", { name: /^Colours: light/ })).toBeVisible();
-  expect(await brightness()).toBeGreaterThan(200);
+  await expect.poll(brightness).toBeGreaterThan(200);
 });
 
 test("by keyboard alone: sign in, choose a model, send, approve, open a tool's row, go to another session", async ({
@@ -90,7 +90,9 @@ test("by keyboard alone: sign in, choose a model, send, approve, open a tool's r
   await keyboard.press("Tab");
   await expect(page.getByLabel("Permission mode")).toBeFocused();
   await keyboard.type("Ask");
+  await expect(page.getByLabel("Permission mode").locator("option:checked")).toHaveText("Ask first");
   await keyboard.press("Shift+Tab");
+  await expect(page.getByLabel("Model")).toBeFocused();
   await keyboard.press("Shift+Tab");
   await expect(client.prompt).toBeFocused();
   await keyboard.type("play:ask");
@@ -104,6 +106,7 @@ test("by keyboard alone: sign in, choose a model, send, approve, open a tool's r
   await expect(client.prompt).toBeFocused();
   const row = client.conversation.locator("summary").filter({ hasText: "touch asked.txt" });
   for (let step = 0; step < 10 && !(await isFocused(row)); step++) await keyboard.press("Shift+Tab");
+  await expect(row).toBeFocused();
   await keyboard.press("Enter");
   await expect(client.conversation.getByRole("region", { name: "Output" })).toBeVisible();
   await client.shot("keyboard-row");
@@ -130,9 +133,12 @@ test("by keyboard alone: menus and dialogs give focus back to where it was", asy
   await signedIn.start("play:markdown");
   await signedIn.turns(1);
   const menu = page.getByLabel("Session", { exact: true });
+  const rename = page.getByRole("button", { name: "Rename" });
   await menu.focus();
   await page.keyboard.press("Enter");
+  await expect(rename).toBeVisible();
   await page.keyboard.press("Tab");
+  await expect(rename).toBeFocused();
   await page.keyboard.press("Enter");
   await expect(page.getByRole("dialog").getByRole("textbox")).toBeFocused();
   await page.keyboard.press("Escape");
@@ -149,16 +155,19 @@ test("shortcuts: workspace, finding, the list of keys; none while somebody types
   await page.keyboard.press("Alt+w");
   await expect(page.getByRole("complementary", { name: "Workspace" })).toBeHidden();
   await page.keyboard.press("Alt+k");
+  await expect(page.getByLabel("Find a session")).toBeFocused();
   await page.keyboard.type("no such session");
   await expect(page.getByText("None found")).toBeVisible();
   await page.keyboard.press("Control+a");
   await page.keyboard.press("Delete");
+  await expect(page.getByLabel("Find a session")).toHaveValue("");
   await signedIn.conversation.focus();
   await page.keyboard.press("?");
   await expect(page.getByRole("dialog", { name: "Keyboard" })).toBeVisible();
   await signedIn.shot("keyboard");
   await page.keyboard.press("Escape");
   await expect(page.getByRole("dialog", { name: "Keyboard" })).toBeHidden();
+  await expect(signedIn.conversation).toBeFocused();
   await page.keyboard.press("/");
   await expect(signedIn.prompt).toBeFocused();
   await page.keyboard.type("? is typed, not obeyed");
@@ -173,9 +182,20 @@ test("scrolling up while it writes is respected, and the way back is one click",
   await signedIn.say("play:gate");
   await expect(signedIn.conversation).toContainText("The first half.");
   const top = () => signedIn.conversation.evaluate((element) => element.scrollTop);
+  // A wheel's scrolling is spread over some frames.
+  const atRest = () =>
+    signedIn.conversation.evaluate(async (element) => {
+      let [last, frames] = [element.scrollTop, 0];
+      while (frames < 30) {
+        await new Promise(requestAnimationFrame);
+        frames = element.scrollTop === last ? frames + 1 : 0;
+        last = element.scrollTop;
+      }
+    });
   await signedIn.conversation.hover();
   await signedIn.page.mouse.wheel(0, -400);
   await expect(signedIn.page.getByRole("button", { name: "Follow" })).toBeVisible();
+  await atRest();
   const before = await top();
   await signedIn.house("open/gate");
   await expect(signedIn.conversation).toContainText("The second half.");

@@ -27,6 +27,7 @@ test.describe("approvals", () => {
     await signedIn.page.keyboard.type("Not in this folder");
     await signedIn.page.keyboard.press("Enter");
     await expect(signedIn.conversation).toContainText("I went on from there.");
+    await signedIn.turns(1);
     await signedIn.conversation.getByText("Bash", { exact: true }).click();
     await expect(signedIn.conversation).toContainText(/Denied.*Not in this folder/);
     await signedIn.shot("denied");
@@ -50,6 +51,7 @@ test.describe("approvals", () => {
     await card.getByText("SQLite").click();
     await card.getByRole("button", { name: "Answer", exact: true }).click();
     await expect(signedIn.conversation).toContainText("Thank you for the answer.");
+    await signedIn.turns(1);
     await signedIn.conversation.getByText("AskUserQuestion").click();
     await expect(signedIn.conversation.getByRole("region", { name: "Output" })).toContainText("SQLite");
   });
@@ -136,6 +138,12 @@ test.describe("sessions", () => {
     await signedIn.page.getByLabel("Session", { exact: true }).click();
     await signedIn.page.getByRole("button", { name: "Fork" }).click();
     await expect(signedIn.page).not.toHaveURL(origin);
+    // The fork's own page, and not its origin's in the moment before.
+    await expect(
+      signedIn.page
+        .getByRole("navigation", { name: "Your sessions" })
+        .locator(`[aria-current=page][href="${new URL(signedIn.page.url()).hash}"]`),
+    ).toBeVisible();
     await expect(signedIn.conversation).toContainText("Create hello.py");
     await signedIn.say("Which files did you create?");
     await signedIn.turns(2);

@@ -15,15 +15,16 @@ test("a template is made of a session's files, a new session begins with them, a
   await signedIn.shot("make-template");
   await signedIn.accessible();
   await page.getByRole("button", { name: "Make it" }).click();
-  await expect(page.getByText("The template is made.")).toBeVisible();
+  await signedIn.told("The template is made.");
 
   // The same name again is refused in words, and what was written is still there.
   await page.getByRole("button", { name: "Make a template" }).click();
   await page.getByLabel("Title").fill(title);
   await page.getByRole("button", { name: "Make it" }).click();
-  await expect(page.getByRole("alert").filter({ hasText: "The template was not made" })).toBeVisible();
+  await signedIn.told("The template was not made");
   await expect(page.getByLabel("Title")).toHaveValue(title);
   await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog")).toBeHidden();
 
   await page.getByRole("link", { name: "New session", exact: true }).click();
   const choice = page.getByRole("region", { name: "Templates" }).getByRole("button", { name: title });

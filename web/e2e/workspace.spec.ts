@@ -25,7 +25,7 @@ test("files are dropped, shown, downloaded and deleted", async ({ signedIn }) =>
     return transfer;
   }, PNG.toString("base64"));
   await page.getByRole("region", { name: "Files" }).dispatchEvent("drop", { dataTransfer: data });
-  await expect(page.getByText("2 files are in the workspace.")).toBeVisible();
+  await signedIn.told("2 files are in the workspace.");
   await signedIn.shot("files");
   await signedIn.accessible();
 
@@ -48,7 +48,7 @@ test("files are dropped, shown, downloaded and deleted", async ({ signedIn }) =>
   await signedIn.shot("image");
 
   await page.getByRole("link", { name: "Back to the files" }).click();
-  await page.getByText("notes.txt").hover();
+  await page.getByRole("link", { name: "notes.txt" }).hover();
   await page.getByRole("button", { name: "Delete notes.txt" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await expect(page.getByRole("link", { name: "notes.txt" })).toBeHidden();
@@ -80,7 +80,7 @@ test("a file over the limit is refused before it is sent, with the limit", async
     mimeType: "application/octet-stream",
     buffer: Buffer.alloc(3 * 1024 * 1024 + 1),
   });
-  await expect(page.getByRole("alert").filter({ hasText: "Files up to 3 MB" })).toBeVisible();
+  await signedIn.told("Files up to 3 MB");
 });
 
 test("changes since a turn", async ({ signedIn }) => {
@@ -107,14 +107,14 @@ test("a snapshot brings the files back", async ({ signedIn }) => {
   await expect(page.getByText("Before the worst")).toBeVisible();
   await signedIn.shot("snapshots");
   await page.getByRole("link", { name: "Files", exact: true }).click();
-  await page.getByText("app.py").last().hover();
+  await page.getByRole("link", { name: "app.py" }).hover();
   await page.getByRole("button", { name: "Delete app.py" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await expect(page.getByText("No files yet")).toBeVisible();
   await page.getByRole("link", { name: "Snapshots", exact: true }).click();
   await page.getByRole("button", { name: "Restore" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Restore" }).click();
-  await expect(page.getByText("The workspace is as it was.")).toBeVisible();
+  await signedIn.told("The workspace is as it was.");
   await page.getByRole("link", { name: "Files", exact: true }).click();
   await expect(page.getByRole("link", { name: "app.py" })).toBeVisible();
 });

@@ -119,7 +119,7 @@ def _printing(command: list[str | Path], start: str, cwd: Path, **environ: str) 
             raise AssertionError("no address in:\n" + "".join(printed))
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_ten_thousand_events_and_a_server_that_cuts_connections(built: None) -> None:
