@@ -63,7 +63,7 @@ class Callers:
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         try:
-            answer = call(request, metadata=metadata, timeout=30)
+            answer = call(request, metadata=metadata, timeout=60)
             if method.server_streaming:
                 next(iter(answer), None)
                 answer.cancel()
@@ -88,7 +88,7 @@ def callers(suite: Any) -> Iterator[Callers]:
 
         def make(**fields: Any) -> Any:
             request = key_service_pb2.CreateKeyRequest(key=key_service_pb2.Key(**fields))
-            return keys.CreateKey(request, metadata=owner, timeout=10)
+            return keys.CreateKey(request, metadata=owner, timeout=60)
 
         revoked = make()
         keys.RevokeKey(key_service_pb2.RevokeKeyRequest(name=revoked.key.name), metadata=owner)
@@ -121,7 +121,7 @@ def callers(suite: Any) -> Iterator[Callers]:
             session=made.session.name,
             key_name=make(title="somebody's").key.name,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while found.call(
             METHODS[-1], request_of(METHODS[-1], found.session), found.keys["expired"]
         ).reason != ("CREDENTIAL_EXPIRED"):

@@ -122,7 +122,7 @@ def turns_of(suite: Any, session: str) -> list[dict[str, Any]]:
     request = session_service_pb2.ListTurnsRequest(session=session)
 
     async def ask(client: AsyncClient) -> session_service_pb2.ListTurnsResponse:
-        return await client.call(client.sessions.ListTurns(request, timeout=20))
+        return await client.call(client.sessions.ListTurns(request, timeout=60))
 
     with Client(suite.url, suite.key) as client:
         answer = client.run(ask(client.asynchronous))

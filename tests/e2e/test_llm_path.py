@@ -75,7 +75,7 @@ def test_claude_code_works_with_an_api_key(suite: Suite, tmp_path: Path) -> None
 def test_without_a_key_nobody_gets_in_and_a_session_token_opens_nothing(suite: Suite) -> None:
     body = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
     for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "pst_stolen"}):
-        reply = httpx.post(f"{suite.url}/llm/v1/messages", json=body, headers=headers, timeout=20)
+        reply = httpx.post(f"{suite.url}/llm/v1/messages", json=body, headers=headers, timeout=60)
         assert reply.status_code == 401, reply.text
 
 
@@ -84,11 +84,11 @@ def test_what_is_used_there_is_in_the_ledger(suite: Suite) -> None:
     body = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 
     def calls() -> int:
-        usage = httpx.get(f"{suite.url}/v1/usage", headers=headers, timeout=20).json()
+        usage = httpx.get(f"{suite.url}/v1/usage", headers=headers, timeout=60).json()
         return int(usage["rows"][0]["usage"].get("modelCalls", 0)) if usage.get("rows") else 0
 
     before = calls()
     assert (
-        httpx.post(f"{suite.url}/llm/v1/messages", json=body, headers=headers, timeout=20).status_code == 200
+        httpx.post(f"{suite.url}/llm/v1/messages", json=body, headers=headers, timeout=60).status_code == 200
     )
     assert calls() == before + 1

@@ -26,12 +26,12 @@ def rest(suite: Any, verb: str, path: str, body: object = None, key: str = "") -
 
 async def write(client: AsyncClient, session: str, path: str, data: bytes) -> None:
     request = workspace_service_pb2.WriteFileRequest(session=session, path=path, data=data)
-    await client.call(client.workspace.WriteFile(request, timeout=30))
+    await client.call(client.workspace.WriteFile(request, timeout=60))
 
 
 async def delete(client: AsyncClient, session: str) -> None:
     request = session_service_pb2.DeleteSessionRequest(name=session)
-    await client.call(client.sessions.DeleteSession(request, timeout=30))
+    await client.call(client.sessions.DeleteSession(request, timeout=60))
 
 
 async def finished(client: AsyncClient, prompt: str, session: str) -> turn_pb2.TurnFinished:
@@ -111,7 +111,7 @@ async def test_an_operator_sets_how_much_of_an_account_goes_on_at_once(suite: An
             request = key_service_pb2.CreateKeyRequest(
                 key=key_service_pb2.Key(tenant="limited", account="crowd", role=role)
             )
-            return str((await owner.call(owner.keys.CreateKey(request, timeout=20))).secret)
+            return str((await owner.call(owner.keys.CreateKey(request, timeout=60))).secret)
 
         member, operator = (
             await key(key_service_pb2.KEY_ROLE_MEMBER),
@@ -129,10 +129,10 @@ async def test_an_operator_sets_how_much_of_an_account_goes_on_at_once(suite: An
             _, answer = rest(suite, "GET", "/v1/accounts/crowd", key=member)
             return int(answer["account"].get("runningTurns", 0))
 
-        await wait_until(lambda: running() == 1, 30)
+        await wait_until(lambda: running() == 1, 60)
         status, answer = rest(suite, "PATCH", path, limit, key=operator)
         assert (status, answer["account"]["effectiveMaxConcurrentTurns"]) == (200, 2)
-        await wait_until(lambda: running() == 2, 30)
+        await wait_until(lambda: running() == 2, 60)
         ends = await asyncio.gather(*turns)
         assert {end.outcome for end in ends} == {turn_pb2.TURN_STATE_SUCCEEDED}
         status, listed = rest(suite, "GET", "/v1/accounts", key=member)
@@ -144,7 +144,7 @@ async def test_changes_of_templates_and_limits_are_in_the_audit_log_once(suite: 
         request = key_service_pb2.CreateKeyRequest(
             key=key_service_pb2.Key(tenant="told", role=key_service_pb2.KEY_ROLE_ADMIN)
         )
-        key = (await owner.call(owner.keys.CreateKey(request, timeout=20))).secret
+        key = (await owner.call(owner.keys.CreateKey(request, timeout=60))).secret
     template = {"template": {"name": "templates/t"}}
     assert rest(suite, "POST", "/v1/templates", template, key=key)[0] == 200
     assert rest(suite, "POST", "/v1/templates", template, key=key)[0] == 409
@@ -156,7 +156,7 @@ async def test_changes_of_templates_and_limits_are_in_the_audit_log_once(suite: 
 
         async def told() -> list[tuple[str, str, str]]:
             wanted = audit_service_pb2.ExportAuditEntriesRequest()
-            entries = [answer.entry async for answer in client.audit.ExportAuditEntries(wanted, timeout=20)]
+            entries = [answer.entry async for answer in client.audit.ExportAuditEntries(wanted, timeout=60)]
             return [
                 (entry.method.rpartition("/")[2], entry.resource, entry.reason or entry.code)
                 for entry in entries
@@ -165,7 +165,7 @@ async def test_changes_of_templates_and_limits_are_in_the_audit_log_once(suite: 
         async def complete() -> bool:
             return len(await told()) >= 4
 
-        await wait_until(complete, 30)
+        await wait_until(complete, 60)
         assert await told() == [
             ("CreateTemplate", "templates/t", "OK"),
             ("CreateTemplate", "templates/t", "TEMPLATE_EXISTS"),
@@ -179,7 +179,7 @@ async def test_a_viewer_sees_templates_and_makes_none(suite: Any):
         request = key_service_pb2.CreateKeyRequest(
             key=key_service_pb2.Key(role=key_service_pb2.KEY_ROLE_VIEWER)
         )
-        key = (await owner.call(owner.keys.CreateKey(request, timeout=20))).secret
+        key = (await owner.call(owner.keys.CreateKey(request, timeout=60))).secret
     assert rest(suite, "GET", "/v1/templates", key=key)[0] == 200
     async with AsyncClient(suite.url, key) as viewer:
         with pytest.raises(PermissionDenied):

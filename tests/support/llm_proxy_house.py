@@ -118,7 +118,7 @@ class ProxyHouse:
         response = await self.models.GetUsage(
             models_pb.GetUsageRequest(group_by=group_by, **request),  # type: ignore[arg-type]
             metadata=self.public(tenant=tenant),
-            timeout=10,
+            timeout=60,
         )
         return list(response.rows)
 

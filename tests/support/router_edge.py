@@ -22,7 +22,7 @@ async def ask(
         http.headers[name.replace("_", "-")] = value
     if credential is not None:
         http.headers["authorization"] = f"Bearer {credential}"
-    return await external_auth_pb2_grpc.AuthorizationStub(house.channel).Check(request, timeout=10)
+    return await external_auth_pb2_grpc.AuthorizationStub(house.channel).Check(request, timeout=60)
 
 
 def added(response: external_auth_pb2.CheckResponse) -> dict[str, str]:

@@ -49,7 +49,7 @@ async def front(
             await edge.start()
             try:
                 async with (
-                    httpx.AsyncClient(base_url=edge.url, trust_env=False, timeout=20) as http,
+                    httpx.AsyncClient(base_url=edge.url, trust_env=False, timeout=60) as http,
                     grpc.aio.insecure_channel(edge.url.removeprefix("http://")) as channel,
                 ):
                     key = {"authorization": f"Bearer {API_KEY}"}
@@ -95,7 +95,7 @@ class RestartableEdge:
                     return "services" in (await http.get("/healthz", timeout=2)).json()
                 return False
 
-            await wait_until(ready, 20)
+            await wait_until(ready, 60)
 
     async def kill(self) -> None:
         """Kill it without a word, as often as one likes."""

@@ -62,7 +62,7 @@ def _containers(label: str) -> list[str]:
         ["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={label}"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     return listed.stdout.split()

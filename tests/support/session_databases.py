@@ -42,7 +42,7 @@ class Postgres:
             check=True,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             cwd="/",
         ).stdout
 

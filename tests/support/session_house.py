@@ -56,7 +56,7 @@ class Client:
     async def enqueue(self, prompt: str, session: str = "", **fields: Any) -> turn_pb2.Turn:
         """Enqueue a turn and return it."""
         request = turn_service_pb2.EnqueueTurnRequest(prompt=prompt, session=session, **fields)
-        return (await self.turns.EnqueueTurn(request, metadata=self.metadata, timeout=10)).turn
+        return (await self.turns.EnqueueTurn(request, metadata=self.metadata, timeout=60)).turn
 
     async def create(
         self, account: str = "", request_id: str = "", snapshot: str = "", **session: Any
@@ -68,22 +68,22 @@ class Client:
             snapshot=snapshot,
             session=session_service_pb2.Session(**session),
         )
-        return (await self.sessions.CreateSession(request, metadata=self.metadata, timeout=10)).session
+        return (await self.sessions.CreateSession(request, metadata=self.metadata, timeout=60)).session
 
     async def session(self, name: str) -> session_service_pb2.Session:
         """Return a session."""
         request = session_service_pb2.GetSessionRequest(name=name)
-        return (await self.sessions.GetSession(request, metadata=self.metadata, timeout=10)).session
+        return (await self.sessions.GetSession(request, metadata=self.metadata, timeout=60)).session
 
     async def turn(self, name: str) -> turn_pb2.Turn:
         """Return a turn."""
         request = session_service_pb2.GetTurnRequest(name=name)
-        return (await self.sessions.GetTurn(request, metadata=self.metadata, timeout=10)).turn
+        return (await self.sessions.GetTurn(request, metadata=self.metadata, timeout=60)).turn
 
     async def cancel(self, name: str) -> turn_pb2.Turn:
         """Cancel a turn."""
         request = turn_service_pb2.CancelTurnRequest(name=name)
-        return (await self.turns.CancelTurn(request, metadata=self.metadata, timeout=10)).turn
+        return (await self.turns.CancelTurn(request, metadata=self.metadata, timeout=60)).turn
 
     async def watch(
         self, session: str, after: int = 0, turn: str = "", timeout: float = 60
@@ -105,7 +105,7 @@ class Client:
             request = session_service_pb2.ListEventsRequest(
                 session=session, after_sequence=after, page_token=token
             )
-            answer = await self.sessions.ListEvents(request, metadata=self.metadata, timeout=10)
+            answer = await self.sessions.ListEvents(request, metadata=self.metadata, timeout=60)
             found += answer.events
             token = answer.next_page_token
             if not token:

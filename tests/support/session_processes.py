@@ -106,7 +106,7 @@ class Town:
         """Return as soon as a replica that was started again is healthy and its callers have found it."""
         await self.replicas[replica].serves()
         # A caller that was refused meanwhile waits a moment before it dials again.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self._channels[replica].channel_ready()
 
     def journal(self) -> list[tuple[float, str, str]]:

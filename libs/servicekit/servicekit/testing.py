@@ -119,7 +119,7 @@ async def serve(
         yield Started(server, channel, drain)
 
 
-async def wait_until(condition: Callable[[], bool | Awaitable[bool]], timeout: float = 5.0) -> None:
+async def wait_until(condition: Callable[[], bool | Awaitable[bool]], timeout: float = 60.0) -> None:
     """Return as soon as the condition holds; TimeoutError when it does not within `timeout` seconds."""
     async with asyncio.timeout(timeout):
         while True:

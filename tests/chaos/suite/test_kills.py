@@ -94,7 +94,7 @@ class Load:
             while True:
                 page = await self._client.sessions.ListTurns(
                     session_service_pb2.ListTurnsRequest(session=session, page_size=200, page_token=token),
-                    timeout=30,
+                    timeout=60,
                 )
                 for turn in page.turns:
                     turns[turn.request_id].append(turn.name)
@@ -110,7 +110,7 @@ class Load:
             request = session_service_pb2.ListEventsRequest(
                 session=session, after_sequence=after, page_size=1000
             )
-            page = await self._client.sessions.ListEvents(request, timeout=30)
+            page = await self._client.sessions.ListEvents(request, timeout=60)
             if not page.events:
                 return seen
             seen += [event.sequence for event in page.events]

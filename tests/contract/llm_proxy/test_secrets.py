@@ -140,7 +140,7 @@ async def test_a_process_that_crashes_in_the_middle_of_a_call_shows_no_key(tmp_p
         try:
             await wait_until(lambda: bool(provider.asked), timeout=60)
             process.send_signal(signal.SIGABRT)
-            out, errors = await asyncio.wait_for(process.communicate(), 20)
+            out, errors = await asyncio.wait_for(process.communicate(), 60)
         finally:
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)

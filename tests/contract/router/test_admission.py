@@ -27,7 +27,7 @@ def limits(tmp_path: Path, **section: Any) -> Path:
 
 async def query(house: Any, **caller: Any) -> Any:
     request = pb.QueryRequest(query="hi", account_id=caller.pop("account_id", ""))
-    return await house.router.Query(request, metadata=house.caller(**caller), timeout=10)
+    return await house.router.Query(request, metadata=house.caller(**caller), timeout=60)
 
 
 async def refusal(call: Any) -> Failure:
@@ -68,10 +68,9 @@ async def test_turns_at_once_are_limited_per_tenant_and_a_place_is_free_again_af
     async with open_house(SessionPeer(script=ANSWER[:2]), settings_file=file) as house:
         running = [asyncio.create_task(query(house)) for _ in range(2)]
         await wait_until(lambda: house.peer.open_watches == 2)
-        begun = time.monotonic()
         failure = await refusal(query(house))
-        # A tenth of a second is promised; a machine that runs other tests beside may take its time.
-        assert time.monotonic() - begun < 5
+        # At once, and not when a place is free: nobody gives one back.
+        assert house.peer.open_watches == 2
         assert failure.reason == errors_pb2.ERROR_REASON_QUOTA_EXCEEDED
         assert failure.retry_after is not None
         for task in running:

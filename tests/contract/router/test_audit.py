@@ -19,7 +19,7 @@ QUERY = "pointsman.router.v1.RouterService/Query"
 
 async def entries(house: Any, caller: Any = None, **wanted: Any) -> list[pb.AuditEntry]:
     request = pb.ListAuditEntriesRequest(filter=pb.AuditFilter(**wanted))
-    answer = await house.audit.ListAuditEntries(request, metadata=caller or house.caller(), timeout=10)
+    answer = await house.audit.ListAuditEntries(request, metadata=caller or house.caller(), timeout=60)
     return list(answer.entries)
 
 
@@ -39,7 +39,7 @@ async def settled(house: Any, count: int, caller: Any = None) -> list[pb.AuditEn
 async def query(house: Any, caller: Any = None, text: str = "What is 2+2?") -> Any:
     request = router_service_pb2.QueryRequest(query=text)
     metadata = (*(caller or house.caller()), ("x-forwarded-for", "198.51.100.1, 203.0.113.7"))
-    return await house.router.Query(request, metadata=metadata, timeout=10)
+    return await house.router.Query(request, metadata=metadata, timeout=60)
 
 
 async def test_a_change_is_in_the_log_once_with_who_what_where_and_outcome(house):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sqlite3
-import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +19,10 @@ from pointsman.router.v1 import router_service_pb2 as pb
 from pointsman.session.v1 import session_service_pb2, turn_pb2
 from servicekit.errors import Failure
 
+# What is not to be late is not late on a busy machine either.
+PATIENCE = 30
+# As many as ask at once before any of them is answered.
+TOGETHER = 12
 ORDERS = "SELECT count(*) AS orders FROM orders WHERE account = :account"
 
 
@@ -41,14 +44,21 @@ def settings(tmp_path: Path, *context: dict[str, Any], **triage: Any) -> Path:
 
 
 def sql(url: str, query: str = ORDERS, **fields: Any) -> dict[str, Any]:
-    return {"name": "orders", "kind": "sql", "url": url, "query": query, **fields}
+    return {
+        "name": "orders",
+        "kind": "sql",
+        "url": url,
+        "query": query,
+        "deadline_seconds": PATIENCE,
+        **fields,
+    }
 
 
 async def start(house: Any, prompt: str = "how many orders has this account?", **fields: Any) -> Any:
     """Start a turn; return what the session service gets."""
     fields.setdefault("account", "acme")
     request = pb.StartTurnRequest(prompt=prompt, **fields)
-    await house.router.StartTurn(request, metadata=house.caller(), timeout=15)
+    await house.router.StartTurn(request, metadata=house.caller(), timeout=60)
     return house.peer.enqueued[-1]
 
 
@@ -100,9 +110,9 @@ async def test_what_the_caller_says_is_bound_and_never_run(open_house, tmp_path,
 async def test_a_query_that_writes_hangs_or_swells_is_stopped_and_the_turn_goes_on(
     open_house, tmp_path, shop, query, why
 ):
-    begun = time.monotonic()
-    enqueued = await gathered(open_house, settings(tmp_path, sql(shop, query, deadline_seconds=0.5)))
-    assert time.monotonic() - begun < 20
+    # A query that is refused must not be late before it is.
+    deadline = 0.5 if why == "longer than" else PATIENCE
+    enqueued = await gathered(open_house, settings(tmp_path, sql(shop, query, deadline_seconds=deadline)))
     (created,) = told(enqueued)
     assert why in created.error.message
     assert enqueued.context == ""
@@ -139,10 +149,10 @@ async def test_a_repeated_request_is_answered_from_its_turn_and_gathers_nothing(
     request = pb.StartTurnRequest(prompt="hi", account="acme", request_id=str(uuid.uuid4()))
     notes = {"name": "notes", "kind": "file", "path": f"{tmp_path}/{{account}}.md", "on_failure": "fail"}
     async with open_house(settings_file=settings(tmp_path, notes)) as house:
-        first = await house.router.StartTurn(request, metadata=house.caller(), timeout=15)
+        first = await house.router.StartTurn(request, metadata=house.caller(), timeout=60)
         # Whoever gathers now, fails.
         os.mkfifo(tmp_path / "acme.md")
-        again = await house.router.StartTurn(request, metadata=house.caller(), timeout=15)
+        again = await house.router.StartTurn(request, metadata=house.caller(), timeout=60)
         assert again.turn == first.turn
         with pytest.raises(grpc.aio.AioRpcError):
             await start(house)
@@ -153,7 +163,7 @@ async def test_in_an_accounts_newest_session_the_provider_is_told_which_that_is(
     async with open_house(settings_file=file) as house:
         made = await house.peer.CreateSession(_creation("acme", str(uuid.uuid4())), None)
         message = pb.SendMessageRequest(message="hi", account_id="acme")
-        await house.router.SendMessage(message, metadata=house.caller(), timeout=15)
+        await house.router.SendMessage(message, metadata=house.caller(), timeout=60)
     assert made.session.name in house.peer.enqueued[-1].context
 
 
@@ -180,10 +190,14 @@ def _creation(account: str, request_id: str) -> Any:
 
 @pytest.fixture
 async def page() -> AsyncIterator[str]:
+    together = asyncio.Barrier(TOGETHER)
+
     async def answer(request: web.Request) -> web.StreamResponse:
         match request.path:
             case "/slow":
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
+            case "/together":
+                await together.wait()
             case "/endless":
                 stream = web.StreamResponse()
                 await stream.prepare(request)
@@ -203,7 +217,7 @@ async def page() -> AsyncIterator[str]:
 
 
 def http(url: str, **fields: Any) -> dict[str, Any]:
-    return {"name": "page", "kind": "http", "url": url, "deadline_seconds": 1, **fields}
+    return {"name": "page", "kind": "http", "url": url, "deadline_seconds": PATIENCE, **fields}
 
 
 async def test_a_page_is_asked_for_with_the_callers_words_encoded(open_house, tmp_path, page, monkeypatch):
@@ -218,7 +232,8 @@ async def test_a_page_is_asked_for_with_the_callers_words_encoded(open_house, tm
 )
 async def test_a_page_that_does_not_come_is_told_and_the_turn_goes_on(open_house, tmp_path, page, path, why):
     url = f"http://127.0.0.1{path}" if path.startswith(":") else page + path
-    (created,) = told(await gathered(open_house, settings(tmp_path, http(url))))
+    deadline = 0.5 if why == "longer than" else PATIENCE
+    (created,) = told(await gathered(open_house, settings(tmp_path, http(url, deadline_seconds=deadline))))
     assert why in created.error.message
 
 
@@ -241,11 +256,11 @@ async def test_a_file_of_the_account_is_read_and_a_missing_one_adds_nothing(open
 
 
 async def test_providers_run_at_once(open_house, tmp_path, page):
-    slow = [{**http(f"{page}/slow"), "name": f"slow-{number}"} for number in range(12)]
-    begun = time.monotonic()
-    enqueued = await gathered(open_house, settings(tmp_path, *slow))
-    assert time.monotonic() - begun < 9
-    assert [created.provider for created in told(enqueued)] == [one["name"] for one in slow]
+    pages = [{**http(f"{page}/together"), "name": f"page-{number}"} for number in range(TOGETHER)]
+    created = told(await gathered(open_house, settings(tmp_path, *pages)))
+    assert [(one.provider, one.HasField("error")) for one in created] == [
+        (one["name"], False) for one in pages
+    ]
 
 
 async def test_what_is_gathered_cannot_end_its_own_mark(open_house, tmp_path):

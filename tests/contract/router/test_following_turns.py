@@ -24,7 +24,7 @@ from support.router_peers import ANSWER, Event, SessionPeer, finished, said, ses
 async def run(house: Any, **fields: Any) -> list[Event]:
     request = pb.RunTurnRequest(prompt="What is 2+2?", **fields)
     return [
-        answer.event async for answer in house.router.RunTurn(request, metadata=house.caller(), timeout=20)
+        answer.event async for answer in house.router.RunTurn(request, metadata=house.caller(), timeout=60)
     ]
 
 
@@ -105,11 +105,11 @@ async def test_a_turn_outlives_the_restart_of_the_session_service(keys, tmp_path
         session = await first.enter_async_context(session_service(peer, keys))
         async with started(app, configuration(keys, tmp_path, session.address)) as router:
             following = asyncio.create_task(run(House(keys, peer, router)))
-            await asyncio.wait_for(waiting.wait(), 5)
+            await asyncio.wait_for(waiting.wait(), 60)
             await first.aclose()
             peer.script = ANSWER
             async with session_service(peer, keys, address=session.address):
-                events = await asyncio.wait_for(following, 10)
+                events = await asyncio.wait_for(following, 60)
     assert [event.sequence for event in events] == [1, 2, 3, 4]
     assert len(peer.enqueued) == 1
 
@@ -120,7 +120,7 @@ async def test_a_turn_is_enqueued_once_although_the_session_service_starts_late(
     async with started(app, configuration(keys, tmp_path, address)) as router:
         following = asyncio.create_task(run(House(keys, peer, router)))
         async with session_service(peer, keys, address=address):
-            events = await asyncio.wait_for(following, 10)
+            events = await asyncio.wait_for(following, 60)
     assert kinds(events)[-1] == "turn_finished"
     assert len(peer.turns) == 1
 
@@ -163,7 +163,7 @@ async def test_a_query_that_is_nearly_done_is_still_answered_in_a_drain(open_hou
     drained = asyncio.Event()
     async with open_house(SessionPeer(script=ANSWER, hold=(2, drained))) as house:
         request = pb.QueryRequest(query="hi")
-        asking = asyncio.ensure_future(house.router.Query(request, metadata=house.caller(), timeout=20))
+        asking = asyncio.ensure_future(house.router.Query(request, metadata=house.caller(), timeout=60))
         await wait_until(lambda: house.peer.open_watches == 1)
         house.started.drain.start()
         drained.set()

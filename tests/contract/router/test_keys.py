@@ -22,7 +22,7 @@ async def make(
     house: Any, caller: Any = None, *, request_id: str = "", **fields: Any
 ) -> pb.CreateKeyResponse:
     request = pb.CreateKeyRequest(key=pb.Key(**fields), request_id=request_id)
-    return await house.api_keys.CreateKey(request, metadata=caller or house.caller(), timeout=10)
+    return await house.api_keys.CreateKey(request, metadata=caller or house.caller(), timeout=60)
 
 
 async def refusal(call: Any) -> Failure:

@@ -18,7 +18,7 @@ from support.router_peers import SessionPeer, finished
 
 async def run(house: Any, **fields: Any) -> list[pb.RunAgentResponse]:
     request = pb.RunAgentRequest(prompt="Create a hello world app", **fields)
-    return [item async for item in house.router.RunAgent(request, metadata=house.caller(), timeout=20)]
+    return [item async for item in house.router.RunAgent(request, metadata=house.caller(), timeout=60)]
 
 
 async def test_a_run_streams_an_item_for_each_event_and_the_result_last(house):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import grpc
@@ -15,9 +14,7 @@ from support.router_house import API_KEY
 
 
 async def test_health_tells_of_every_service_and_needs_no_passport(house):
-    begun = time.monotonic()
-    health = await house.system.GetHealth(pb.GetHealthRequest())
-    assert time.monotonic() - begun < 10
+    health = await house.system.GetHealth(pb.GetHealthRequest(), timeout=60)
     assert {entry.service: entry.status for entry in health.services} == {
         "router": "healthy",
         "session": "healthy",

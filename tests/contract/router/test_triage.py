@@ -33,7 +33,7 @@ def settings(tmp_path: Path, **triage: Any) -> Path:
 async def start(house: Any, prompt: str, **fields: Any) -> event_pb2.TriageDecided:
     """Start a turn and return what the session service is told of triage."""
     request = pb.StartTurnRequest(prompt=prompt, **fields)
-    await house.router.StartTurn(request, metadata=house.caller(), timeout=10)
+    await house.router.StartTurn(request, metadata=house.caller(), timeout=60)
     decided = house.peer.enqueued[-1].preface[-1].triage_decided
     assert decided.route == house.peer.enqueued[-1].route
     return decided
@@ -150,7 +150,7 @@ async def test_a_repeated_request_does_not_ask_the_small_model_again(with_model)
     request = pb.StartTurnRequest(prompt="Hello there", request_id=str(uuid.uuid4()))
     async with with_model(model) as house:
         answers = [
-            await house.router.StartTurn(request, metadata=house.caller(), timeout=10) for _ in range(3)
+            await house.router.StartTurn(request, metadata=house.caller(), timeout=60) for _ in range(3)
         ]
     assert answers[0] == answers[1] == answers[2]
     assert len(model.asked) == 1

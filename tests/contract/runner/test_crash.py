@@ -53,7 +53,7 @@ class Machine:
                     return False
                 return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-            await wait_until(serving, timeout=30)
+            await wait_until(serving, timeout=60)
 
     async def kill(self, number: int = signal.SIGKILL) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -79,7 +79,7 @@ class Machine:
         metadata = passport_metadata(self._keys.signer("session"), scopes={"internal"})
         request = pb.DeleteSandboxRequest(session=f"sessions/{session}")
         async with service_channel(f"127.0.0.1:{self._port}", signer=None) as channel:
-            await rpc.RunnerServiceStub(channel).DeleteSandbox(request, metadata=metadata, timeout=30)
+            await rpc.RunnerServiceStub(channel).DeleteSandbox(request, metadata=metadata, timeout=60)
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def test_after_a_kill_in_mid_turn_no_orphan_is_left_and_the_next_turn_work
         await runner.run(session, "Remember 42.")
         model.script = [Reply.tool("Bash", {"command": "sleep 300 & sleep 301", "description": "Wait"})]
         running = asyncio.create_task(runner.run(session, "Wait", turn=cut))
-        await wait_until(lambda: len(model.prompts) == 2, timeout=20)
+        await wait_until(lambda: len(model.prompts) == 2, timeout=60)
         await runner.kill()
         with pytest.raises(grpc.aio.AioRpcError):
             await running
@@ -148,7 +148,7 @@ async def test_a_kill_while_sandboxes_boot_leaves_nothing_on_the_machine(
         stages = (lambda: any(sandboxes.glob("*")), lambda: bool(alive_on(data_dir)))
         for stage in stages:
             turns = [asyncio.create_task(runner.run(new_id(), "Hello")) for _ in range(3)]
-            await wait_until(stage, timeout=20)
+            await wait_until(stage, timeout=60)
             await runner.kill()
             await asyncio.gather(*turns, return_exceptions=True)
             # At once, as a supervisor would. The new one's pool begins to boot.
@@ -161,7 +161,7 @@ async def test_a_kill_while_sandboxes_boot_leaves_nothing_on_the_machine(
     assert alive_on(data_dir) == []
     assert left_on_disk(data_dir) == []
     assert groups_of(data_dir) == []
-    await wait_until(lambda: watchers_of(data_dir) == [], timeout=30)
+    await wait_until(lambda: watchers_of(data_dir) == [], timeout=60)
 
 
 async def test_a_session_that_is_deleted_after_a_kill_leaves_nothing(
@@ -186,7 +186,7 @@ async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(
     async with machine(keys, data_dir, engine) as (runner, model):
         model.script = [Reply.text("Hm", stall=True)]
         running = asyncio.create_task(runner.run(new_id(), "Wait"))
-        await wait_until(lambda: len(model.prompts) == 1, timeout=20)
+        await wait_until(lambda: len(model.prompts) == 1, timeout=60)
         stopping = asyncio.create_task(runner.kill(signal.SIGTERM))
         items = await running
         assert items[-1].event.turn_finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
@@ -204,14 +204,14 @@ async def test_a_session_goes_on_from_transcript_and_snapshot_on_an_empty_disk(
     async with runner_house(keys, tmp_path / "one", script, snapshot_dir=snapshots, **engine) as house:
         await house.run(session, "Write precious into file")
         request = pb.CreateSnapshotRequest(session=f"sessions/{session}", snapshot_id=kept)
-        await house.stub().CreateSnapshot(request, metadata=house.metadata(), timeout=20)
+        await house.stub().CreateSnapshot(request, metadata=house.metadata(), timeout=60)
         entries = house.transcripts.entries
     look = Reply.tool("Bash", {"command": "cat file", "description": "Look"})
     script = [look, Reply.text("It is there.")]
     async with runner_house(keys, tmp_path / "two", script, snapshot_dir=snapshots, **engine) as house:
         house.transcripts.entries = entries
         restore = pb.RestoreSnapshotRequest(session=f"sessions/{session}", snapshot_id=kept)
-        await house.stub().RestoreSnapshot(restore, metadata=house.metadata(), timeout=20)
+        await house.stub().RestoreSnapshot(restore, metadata=house.metadata(), timeout=60)
         result = await house.run(session, "What is in it?")
         assert result.finished.result == "It is there.", result.finished
         assert result.of("tool_result")[0].content.strip() == "precious"

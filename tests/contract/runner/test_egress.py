@@ -117,11 +117,11 @@ async def test_what_the_operator_does_not_list_is_refused_by_name(open_runner: O
         assert result.finished.error.metadata["host"] == "evil.example"
         request = pb.PrepareSandboxRequest(session=f"sessions/{session}", account="default", sandbox=settings)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await house.stub().PrepareSandbox(request, metadata=house.metadata(), timeout=10)
+            await house.stub().PrepareSandbox(request, metadata=house.metadata(), timeout=60)
         failure = Failure.from_rpc_error(caught.value, service="runner")
         assert failure.reason == errors_pb2.ERROR_REASON_EGRESS_NOT_ALLOWED
         request.sandbox.CopyFrom(asking_for("files.allowed.example"))
-        await house.stub().PrepareSandbox(request, metadata=house.metadata(), timeout=10)
+        await house.stub().PrepareSandbox(request, metadata=house.metadata(), timeout=60)
 
 
 async def test_hosts_that_change_boot_the_agent_anew_and_the_same_ones_keep_it_warm(

@@ -112,7 +112,7 @@ async def test_one_that_stalls_is_cancelled_at_once(open_runner: OpenRunner) -> 
         cancel = pb.CancelTurnRequest(turn=request.turn, epoch=1)
 
         async def cancelled() -> bool:
-            answer = await house.stub().CancelTurn(cancel, metadata=house.metadata(), timeout=5)
+            answer = await house.stub().CancelTurn(cancel, metadata=house.metadata(), timeout=60)
             return bool(answer.found)
 
         await wait_until(cancelled)

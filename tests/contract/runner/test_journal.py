@@ -97,7 +97,7 @@ async def test_a_turn_that_was_cut_says_whether_it_may_have_acted(
         await wait_until(lambda: past_of(turns, ref).acted == acted)
         crash.taken(house)
         stop = pb.CancelTurnRequest(turn=request.turn, epoch=1)
-        await house.stub().CancelTurn(stop, metadata=house.metadata(), timeout=5)
+        await house.stub().CancelTurn(stop, metadata=house.metadata(), timeout=60)
     async with crash.after(keys) as after:
         again, failure = await attached(after, request.turn)
         assert failure is not None
@@ -158,5 +158,5 @@ async def test_a_deleted_session_leaves_no_journal(open_runner: OpenRunner) -> N
         files = house.data_dir / "runner" / "turns"
         assert [path.name for path in files.glob("*/*")] == [session]
         request = pb.DeleteSandboxRequest(session=f"sessions/{session}")
-        await house.stub().DeleteSandbox(request, metadata=house.metadata(), timeout=20)
+        await house.stub().DeleteSandbox(request, metadata=house.metadata(), timeout=60)
         assert list(files.glob("*/*")) == []

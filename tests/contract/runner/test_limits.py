@@ -127,7 +127,7 @@ async def test_what_a_turn_left_writing_is_stopped_when_no_turn_runs(open_runner
             )
             return not answer.sandboxes
 
-        await wait_until(gone, timeout=20)
+        await wait_until(gone, timeout=60)
         used = await disk_usage(house.data_dir / "runner" / "workspaces")
         assert SMALL.workspace_bytes < used < 3000 * MIB
 

@@ -31,12 +31,12 @@ async def decided_in(
             result.items.append(item)
 
     following = asyncio.create_task(follow())
-    await wait_until(lambda: "permission_requested" in result.kinds, timeout=20)
+    await wait_until(lambda: "permission_requested" in result.kinds, timeout=60)
     (asked,) = result.of("permission_requested")
     decided.permission_id = asked.permission_id
     call = pb.DecidePermissionRequest(turn=request.turn, decided=decided)
     for _ in range(2):
-        answer = await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=5)
+        answer = await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=60)
         assert answer.found
     await following
     return result
@@ -110,7 +110,7 @@ async def test_time_that_people_take_is_not_the_turns(open_runner: OpenRunner) -
                 result.items.append(item)
 
         following = asyncio.create_task(follow())
-        await wait_until(lambda: "permission_requested" in result.kinds, timeout=20)
+        await wait_until(lambda: "permission_requested" in result.kinds, timeout=60)
         done, _ = await asyncio.wait({following}, timeout=3)
         assert not done
         decided = event_pb2.PermissionDecided(
@@ -118,6 +118,6 @@ async def test_time_that_people_take_is_not_the_turns(open_runner: OpenRunner) -
             decision=event_pb2.PERMISSION_DECISION_ALLOW,
         )
         call = pb.DecidePermissionRequest(turn=request.turn, decided=decided)
-        await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=5)
+        await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=60)
         await following
         assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED

@@ -44,19 +44,19 @@ async def test_each_template_has_an_agent_of_its_own_booted_ahead(open_runner: O
     async with open_runner(
         [Reply.text("Hi.")], pool_size=1, max_instances=12, egress_allow="*.allowed.example"
     ) as house:
-        await wait_until(waiting(house, 1), timeout=30)
+        await wait_until(waiting(house, 1), timeout=60)
         cold = await first_turn(house, "templates/one")
         assert not cold.pooled
-        await wait_until(waiting(house, 2), timeout=30)
+        await wait_until(waiting(house, 2), timeout=60)
         assert not (await first_turn(house, "templates/two")).pooled
-        await wait_until(waiting(house, 3), timeout=30)
+        await wait_until(waiting(house, 3), timeout=60)
         # What one kind of session takes is there for none of the others to lose.
         for template in ("templates/one", "", "templates/two"):
             ready = await first_turn(house, template)
             assert ready.pooled, template
             assert ready.duration.ToTimedelta() < cold.duration.ToTimedelta()
             assert template in str(house.model.prompts[-1]["system"])
-        await wait_until(waiting(house, 3), timeout=30)
+        await wait_until(waiting(house, 3), timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ async def test_templates_that_were_not_used_for_longest_give_way(
     async with open_runner(
         [Reply.text("Hi.")], pool_size=1, egress_allow="*.allowed.example", **bound
     ) as house:
-        await wait_until(waiting(house, 1), timeout=30)
+        await wait_until(waiting(house, 1), timeout=60)
         await first_turn(house, "templates/one")
-        await wait_until(waiting(house, 2), timeout=30)
+        await wait_until(waiting(house, 2), timeout=60)
         await first_turn(house, "templates/two")
-        await wait_until(waiting(house, 2), timeout=30)
+        await wait_until(waiting(house, 2), timeout=60)
         assert (await first_turn(house, "templates/two")).pooled
         assert not (await first_turn(house, "templates/one")).pooled

@@ -86,13 +86,13 @@ async def test_a_shared_folder_is_read_live_and_is_no_part_of_the_reader(open_ru
         diff = await house.stub().DiffWorkspace(
             pb.DiffWorkspaceRequest(request=ws.DiffWorkspaceRequest(session=f"sessions/{reader}")),
             metadata=house.metadata(),
-            timeout=20,
+            timeout=60,
         )
         assert not [change for change in diff.response.changes if "shared" in change.path]
         kept = await house.stub().CreateSnapshot(
             pb.CreateSnapshotRequest(session=f"sessions/{reader}", snapshot_id=new_id()),
             metadata=house.metadata(),
-            timeout=20,
+            timeout=60,
         )
         assert kept.size_bytes == len("mine\n")
 
@@ -111,7 +111,7 @@ async def test_who_sees_a_whole_workspace_goes_on_seeing_it_when_its_first_turn_
         writer, reader = new_id(), new_id()
         settings = sharing(("all", writer, ""))
         assert (await reader_says(house, reader, "ls -A /shared/all | wc -l", settings)).strip() == "0"
-        await wait_until(pooled, timeout=30)
+        await wait_until(pooled, timeout=60)
         await reader_says(house, writer, "echo made > b.txt", pb.SandboxSettings())
         house.model.script = running(command("cat /shared/all/b.txt"))
         result = await house.run(reader, "Look", sandbox=settings)

@@ -72,7 +72,7 @@ async def test_after_hibernation_the_conversation_goes_on(open_runner: OpenRunne
         session = new_id()
         await house.run(session, "Remember 42.")
         asked = pb.HibernateSandboxRequest(session=f"sessions/{session}")
-        await house.stub().HibernateSandbox(asked, metadata=house.metadata(), timeout=20)
+        await house.stub().HibernateSandbox(asked, metadata=house.metadata(), timeout=60)
         second = await house.run(session, "Which number?")
         assert second.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, second.finished
         states = [changed.state for changed in second.of("sandbox_changed")]
@@ -101,7 +101,7 @@ async def test_after_hibernation_a_sub_agent_goes_on_where_it_was(open_runner: O
         session = new_id()
         await house.run(session, "Count the sheep", options=options)
         asked = pb.HibernateSandboxRequest(session=f"sessions/{session}")
-        await house.stub().HibernateSandbox(asked, metadata=house.metadata(), timeout=20)
+        await house.stub().HibernateSandbox(asked, metadata=house.metadata(), timeout=60)
         result = await house.run(session, "Ask again", options=options)
         assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
         sub_agent = [

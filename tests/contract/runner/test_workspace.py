@@ -29,13 +29,13 @@ async def snapshot(
     request = pb.CreateSnapshotRequest(
         session=f"sessions/{session}", snapshot_id=snapshot_id, source_snapshot_id=source
     )
-    answer = await house.stub().CreateSnapshot(request, metadata=house.metadata(tenant), timeout=20)
+    answer = await house.stub().CreateSnapshot(request, metadata=house.metadata(tenant), timeout=60)
     return int(answer.size_bytes)
 
 
 async def restore(house: RunnerHouse, session: str, snapshot_id: str, tenant: str = "acme") -> None:
     request = pb.RestoreSnapshotRequest(session=f"sessions/{session}", snapshot_id=snapshot_id)
-    await house.stub().RestoreSnapshot(request, metadata=house.metadata(tenant), timeout=20)
+    await house.stub().RestoreSnapshot(request, metadata=house.metadata(tenant), timeout=60)
 
 
 def reason(error: grpc.aio.AioRpcError) -> int:
@@ -129,7 +129,7 @@ async def test_a_snapshot_that_is_kept_again_outlives_the_first(open_runner: Ope
         for _ in range(2):
             await snapshot(house, session, again, source=first)
         delete = pb.DeleteSnapshotRequest(snapshot_id=first)
-        await house.stub().DeleteSnapshot(delete, metadata=house.metadata(), timeout=20)
+        await house.stub().DeleteSnapshot(delete, metadata=house.metadata(), timeout=60)
         fork = new_id()
         await restore(house, fork, again)
         assert await house.read(fork, "a") == b"123"

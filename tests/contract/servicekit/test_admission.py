@@ -35,7 +35,7 @@ async def test_the_servicer_sees_who_calls(kit: Any) -> None:
         metadata = passport_metadata(
             kit.keys.signer("router"), tenant="acme", account="team-1", principal="alice", scopes={"read"}
         )
-        await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=5)
+        await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=60)
     assert seen == [Passport("acme", "team-1", "alice", frozenset({"read"}), "key-1")]
 
 
@@ -56,7 +56,7 @@ async def test_a_call_without_one_valid_passport_is_refused_before_its_message_i
     }[case]
     async with kit.serve(Access.INTERNAL if case == "not a service" else Access.PUBLIC, Echo=echo) as started:
         raw = started.channel.unary_unary("/servicekit.test.v1.EchoService/Echo")
-        failure = await refusal(raw(b"\xff not a message", metadata=metadata, timeout=5))
+        failure = await refusal(raw(b"\xff not a message", metadata=metadata, timeout=60))
     assert failure.reason == errors_pb2.ERROR_REASON_PASSPORT_INVALID
     assert failure.code == grpc.StatusCode.UNAUTHENTICATED
 
@@ -65,8 +65,8 @@ async def test_an_internal_method_takes_services_and_no_callers(kit: Any, echo: 
     async with kit.serve(Access.INTERNAL, Echo=echo) as started:
         call = kit.callable(started.channel, "Echo")
         service = passport_metadata(kit.keys.signer("session"), scopes={"internal"})
-        assert await call(kit.Echo(text="hi"), metadata=service, timeout=5) == kit.Echo(text="hi")
-        failure = await refusal(call(kit.Echo(), metadata=kit.caller, timeout=5))
+        assert await call(kit.Echo(text="hi"), metadata=service, timeout=60) == kit.Echo(text="hi")
+        failure = await refusal(call(kit.Echo(), metadata=kit.caller, timeout=60))
     assert failure.reason == errors_pb2.ERROR_REASON_SCOPE_MISSING
     assert failure.metadata == {"required": "internal"}
 
@@ -74,7 +74,7 @@ async def test_an_internal_method_takes_services_and_no_callers(kit: Any, echo: 
 async def test_a_service_that_is_in_no_row_is_refused_even_to_services(kit: Any, echo: Any) -> None:
     async with serve(kit.servicer(Echo=echo), keys=kit.keys) as started:
         metadata = passport_metadata(kit.keys.signer("session"), scopes={"internal"})
-        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=5)
+        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=60)
         assert (await refusal(call)).reason == errors_pb2.ERROR_REASON_SCOPE_MISSING
 
 
@@ -82,7 +82,7 @@ async def test_an_open_service_needs_no_passport_and_minds_no_bad_one(kit: Any) 
     async with serve(keys=kit.keys) as started:
         stub = health_pb2_grpc.HealthStub(started.channel)
         for metadata in ((), ((PASSPORT_HEADER, "garbage"),)):
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), metadata=metadata, timeout=5)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), metadata=metadata, timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -101,13 +101,13 @@ async def test_a_call_made_while_serving_another_goes_for_the_same_caller(kit: A
     async with kit.serve(Access.INTERNAL, signer=kit.keys.signer("session"), **behind_access) as behind:
 
         async def ask_behind(request: Any, _context: Any) -> Any:
-            async for _ in kit.callable(behind.channel, "Repeat")(request, timeout=5):
+            async for _ in kit.callable(behind.channel, "Repeat")(request, timeout=60):
                 pass
-            return await kit.callable(behind.channel, "Echo")(request, timeout=5)
+            return await kit.callable(behind.channel, "Echo")(request, timeout=60)
 
         async with kit.serve(Echo=ask_behind) as front:
             metadata = passport_metadata(kit.keys.signer("router"), account="team-1", request_id="r-1")
-            await kit.callable(front.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=5)
+            await kit.callable(front.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=60)
         expected = (Passport("acme", "team-1", "tester", frozenset({"internal"})), "r-1")
         assert seen == [expected, expected]
 

@@ -35,7 +35,7 @@ def calls(stderr: io.StringIO) -> list[dict[str, Any]]:
 
 
 def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         page: bytes = response.read()
     return page.decode()
 
@@ -50,9 +50,9 @@ async def test_a_sane_request_id_is_kept_and_sent_back(kit: Any, repeat: Any, se
 
     async with kit.serve(Echo=look, Repeat=repeat) as started:
         metadata = passport_metadata(kit.keys.signer("router"), request_id=sent)
-        unary = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=5)
+        unary = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=60)
         await unary
-        stream = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=metadata, timeout=5)
+        stream = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=metadata, timeout=60)
         assert [item async for item in stream] == [kit.Echo()] * 3
         for call in (unary, stream):
             assert dict(await call.initial_metadata())["x-request-id"] == sent
@@ -67,7 +67,7 @@ async def test_a_sane_request_id_is_kept_and_sent_back(kit: Any, repeat: Any, se
 async def test_any_other_request_id_is_replaced(kit: Any, echo: Any, sent: tuple[str, ...]) -> None:
     async with kit.serve(Echo=echo) as started:
         metadata = (kit.caller[0], *(("x-request-id", value) for value in sent))
-        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=5)
+        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=60)
         await call
         got = dict(await call.initial_metadata())["x-request-id"]
     assert len(got) == 36
@@ -82,7 +82,7 @@ async def test_a_call_has_one_line_with_its_fields_and_no_secret(kit: Any, stder
 
     async with kit.serve(Echo=work) as started:
         metadata = (*kit.caller, ("authorization", "Bearer hunter2-the-key"))
-        await kit.callable(started.channel, "Echo")(kit.Echo(text="private"), metadata=metadata, timeout=5)
+        await kit.callable(started.channel, "Echo")(kit.Echo(text="private"), metadata=metadata, timeout=60)
         await wait_until(lambda: len(calls(stderr)) == 1)
     (line,) = calls(stderr)
     assert line.pop("duration_ms") >= 0
@@ -112,7 +112,7 @@ async def test_a_failed_call_has_its_reason_in_the_line(kit: Any, stderr: io.Str
     async with kit.serve(Echo=refuse) as started:
         for metadata in (kit.caller, ()):
             with pytest.raises(grpc.aio.AioRpcError):
-                await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=5)
+                await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=metadata, timeout=60)
         await wait_until(lambda: len(calls(stderr)) == 2)
     assert [(line["code"], line["reason"]) for line in calls(stderr)] == [
         ("RESOURCE_EXHAUSTED", "QUEUE_FULL"),
@@ -126,7 +126,7 @@ async def test_a_fault_of_ours_has_its_traceback_in_the_line(kit: Any, stderr: i
 
     async with kit.serve(Echo=fail) as started:
         with pytest.raises(grpc.aio.AioRpcError):
-            await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=5)
+            await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)
         await wait_until(lambda: len(calls(stderr)) == 1)
     (line,) = calls(stderr)
     assert (line["level"], line["reason"]) == ("error", "INTERNAL")
@@ -135,7 +135,7 @@ async def test_a_fault_of_ours_has_its_traceback_in_the_line(kit: Any, stderr: i
 
 async def test_calls_are_counted_by_code_and_made_up_names_are_not_kept(kit: Any, echo: Any) -> None:
     async with kit.serve(Echo=echo) as started:
-        await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=5)
+        await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)
         with pytest.raises(grpc.aio.AioRpcError):
             await started.channel.unary_unary("/made.up/Name")(b"", timeout=5)
     with metrics_endpoint("127.0.0.1:0") as port:

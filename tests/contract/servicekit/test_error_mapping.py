@@ -53,7 +53,7 @@ async def test_every_reason_reaches_the_caller_whole(kit: Any, method: str) -> N
             wanted["reason"] = reason_name(reason)
             request = [kit.Echo()] if method == "Gather" else kit.Echo()
             code, got = await failure_of(
-                call(iter(request) if method == "Gather" else request, metadata=kit.caller, timeout=5)
+                call(iter(request) if method == "Gather" else request, metadata=kit.caller, timeout=60)
             )
             expected = sent(reason)
             assert code == CODES[reason]
@@ -74,7 +74,7 @@ async def test_a_fault_of_ours_is_internal_and_its_traceback_is_only_in_the_log(
 
     async with kit.serve(Echo=unary, Repeat=stream) as started:
         with capture_logs() as logged:
-            call = kit.callable(started.channel, method)(kit.Echo(), metadata=kit.caller, timeout=5)
+            call = kit.callable(started.channel, method)(kit.Echo(), metadata=kit.caller, timeout=60)
             code, got = await failure_of(call)
             await wait_until(lambda: any(line["event"] == "call" for line in logged))
     assert (code, got.reason) == (grpc.StatusCode.INTERNAL, errors_pb2.ERROR_REASON_INTERNAL)
@@ -91,7 +91,7 @@ async def test_an_answer_of_the_wrong_type_is_internal(kit: Any) -> None:
         return {"not": "a message"}
 
     async with kit.serve(Echo=unary) as started:
-        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=5)
+        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)
         code, got = await failure_of(call)
     assert (code, got.reason) == (grpc.StatusCode.INTERNAL, errors_pb2.ERROR_REASON_INTERNAL)
     assert "dict" not in got.message
@@ -100,7 +100,7 @@ async def test_an_answer_of_the_wrong_type_is_internal(kit: Any) -> None:
 async def test_a_method_that_does_not_exist_is_unimplemented(kit: Any, echo: Any) -> None:
     async with kit.serve(Echo=echo) as started:
         for call in (
-            kit.callable(started.channel, "GetEcho")(kit.Echo(), metadata=kit.caller, timeout=5),
+            kit.callable(started.channel, "GetEcho")(kit.Echo(), metadata=kit.caller, timeout=60),
             started.channel.unary_unary("/no.such.v1.Service/Method")(b"", timeout=5),
             started.channel.unary_stream("/no.such.v1.Service/Method")(b"", timeout=5),
         ):
@@ -122,7 +122,9 @@ async def test_a_method_that_nobody_wrote_is_unimplemented(kit: Any) -> None:
         stub = session_service_pb2_grpc.SessionServiceStub(started.channel)
         name = "sessions/00000000-0000-4000-8000-000000000000"
         for call in (
-            stub.GetSession(session_service_pb2.GetSessionRequest(name=name), metadata=kit.caller, timeout=5),
+            stub.GetSession(
+                session_service_pb2.GetSessionRequest(name=name), metadata=kit.caller, timeout=60
+            ),
             stub.WatchEvents(
                 session_service_pb2.WatchEventsRequest(session=name), metadata=kit.caller, timeout=5
             ),
@@ -137,7 +139,7 @@ async def test_our_own_not_implemented_error_is_a_fault(kit: Any) -> None:
         raise NotImplementedError
 
     async with kit.serve(Echo=unary) as started:
-        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=5)
+        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)
         _, got = await failure_of(call)
     assert got.reason == errors_pb2.ERROR_REASON_INTERNAL
 
@@ -149,10 +151,10 @@ async def test_a_peers_failure_passes_through_with_its_details(kit: Any) -> None
     async with kit.serve(Echo=refuse) as behind:
 
         async def ask_behind(request: Any, _context: Any) -> Any:
-            return await kit.callable(behind.channel, "Echo")(request, metadata=kit.caller, timeout=5)
+            return await kit.callable(behind.channel, "Echo")(request, metadata=kit.caller, timeout=60)
 
         async with kit.serve(Echo=ask_behind) as front:
-            call = kit.callable(front.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=5)
+            call = kit.callable(front.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)
             _, got = await failure_of(call)
     assert (got.reason, got.message) == (errors_pb2.ERROR_REASON_QUEUE_FULL, "Full.")
     assert got.metadata == {"limit": "10"}
@@ -165,7 +167,7 @@ async def test_a_cancellation_that_leaks_from_inside_is_still_an_answer(kit: Any
         await waiting
 
     async with kit.serve(Echo=unary) as started:
-        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=5)
+        call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)
         _, got = await failure_of(call)
     assert got.reason == errors_pb2.ERROR_REASON_INTERNAL
 
@@ -183,7 +185,7 @@ async def test_a_deadline_ends_the_handler_and_the_log_says_so(kit: Any) -> None
         with capture_logs() as logged:
             call = kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=0.1)
             code, got = await failure_of(call)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await ended.wait()
             await wait_until(lambda: any(line["event"] == "call" for line in logged))
     assert (code, got.reason) == (
@@ -209,7 +211,7 @@ async def test_a_caller_that_goes_away_ends_the_stream_and_its_cleanup_runs(kit:
             call = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=kit.caller)
             await call.read()
             call.cancel()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await ended.wait()
             await wait_until(lambda: any(line["event"] == "call" for line in logged))
     (line,) = [line for line in logged if line["event"] == "call"]
@@ -223,7 +225,7 @@ async def test_a_failure_before_the_first_message_of_a_stream_comes_without_head
         yield request
 
     async with kit.serve(Repeat=stream) as started:
-        call = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=kit.caller, timeout=5)
+        call = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=kit.caller, timeout=60)
         await failure_of(call)
         # gRPC shows headers that came with the status as trailing ones: Envoy can still answer 404.
         assert dict(await call.initial_metadata()) == {}

@@ -43,7 +43,7 @@ async def start(**environ: str) -> asyncio.subprocess.Process:
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         _, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, errors.decode()

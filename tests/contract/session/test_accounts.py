@@ -17,7 +17,7 @@ Account = account_service_pb2.Account
 
 async def get(client: Client, account: str) -> Account:
     request = account_service_pb2.GetAccountRequest(name=f"accounts/{account}")
-    return (await client.accounts.GetAccount(request, metadata=client.metadata, timeout=10)).account
+    return (await client.accounts.GetAccount(request, metadata=client.metadata, timeout=60)).account
 
 
 async def limit(
@@ -25,14 +25,14 @@ async def limit(
 ) -> Account:
     changed = Account(name=f"accounts/{account}", max_concurrent_turns=turns)
     request = account_service_pb2.UpdateAccountRequest(account=changed, update_mask=FieldMask(paths=paths))
-    return (await client.accounts.UpdateAccount(request, metadata=client.metadata, timeout=10)).account
+    return (await client.accounts.UpdateAccount(request, metadata=client.metadata, timeout=60)).account
 
 
 async def page(
     client: Client, page_size: int = 0, token: str = ""
 ) -> account_service_pb2.ListAccountsResponse:
     request = account_service_pb2.ListAccountsRequest(page_size=page_size, page_token=token)
-    return await client.accounts.ListAccounts(request, metadata=client.metadata, timeout=10)
+    return await client.accounts.ListAccounts(request, metadata=client.metadata, timeout=60)
 
 
 async def refused(call: Awaitable[object]) -> errors_pb2.ErrorReason.ValueType:
@@ -44,13 +44,13 @@ async def refused(call: Awaitable[object]) -> errors_pb2.ErrorReason.ValueType:
 async def test_a_limit_that_rises_lets_turns_that_wait_begin_at_once(house: SessionHouse) -> None:
     client, other = house.client(), house.client(replica=-1)
     turns = [await client.enqueue("wait", account="busy") for _ in range(4)]
-    await wait_until(lambda: len(house.runner.turns) == 1, 10)
+    await wait_until(lambda: len(house.runner.turns) == 1, 60)
     before = await get(other, "busy")
     assert (before.max_concurrent_turns, before.effective_max_concurrent_turns) == (0, 1)
     assert (before.running_turns, before.queued_turns) == (1, 3)
     after = await limit(other, "busy", 3)
     assert (after.max_concurrent_turns, after.effective_max_concurrent_turns) == (3, 3)
-    await wait_until(lambda: len(house.runner.turns) == 3, 10)
+    await wait_until(lambda: len(house.runner.turns) == 3, 60)
     assert (await client.turn(turns[3].name)).state == turn_pb2.TURN_STATE_QUEUED
     for turn in turns:
         await client.cancel(turn.name)
@@ -60,7 +60,7 @@ async def test_a_limit_that_falls_lets_turns_that_run_go_on(house: SessionHouse)
     client = house.client()
     await limit(client, "busy", 2)
     turns = [await client.enqueue("wait", account="busy") for _ in range(3)]
-    await wait_until(lambda: len(house.runner.turns) == 2, 10)
+    await wait_until(lambda: len(house.runner.turns) == 2, 60)
     # 0 is the installation's, which is 1.
     assert (await limit(client, "busy", 0)).effective_max_concurrent_turns == 1
     first, second = list(house.runner.turns.values())
@@ -69,7 +69,7 @@ async def test_a_limit_that_falls_lets_turns_that_run_go_on(house: SessionHouse)
     account = await get(client, "busy")
     assert (account.running_turns, account.queued_turns) == (1, 1)
     second.released.set()
-    await wait_until(lambda: len(house.runner.turns) == 3, 10)
+    await wait_until(lambda: len(house.runner.turns) == 3, 60)
     await client.cancel(turns[2].name)
 
 

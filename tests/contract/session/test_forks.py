@@ -29,7 +29,7 @@ async def fork(
     request = session_service_pb2.ForkSessionRequest(
         name=session, turn=turn, request_id=request_id, title=title
     )
-    return (await client.sessions.ForkSession(request, metadata=client.metadata, timeout=10)).session
+    return (await client.sessions.ForkSession(request, metadata=client.metadata, timeout=60)).session
 
 
 async def remember(client: Client, session: str, text: str) -> None:
@@ -37,13 +37,13 @@ async def remember(client: Client, session: str, text: str) -> None:
     line = json.dumps({"uuid": str(uuid.uuid4()), "sessionId": session[9:], "text": text}).encode()
     entry = transcript_service_pb2.TranscriptEntry(uuid=json.loads(line)["uuid"], json=line)
     request = transcript_service_pb2.AppendEntriesRequest(key=key, entries=[entry])
-    await client.transcripts.AppendEntries(request, metadata=client.metadata, timeout=5)
+    await client.transcripts.AppendEntries(request, metadata=client.metadata, timeout=60)
 
 
 async def remembered(client: Client, session: str) -> list[dict[str, str]]:
     key = transcript_service_pb2.TranscriptKey(session=session, project="p", transcript_id=session[9:])
     request = transcript_service_pb2.LoadEntriesRequest(key=key)
-    call = client.transcripts.LoadEntries(request, metadata=client.metadata, timeout=5)
+    call = client.transcripts.LoadEntries(request, metadata=client.metadata, timeout=60)
     return [json.loads(entry.json) async for piece in call for entry in piece.entries]
 
 
@@ -111,7 +111,7 @@ async def test_a_file_written_while_a_turn_is_kept_is_in_what_the_next_one_leave
     await client.finish(first)
     await wait_until(lambda: house.runner.packing == 1)
     request = ws.WriteFileRequest(session=first.session, path="late.txt", data=b"late")
-    await client.workspaces.WriteFile(request, metadata=client.metadata, timeout=5)
+    await client.workspaces.WriteFile(request, metadata=client.metadata, timeout=60)
     house.runner.may_pack.set()
     second = await client.enqueue("say hello", first.session)
     await client.finish(second)
@@ -182,7 +182,7 @@ async def test_only_the_newest_workspaces_are_kept(tmp_path: Path, database_url:
 
 async def delete(client: Client, session: str) -> None:
     request = session_service_pb2.DeleteSessionRequest(name=session)
-    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=20)
+    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=60)
 
 
 async def test_a_deleted_session_is_gone_with_all_that_belongs_to_it(house: SessionHouse) -> None:
@@ -250,9 +250,11 @@ async def test_files_go_through_to_the_runner(house: SessionHouse) -> None:
         ws.WriteFileRequest(session=turn.session, path="a.txt", data=b"hello"), metadata=metadata, timeout=5
     )
     assert written.file.size_bytes == 5
-    call = stub.ReadFile(ws.ReadFileRequest(session=turn.session, path="a.txt"), metadata=metadata, timeout=5)
+    call = stub.ReadFile(
+        ws.ReadFileRequest(session=turn.session, path="a.txt"), metadata=metadata, timeout=60
+    )
     assert b"".join([piece.data async for piece in call]) == b"hello"
-    found = await stub.ListFiles(ws.ListFilesRequest(session=turn.session), metadata=metadata, timeout=5)
+    found = await stub.ListFiles(ws.ListFilesRequest(session=turn.session), metadata=metadata, timeout=60)
     assert [file.path for file in found.files] == ["a.txt"]
     diff = await stub.DiffWorkspace(
         ws.DiffWorkspaceRequest(session=turn.session), metadata=metadata, timeout=5
@@ -276,7 +278,7 @@ async def test_snapshots_are_kept_listed_and_restored(house: SessionHouse) -> No
     stub, metadata = client.workspaces, client.metadata
     request_id = str(uuid.uuid4())
     request = ws.CreateSnapshotRequest(session=turn.session, title="before", request_id=request_id)
-    made = [(await stub.CreateSnapshot(request, metadata=metadata, timeout=5)).snapshot for _ in range(2)]
+    made = [(await stub.CreateSnapshot(request, metadata=metadata, timeout=60)).snapshot for _ in range(2)]
     assert made[0] == made[1]
     assert (made[0].title, made[0].size_bytes) == ("before", 42)
     listed = await stub.ListSnapshots(
@@ -284,17 +286,17 @@ async def test_snapshots_are_kept_listed_and_restored(house: SessionHouse) -> No
     )
     assert list(listed.snapshots) == [made[0]]
     restore = ws.RestoreSnapshotRequest(name=made[0].name)
-    await stub.RestoreSnapshot(restore, metadata=metadata, timeout=5)
+    await stub.RestoreSnapshot(restore, metadata=metadata, timeout=60)
     assert house.runner.restored[0][0] == turn.session
     busy = await client.enqueue("wait", turn.session)
     async for event in client.watch(turn.session, turn=busy.name):
         if event.HasField("tool_use"):
             break
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.RestoreSnapshot(restore, metadata=metadata, timeout=5)
+        await stub.RestoreSnapshot(restore, metadata=metadata, timeout=60)
     assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_TURN_RUNNING
     assert failure_of(caught.value).metadata["turn"] == busy.name
     wrong = ws.RestoreSnapshotRequest(name=f"{turn.session}/snapshots/{uuid.uuid4()}")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.RestoreSnapshot(wrong, metadata=metadata, timeout=5)
+        await stub.RestoreSnapshot(wrong, metadata=metadata, timeout=60)
     assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND

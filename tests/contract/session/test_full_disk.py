@@ -104,7 +104,7 @@ async def test_a_full_disk_is_told_and_loses_nothing_and_mends_by_itself(
 ) -> None:
     client = house.client()
     running = await client.enqueue("wait")
-    await wait_until(lambda: running.name in house.runner.turns, 10)
+    await wait_until(lambda: running.name in house.runner.turns, 60)
     disk.fill()
     accepted, reason = await until_refused(client, running.session)
     assert reason == errors_pb2.ERROR_REASON_DISK_FULL
@@ -113,7 +113,7 @@ async def test_a_full_disk_is_told_and_loses_nothing_and_mends_by_itself(
         assert (await client.turn(turn.name)).prompt == turn.prompt
     # A turn that ends now is not lost: its end waits for room.
     house.runner.turns[running.name].released.set()
-    await wait_until(lambda: house.runner.turns[running.name].over, 10)
+    await wait_until(lambda: house.runner.turns[running.name].over, 60)
     disk.free()
     assert (await client.finish(running)).outcome == turn_pb2.TURN_STATE_SUCCEEDED
     for turn in accepted:

@@ -51,13 +51,13 @@ async def test_a_newest_session_that_is_deleted_is_nobodys_newest(house: Session
     first = await enqueue(client)
     await client.finish(first)
     request = session_service_pb2.DeleteSessionRequest(name=first.session)
-    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=20)
+    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=60)
     assert (await enqueue(client)).session != first.session
 
 
 async def find(client: Client, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn | None:
     asked = turn_service_pb2.FindTurnRequest(request=request)
-    answer = await client.turns.FindTurn(asked, metadata=client.metadata, timeout=10)
+    answer = await client.turns.FindTurn(asked, metadata=client.metadata, timeout=60)
     return answer.turn if answer.HasField("turn") else None
 
 

@@ -31,7 +31,7 @@ async def decide(
     request = turn_service_pb2.DecidePermissionRequest(
         turn=turn.name, permission_id=permission_id, decision=decision, **fields
     )
-    return (await client.turns.DecidePermission(request, metadata=client.metadata, timeout=5)).decided
+    return (await client.turns.DecidePermission(request, metadata=client.metadata, timeout=60)).decided
 
 
 @pytest.mark.parametrize("replica", [0, -1])

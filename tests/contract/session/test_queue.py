@@ -22,7 +22,7 @@ async def update(client: Client, name: str, request_id: str = "", **fields: Any)
         update_mask=FieldMask(paths=list(fields)),
         request_id=request_id,
     )
-    return (await client.sessions.UpdateTurn(request, metadata=client.metadata, timeout=5)).turn
+    return (await client.sessions.UpdateTurn(request, metadata=client.metadata, timeout=60)).turn
 
 
 async def running(client: Client, prompt: str = "wait", **fields: Any) -> turn_pb2.Turn:

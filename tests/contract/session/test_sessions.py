@@ -26,7 +26,7 @@ async def create(client: Client, request_id: str = "", account: str = "", **fiel
     request = session_service_pb2.CreateSessionRequest(
         account=account, request_id=request_id, session=Session(**fields)
     )
-    return (await client.sessions.CreateSession(request, metadata=client.metadata, timeout=5)).session
+    return (await client.sessions.CreateSession(request, metadata=client.metadata, timeout=60)).session
 
 
 async def listed(client: Client, account: str = "", page_size: int = 0) -> list[Session]:
@@ -36,7 +36,7 @@ async def listed(client: Client, account: str = "", page_size: int = 0) -> list[
         request = session_service_pb2.ListSessionsRequest(
             account=account, page_size=page_size, page_token=token
         )
-        answer = await client.sessions.ListSessions(request, metadata=client.metadata, timeout=5)
+        answer = await client.sessions.ListSessions(request, metadata=client.metadata, timeout=60)
         found += answer.sessions
         token = answer.next_page_token
         if not token:
@@ -79,7 +79,9 @@ async def test_page_tokens_from_elsewhere_are_refused(house: SessionHouse) -> No
     for _ in range(3):
         await create(client)
     request = session_service_pb2.ListSessionsRequest(page_size=1)
-    token = (await client.sessions.ListSessions(request, metadata=client.metadata, timeout=5)).next_page_token
+    token = (
+        await client.sessions.ListSessions(request, metadata=client.metadata, timeout=60)
+    ).next_page_token
     others = [
         (house.client(tenant="other"), session_service_pb2.ListSessionsRequest(page_token=token)),
         (client, session_service_pb2.ListSessionsRequest(page_token=token, account="default")),
@@ -89,7 +91,7 @@ async def test_page_tokens_from_elsewhere_are_refused(house: SessionHouse) -> No
     ]
     for caller, wrong in others:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await caller.sessions.ListSessions(wrong, metadata=caller.metadata, timeout=5)
+            await caller.sessions.ListSessions(wrong, metadata=caller.metadata, timeout=60)
         assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID
 
 
@@ -103,7 +105,7 @@ async def test_turns_and_events_are_listed_in_pages(house: SessionHouse) -> None
     token = ""
     while True:
         request = session_service_pb2.ListTurnsRequest(session=session.name, page_size=2, page_token=token)
-        answer = await client.sessions.ListTurns(request, metadata=client.metadata, timeout=5)
+        answer = await client.sessions.ListTurns(request, metadata=client.metadata, timeout=60)
         seen += [turn.prompt for turn in answer.turns]
         token = answer.next_page_token
         if not token:
@@ -112,14 +114,14 @@ async def test_turns_and_events_are_listed_in_pages(house: SessionHouse) -> None
     request = session_service_pb2.ListTurnsRequest(
         session=session.name, states=[turn_pb2.TURN_STATE_QUEUED, turn_pb2.TURN_STATE_RUNNING]
     )
-    answer = await client.sessions.ListTurns(request, metadata=client.metadata, timeout=5)
+    answer = await client.sessions.ListTurns(request, metadata=client.metadata, timeout=60)
     assert list(answer.turns) == []
     events = await client.events(session.name)
     pages: list[event_pb2.Event] = []
     token = ""
     while True:
         asked = session_service_pb2.ListEventsRequest(session=session.name, page_size=4, page_token=token)
-        page = await client.sessions.ListEvents(asked, metadata=client.metadata, timeout=5)
+        page = await client.sessions.ListEvents(asked, metadata=client.metadata, timeout=60)
         pages += page.events
         token = page.next_page_token
         if not token:
@@ -130,7 +132,7 @@ async def test_turns_and_events_are_listed_in_pages(house: SessionHouse) -> None
 
 async def update(client: Client, session: Session, *paths: str) -> Session:
     request = session_service_pb2.UpdateSessionRequest(session=session, update_mask=FieldMask(paths=paths))
-    return (await client.sessions.UpdateSession(request, metadata=client.metadata, timeout=5)).session
+    return (await client.sessions.UpdateSession(request, metadata=client.metadata, timeout=60)).session
 
 
 async def test_only_what_the_mask_names_is_changed(house: SessionHouse) -> None:
@@ -217,7 +219,7 @@ async def answers(client: Client, session: str, turn: str) -> dict[str, str]:
     ]
     said = {}
     for stub, method, request in calls:
-        call = getattr(stub, method)(request, metadata=client.metadata, timeout=5)
+        call = getattr(stub, method)(request, metadata=client.metadata, timeout=60)
         try:
             if hasattr(call, "read"):
                 await call.read()
@@ -271,7 +273,7 @@ async def test_long_prompts_fit_into_pages_and_sessions(house: SessionHouse) -> 
     token = ""
     while True:
         request = session_service_pb2.ListTurnsRequest(session=session.name, page_token=token)
-        answer = await client.sessions.ListTurns(request, metadata=client.metadata, timeout=5)
+        answer = await client.sessions.ListTurns(request, metadata=client.metadata, timeout=60)
         names += [turn.name for turn in answer.turns]
         token = answer.next_page_token
         if not token:

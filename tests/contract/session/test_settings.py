@@ -27,7 +27,7 @@ async def update(client: Client, session: str, *paths: str, **fields: Any) -> Se
     request = session_service_pb2.UpdateSessionRequest(
         session=Session(name=session, **fields), update_mask=FieldMask(paths=paths)
     )
-    return (await client.sessions.UpdateSession(request, metadata=client.metadata, timeout=10)).session
+    return (await client.sessions.UpdateSession(request, metadata=client.metadata, timeout=60)).session
 
 
 async def refused(call: Awaitable[object]) -> errors_pb2.ErrorReason.ValueType:
@@ -113,7 +113,7 @@ async def test_turns_without_their_folders_say_so_until_they_are_changed(house: 
     session = await client.create(shared_folders=[docs(source.name)])
     await run(client, session.name)
     request = session_service_pb2.DeleteSessionRequest(name=source.name)
-    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=20)
+    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=60)
     ran = len(house.runner.requests)
     finished = await run(client, session.name)
     assert finished.outcome == turn_pb2.TURN_STATE_FAILED
@@ -133,7 +133,7 @@ async def test_a_host_that_the_operator_does_not_allow_is_told_at_once(house: Se
     not_allowed = errors_pb2.ERROR_REASON_EGRESS_NOT_ALLOWED
     assert await refused(client.create(egress_hosts=hosts)) == not_allowed
     request = session_service_pb2.ListSessionsRequest()
-    listed = await client.sessions.ListSessions(request, metadata=client.metadata, timeout=10)
+    listed = await client.sessions.ListSessions(request, metadata=client.metadata, timeout=60)
     assert list(listed.sessions) == []
     session = await client.create(egress_hosts=["example.org", "example.org"])
     assert list(session.egress_hosts) == ["example.org"]
@@ -160,7 +160,7 @@ async def test_a_fork_has_what_its_origin_has(house: SessionHouse) -> None:
     session = await client.create(shared_folders=[docs(source.name)], egress_hosts=["example.org"])
     await run(client, session.name)
     request = session_service_pb2.ForkSessionRequest(name=session.name)
-    answer = await client.sessions.ForkSession(request, metadata=client.metadata, timeout=10)
+    answer = await client.sessions.ForkSession(request, metadata=client.metadata, timeout=60)
     assert answer.session.shared_folders == session.shared_folders
     assert answer.session.egress_hosts == session.egress_hosts
     await run(client, answer.session.name)

@@ -32,17 +32,17 @@ async def make(
     request = template_service_pb2.CreateTemplateRequest(
         template=Template(name=name, **fields), source=source, request_id=request_id
     )
-    return (await client.templates.CreateTemplate(request, metadata=client.metadata, timeout=10)).template
+    return (await client.templates.CreateTemplate(request, metadata=client.metadata, timeout=60)).template
 
 
 async def get(client: Client, name: str = "templates/review", account: str = "") -> Template:
     request = template_service_pb2.GetTemplateRequest(name=name, account=account)
-    return (await client.templates.GetTemplate(request, metadata=client.metadata, timeout=10)).template
+    return (await client.templates.GetTemplate(request, metadata=client.metadata, timeout=60)).template
 
 
 async def page(client: Client, **fields: Any) -> template_service_pb2.ListTemplatesResponse:
     request = template_service_pb2.ListTemplatesRequest(**fields)
-    return await client.templates.ListTemplates(request, metadata=client.metadata, timeout=10)
+    return await client.templates.ListTemplates(request, metadata=client.metadata, timeout=60)
 
 
 async def listed(client: Client, account: str = "") -> list[tuple[str, str]]:
@@ -53,22 +53,22 @@ async def update(client: Client, template: Template, *paths: str) -> Template:
     request = template_service_pb2.UpdateTemplateRequest(
         template=template, update_mask=FieldMask(paths=paths)
     )
-    return (await client.templates.UpdateTemplate(request, metadata=client.metadata, timeout=10)).template
+    return (await client.templates.UpdateTemplate(request, metadata=client.metadata, timeout=60)).template
 
 
 async def delete(client: Client, name: str = "templates/review", account: str = "") -> None:
     request = template_service_pb2.DeleteTemplateRequest(name=name, account=account)
-    await client.templates.DeleteTemplate(request, metadata=client.metadata, timeout=10)
+    await client.templates.DeleteTemplate(request, metadata=client.metadata, timeout=60)
 
 
 async def delete_session(client: Client, name: str) -> None:
     request = session_service_pb2.DeleteSessionRequest(name=name)
-    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=20)
+    await client.sessions.DeleteSession(request, metadata=client.metadata, timeout=60)
 
 
 async def snapshot(client: Client, session: str) -> str:
     request = workspace_service_pb2.CreateSnapshotRequest(session=session)
-    made = await client.workspaces.CreateSnapshot(request, metadata=client.metadata, timeout=10)
+    made = await client.workspaces.CreateSnapshot(request, metadata=client.metadata, timeout=60)
     return made.snapshot.name
 
 
@@ -134,7 +134,7 @@ async def test_an_edited_turn_keeps_its_templates_options_where_the_edit_says_no
     queued = await client.enqueue("say hi", session.name, options=turn_pb2.TurnOptions(max_turns=5))
     edited = turn_pb2.Turn(name=queued.name, options=turn_pb2.TurnOptions(append_system_prompt="Thanks."))
     request = session_service_pb2.UpdateTurnRequest(turn=edited, update_mask=FieldMask(paths=["options"]))
-    answer = await client.sessions.UpdateTurn(request, metadata=client.metadata, timeout=10)
+    answer = await client.sessions.UpdateTurn(request, metadata=client.metadata, timeout=60)
     options = answer.turn.options
     assert (options.system_prompt, options.append_system_prompt) == ("Be brief.", "Thanks.")
     assert options.max_turns == 3
@@ -177,12 +177,12 @@ async def test_a_template_outlives_its_session_and_sessions_outlive_their_templa
         await delete(client, name)
     assert await refused(client.create(template="templates/now")) == TEMPLATE_NOT_FOUND
     # Only what the two sessions began with is left of the files.
-    await wait_until(lambda: len(house.runner.snapshots) == 2, 10)
+    await wait_until(lambda: len(house.runner.snapshots) == 2, 60)
     for session in sessions:
         turn = await client.enqueue("say hi", session.name)
         assert (await client.finish(turn)).result == "hi"
         await delete_session(client, session.name)
-    await wait_until(lambda: not house.runner.snapshots, 10)
+    await wait_until(lambda: not house.runner.snapshots, 60)
 
 
 async def test_a_session_begins_with_the_files_of_a_snapshot(house: SessionHouse) -> None:
@@ -216,7 +216,7 @@ async def test_a_turn_that_changed_nothing_is_forked_with_the_files_the_session_
     for _ in range(2):
         # A fork of the session, and then a fork of the fork.
         request = session_service_pb2.ForkSessionRequest(name=copies[-1])
-        answer = await client.sessions.ForkSession(request, metadata=client.metadata, timeout=10)
+        answer = await client.sessions.ForkSession(request, metadata=client.metadata, timeout=60)
         copies.append(answer.session.name)
         assert answer.session.template == "templates/review"
     assert [name for name, _ in house.runner.restored] == copies
@@ -265,7 +265,7 @@ async def test_a_request_that_came_before_needs_no_model_any_more(house: Session
 
 async def sessions_of(client: Client) -> session_service_pb2.ListSessionsResponse:
     request = session_service_pb2.ListSessionsRequest()
-    return await client.sessions.ListSessions(request, metadata=client.metadata, timeout=10)
+    return await client.sessions.ListSessions(request, metadata=client.metadata, timeout=60)
 
 
 async def test_the_accounts_own_template_goes_before_the_one_for_every_account(house: SessionHouse) -> None:
@@ -415,5 +415,5 @@ async def test_what_was_begun_when_the_runner_went_away_is_made_when_it_is_back(
                 return True
             return False
 
-        await wait_until(back, 20)
+        await wait_until(back, 60)
         assert len(await listed(client)) == 2

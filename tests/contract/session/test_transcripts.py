@@ -39,11 +39,11 @@ class GrpcStore:
             for entry in entries
         ]
         request = pb.AppendEntriesRequest(key=self._key(key), entries=lines)
-        await self._client.transcripts.AppendEntries(request, metadata=self._client.metadata, timeout=5)
+        await self._client.transcripts.AppendEntries(request, metadata=self._client.metadata, timeout=60)
 
     async def load(self, key: SessionKey) -> list[Any] | None:
         request = pb.LoadEntriesRequest(key=self._key(key))
-        call = self._client.transcripts.LoadEntries(request, metadata=self._client.metadata, timeout=5)
+        call = self._client.transcripts.LoadEntries(request, metadata=self._client.metadata, timeout=60)
         entries: list[Any] | None = None
         async for piece in call:
             entries = (entries or []) + [json.loads(entry.json) for entry in piece.entries]
@@ -65,7 +65,7 @@ class GrpcStore:
 
     async def delete(self, key: SessionKey) -> None:
         request = pb.DeleteTranscriptRequest(key=self._key(key))
-        await self._client.transcripts.DeleteTranscript(request, metadata=self._client.metadata, timeout=5)
+        await self._client.transcripts.DeleteTranscript(request, metadata=self._client.metadata, timeout=60)
 
     async def list_subkeys(self, key: Any) -> list[str]:
         return [
@@ -112,7 +112,7 @@ async def test_entries_of_a_turn_that_was_taken_over_are_refused(house: SessionH
     async def append(epoch: int) -> None:
         line = pb.TranscriptEntry(uuid=str(epoch), json=b"{}")
         request = pb.AppendEntriesRequest(key=key, entries=[line], epoch=epoch)
-        await client.transcripts.AppendEntries(request, metadata=client.metadata, timeout=5)
+        await client.transcripts.AppendEntries(request, metadata=client.metadata, timeout=60)
 
     await append(1)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

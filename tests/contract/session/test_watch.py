@@ -82,7 +82,7 @@ async def test_a_slow_watcher_blocks_nobody_and_loses_no_logged_event(house: Ses
     client = house.client()
     turn = await client.enqueue("chatter 200 8000")
     request = session_service_pb2.WatchEventsRequest(session=turn.session, turn=turn.name)
-    slow = client.sessions.WatchEvents(request, metadata=client.metadata, timeout=30)
+    slow = client.sessions.WatchEvents(request, metadata=client.metadata, timeout=60)
     answers = aiter(slow)
     first = await anext(answers)
     # Nobody reads the slow stream meanwhile, and there is far more than fits into a connection.

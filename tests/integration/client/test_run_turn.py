@@ -59,11 +59,11 @@ async def test_a_turn_outlives_the_kill_of_the_edge(open_front):
             return [event async for event in client.run_turn("hi")]
 
         running = asyncio.create_task(run())
-        await asyncio.wait_for(waiting.wait(), 10)
+        await asyncio.wait_for(waiting.wait(), 60)
         await front.edge.kill()
         peer.script = ANSWER
         await front.edge.start()
-        assert sequences(await asyncio.wait_for(running, 20)) == [1, 2, 3, 4]
+        assert sequences(await asyncio.wait_for(running, 60)) == [1, 2, 3, 4]
         assert len(peer.turns) == 1
 
 
@@ -83,12 +83,12 @@ async def test_a_turn_that_says_nothing_for_long_is_followed_on_when_the_edge_is
     peer = SessionPeer(script=ANSWER[:3], on_event=lambda sent: waiting.set() if sent == 3 else None)
     async with open_front(peer) as front, AsyncClient(front.url, API_KEY) as client:
         asking = asyncio.create_task(client.ask("hi", patience=60))
-        await asyncio.wait_for(waiting.wait(), 10)
+        await asyncio.wait_for(waiting.wait(), 60)
         later.seconds = 120.0
         await front.edge.kill()
         peer.script = ANSWER
         await front.edge.start()
-        assert await asyncio.wait_for(asking, 20) == "4"
+        assert await asyncio.wait_for(asking, 60) == "4"
 
 
 async def test_a_turn_is_queued_once_although_the_edge_starts_late(open_front):
@@ -96,7 +96,7 @@ async def test_a_turn_is_queued_once_although_the_edge_starts_late(open_front):
         await front.edge.kill()
         asking = asyncio.create_task(client.ask("hi"))
         await front.edge.start()
-        assert await asyncio.wait_for(asking, 20) == "4"
+        assert await asyncio.wait_for(asking, 60) == "4"
         assert len(front.house.peer.turns) == 1
 
 
@@ -119,7 +119,7 @@ async def test_a_session_that_an_attempt_still_makes_is_waited_for(open_front, m
 async def test_an_installation_that_stays_away_is_an_error_in_time():
     async with AsyncClient("http://127.0.0.1:9", API_KEY) as client:
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(client.ask("hi", patience=0.5), 10)
+            await asyncio.wait_for(client.ask("hi", patience=0.5), 60)
 
 
 async def test_failures_are_exceptions_of_their_kind(open_front):
@@ -169,7 +169,7 @@ async def test_the_same_without_async(open_front):
 
     async def listed(client: AsyncClient) -> session_service_pb2.ListSessionsResponse:
         request = session_service_pb2.ListSessionsRequest(page_size=1)
-        return await client.call(client.sessions.ListSessions(request, timeout=5))
+        return await client.call(client.sessions.ListSessions(request, timeout=60))
 
     def use(url: str) -> dict[str, Any]:
         with Client(url, API_KEY) as client:

@@ -132,7 +132,7 @@ async def running_edge(
         trusted = ssl.create_default_context(cafile=tls.certificate) if tls else False
         async with (
             envoy(configured, tmp_path, changes or {}) as log,
-            httpx.AsyncClient(base_url=base, verify=trusted, trust_env=False, timeout=10) as http,
+            httpx.AsyncClient(base_url=base, verify=trusted, trust_env=False, timeout=60) as http,
             grpc_channel(f"localhost:{port}", tls) as channel,
         ):
 
@@ -142,5 +142,5 @@ async def running_edge(
                 except httpx.TransportError:
                     return False
 
-            await wait_until(ready, timeout=20)
+            await wait_until(ready, timeout=60)
             yield RunningEdge(port, behind, http, channel, log)

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.heavy
 
 # What the router itself takes to begin, and what it shows of a result, are a few megabytes.
 GROWTH = 96 * 1024 * 1024
-DEADLINE = 8.0
+# Only for what must not end by itself is it shorter.
+DEADLINE = 30.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ async def test_an_endless_query_is_stopped_and_the_policy_followed(
     shop: Shop, tmp_path: Path, policy: str
 ) -> None:
     outcome = await start(tmp_path, url=shop.url, query=shop.endless, on_failure=policy, deadline_seconds=1)
-    assert outcome.seconds < 10
+    assert outcome.seconds < DEADLINE
     check(outcome, policy, ("took too long", "took longer than"))
 
 
@@ -193,7 +194,7 @@ async def test_a_dead_database_is_told_as_such_and_the_policy_followed(
         if held is not None:
             held.close()
         silent.close()
-    assert outcome.seconds < 10
+    assert outcome.seconds < DEADLINE
     failure = check(outcome, policy, ("cannot be gathered", "took longer than"))
     for secret in ("s3cret", "127.0.0.1", str(tmp_path)):
         assert secret not in failure.message

@@ -28,7 +28,7 @@ def ended(suite, timeout=30):
 def is_healthy(suite):
     """Whether every service is, as a client sees it."""
     try:
-        answer = httpx.get(f"{suite.url}/healthz", timeout=5, trust_env=False)
+        answer = httpx.get(f"{suite.url}/healthz", timeout=60, trust_env=False)
     except httpx.TransportError:
         return False
     return answer.status_code == 200 and answer.json()["status"] == "healthy"
@@ -167,7 +167,7 @@ def test_a_killed_supervisor_leaves_no_process(make_suite):
     assert ask(suite, "What is 2+2?") == "4"
     below = descendants(suite.process.pid)
     suite.process.kill()
-    wait_until(lambda: all(is_gone(pid) for pid in below), timeout=10)
+    wait_until(lambda: all(is_gone(pid) for pid in below), timeout=60)
 
 
 def test_a_service_that_hangs_does_not_hold_up_the_end(make_suite):

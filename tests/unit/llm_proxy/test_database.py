@@ -37,7 +37,7 @@ async def held(database: Database) -> tuple[Callable[[], None], asyncio.Future[N
 
     def hold(_: Connection) -> None:
         begun.set()
-        release.wait(10)
+        release.wait(60)
 
     holding = asyncio.ensure_future(database.run(hold))
     await asyncio.to_thread(begun.wait, 10)

@@ -99,7 +99,7 @@ def test_what_a_killed_runner_left_mounted_is_taken_off_and_nothing_behind_it_is
         shares.take_off()
         assert not folder.exists()
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
-    assert swapping.wait(30)
+    assert swapping.wait(60)
     assert sorted(path.name for path in owner.rglob("a.txt")) == ["a.txt"]
 
 
@@ -144,7 +144,7 @@ def test_a_runner_that_is_nobody_has_bubblewrap_compare_what_it_mounted(readable
             cwd="/",
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
 

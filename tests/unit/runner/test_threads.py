@@ -15,7 +15,7 @@ async def test_a_lock_around_cancelled_work_is_held_until_the_work_is_done() -> 
 
     def work() -> None:
         began.set()
-        go_on.wait(5)
+        go_on.wait(60)
         done.append("work")
 
     async def held() -> None:

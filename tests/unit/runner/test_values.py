@@ -22,10 +22,10 @@ MANY = 8_000_000
     ids=["lists", "strings", "numbers"],
 )
 def test_a_line_of_millions_of_values_is_told_at_once(line: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert _has_more_values(line, LIMIT)
-    # Milliseconds here; taking the strings out first took eleven seconds.
-    assert time.perf_counter() - began < 2
+    # Milliseconds; taking the strings out first took eleven seconds. What others run beside does not count.
+    assert time.process_time() - began < 3
 
 
 def test_a_large_file_is_one_value() -> None:
