@@ -53,7 +53,7 @@ web_is_neat() {
     (cd web && node_modules/.bin/biome check --error-on-warnings)
 }
 
-packages=(libs/servicekit libs/stubs/openapi libs/supervisor services/router services/session services/runner services/llm-proxy)
+packages=(libs/servicekit libs/stubs/openapi libs/supervisor services/router services/session services/runner services/llm-proxy tests)
 [ -d libs/client ] && packages+=(libs/client)
 
 check "ruff check" "$bin/ruff" check --quiet

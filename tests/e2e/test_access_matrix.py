@@ -54,7 +54,7 @@ class Callers:
     key_name: str
 
     def call(self, method: MethodDescriptor, request: Message, key: str | None) -> Answer:
-        metadata = [] if key is None else [("authorization", f"Bearer {key}")]
+        metadata = () if key is None else (("authorization", f"Bearer {key}"),)
         path = f"/{method.containing_service.full_name}/{method.name}"
         kind = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
         call = kind(
@@ -83,7 +83,7 @@ def _answer(error: Any) -> Answer:
 @pytest.fixture(scope="module")
 def callers(suite: Any) -> Iterator[Callers]:
     with grpc.insecure_channel(f"localhost:{suite.port}") as channel:
-        owner = [("authorization", f"Bearer {suite.key}")]
+        owner = (("authorization", f"Bearer {suite.key}"),)
         keys = key_service_pb2_grpc.KeyServiceStub(channel)
 
         def make(**fields: Any) -> Any:
@@ -92,7 +92,7 @@ def callers(suite: Any) -> Iterator[Callers]:
 
         revoked = make()
         keys.RevokeKey(key_service_pb2.RevokeKeyRequest(name=revoked.key.name), metadata=owner)
-        expired = make(expire_time={"seconds": int(time.time()) + 2})
+        expired = make(expire_time={"seconds": int(time.time()) + 4})
         foreign = make(tenant="foreign", role=key_service_pb2.KEY_ROLE_ADMIN)
         pinned = make(account="pinned", role=key_service_pb2.KEY_ROLE_ADMIN)
         sessions = session_service_pb2_grpc.SessionServiceStub(channel)

@@ -66,10 +66,11 @@ async def test_each_method_that_changes_something_is_told_once_and_no_other(suit
             for method in METHODS:
                 if method.name == "WatchEvents":
                     continue
-                metadata = [("authorization", f"Bearer {admin_key}")]
+                metadata = (("authorization", f"Bearer {admin_key}"),)
                 request = session_service_pb2.CreateSessionRequest()
                 new, ongoing = sessions.CreateSession.with_call(request, metadata=metadata, timeout=60)
-                made[dict(ongoing.initial_metadata())["x-request-id"]] = ("CreateSession", "OK")
+                told: Any = ongoing.initial_metadata()
+                made[dict(told)["x-request-id"]] = ("CreateSession", "OK")
                 missing = f"sessions/{uuid.uuid4()}"
                 for session, key in (
                     (missing, viewer_key),

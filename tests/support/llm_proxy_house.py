@@ -69,11 +69,11 @@ class ProxyHouse:
     data_dir: Path
 
     @property
-    def llm(self) -> rpc.LlmServiceStub:
+    def llm(self) -> rpc.LlmServiceAsyncStub:
         return rpc.LlmServiceStub(self.running.channel)
 
     @property
-    def models(self) -> models_rpc.ModelServiceStub:
+    def models(self) -> models_rpc.ModelServiceAsyncStub:
         return models_rpc.ModelServiceStub(self.running.channel)
 
     def internal(self, tenant: str = "acme") -> Any:
@@ -93,7 +93,7 @@ class ProxyHouse:
         response = await self.llm.IssueSessionToken(
             pb.IssueSessionTokenRequest(scope=scope, **request), metadata=self.internal(tenant), timeout=10
         )
-        return response.token
+        return str(response.token)
 
     async def post(self, path: str, body: Any, headers: Mapping[str, str]) -> Reply:
         """Send any request."""

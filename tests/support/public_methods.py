@@ -27,7 +27,7 @@ def request_of(method: MethodDescriptor, session: str, key_name: str = "keys/nos
     request = GetMessageClass(method.input_type)()
     turn = f"{session}/turns/{uuid.uuid4()}"
     template = template_of(session)
-    fields = {
+    known: dict[str, dict[str, Any]] = {
         "RevokeKey": {"name": key_name},
         "CreateKey": {"key": {"scopes": ["keys.manage"]}},
         "RestoreSnapshot": {"name": f"{session}/snapshots/{uuid.uuid4()}"},
@@ -51,7 +51,8 @@ def request_of(method: MethodDescriptor, session: str, key_name: str = "keys/nos
         "RunAgent": {"session_id": session, "prompt": "hi"},
         "CreateSession": {},
         "GetUsage": {},
-    }.get(method.name)
+    }
+    fields = known.get(method.name)
     if fields is None:
         plain = {
             "name": session,

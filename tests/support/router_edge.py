@@ -34,7 +34,8 @@ def added(response: external_auth_pb2.CheckResponse) -> dict[str, str]:
 def passport_of(house: Any, response: external_auth_pb2.CheckResponse) -> Passport:
     """The passport of one that is let in."""
     assert response.status.code == 0, response
-    return house.keys.verifier.verify(added(response)[PASSPORT_HEADER])
+    passport: Passport = house.keys.verifier.verify(added(response)[PASSPORT_HEADER])
+    return passport
 
 
 def reason_of(response: external_auth_pb2.CheckResponse) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 from pointsman.router.v1 import audit_service_pb2_grpc, key_service_pb2_grpc, router_service_pb2_grpc
 from pointsman.system.v1 import system_service_pb2_grpc
+from pydantic import SecretStr
 from router.config import RouterConfig
 from servicekit.testing import Keys, Started, free_port, passport_metadata
 from support.router_peers import SessionPeer
@@ -60,6 +61,6 @@ def configuration(keys: Keys, data: Path, session_address: str, **fields: Any) -
         passport_key=keys.directory,
         data_dir=data,
         session_address=session_address,
-        api_key=API_KEY,
+        api_key=SecretStr(API_KEY),
         **fields,
     )

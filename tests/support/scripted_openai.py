@@ -180,8 +180,8 @@ def anthropic_blocks(
         "cache_read_input_tokens": cached[0],
         "cache_creation_input_tokens": cached[1],
     }
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "scripted", "content": []}
-    message |= {"stop_reason": None, "stop_sequence": None, "usage": usage}
+    message: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "model": "scripted"}
+    message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
     events: list[tuple[str, Any]] = [("message_start", {"message": message})]
     for index, (block, deltas) in enumerate(blocks):
         events.append(("content_block_start", {"index": index, "content_block": block}))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from support.required import lacking
 
 # Debian keeps the server's programs out of the path.
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -67,20 +67,12 @@ class Postgres:
         self.ctl("-m", mode, "stop")
 
 
-def skip_or_fail(reason: str) -> None:
-    """Skip the test for a part that this machine lacks; fail where everything must be there."""
-    if os.environ.get("POINTSMAN_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @contextmanager
 def postgres(fsync: bool = False) -> Iterator[Postgres]:
     """Start a server with an empty cluster, and remove all of it afterwards."""
     binaries = next((path for path in _BINARIES if (path / "initdb").exists()), None)
     if binaries is None:
-        skip_or_fail("PostgreSQL is not installed: apt-get install postgresql")
-    assert binaries is not None
+        lacking("PostgreSQL is not installed: apt-get install postgresql")
     # A short path: a socket's name holds 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     run_as: tuple[str, ...] = ()
@@ -89,7 +81,7 @@ def postgres(fsync: bool = False) -> Iterator[Postgres]:
         try:
             user = pwd.getpwnam("postgres")
         except KeyError:
-            skip_or_fail("there is no user postgres to run PostgreSQL as")
+            lacking("there is no user postgres to run PostgreSQL as")
         os.chown(root, user.pw_uid, user.pw_gid)
         run_as = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
     server = Postgres(root, root / "data", run_as, binaries)

@@ -7,17 +7,13 @@ back what it printed, parsed.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pytest
+from support.required import program
 
-ROOT = Path(__file__).resolve().parents[2]
 # A turn of the demo model takes about a second; a busy machine takes its time.
 TIMEOUT = 120
 
@@ -37,18 +33,6 @@ class Answer:
     def stream(self) -> list[dict[str, Any]]:
         """Every JSON document that was printed, in order."""
         return list(_documents(self.out))
-
-
-def program(name: str, *, install: str) -> str:
-    """Path of `name`; without it the test is skipped, or fails where everything has to be there."""
-    gobin = Path.home() / "go" / "bin"
-    path = shutil.which(name, path=f"{os.environ['PATH']}:{gobin}:{ROOT / '.venv' / 'bin'}")
-    if path is None:
-        message = f"{name} is not installed: {install}"
-        if os.environ.get("POINTSMAN_REQUIRE_ALL") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 def grpcurl(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,7 +12,8 @@ import grpc.aio
 import pytest
 from pointsman.session.v1 import turn_pb2
 from servicekit.testing import wait_until
-from support.session_databases import postgres, skip_or_fail
+from support.required import lacking, program
+from support.session_databases import postgres
 from support.session_processes import Town, town
 
 pytestmark = pytest.mark.heavy
@@ -25,12 +25,11 @@ class Trace:
     """The system calls of a process that put things on the disk."""
 
     def __init__(self, process_ids: list[int], output: Path) -> None:
-        if shutil.which("strace") is None:
-            skip_or_fail("strace is not installed: apt-get install strace")
+        strace = program("strace", install="apt-get install strace")
         self._output = output
         followed = [argument for pid in process_ids for argument in ("-p", str(pid))]
         self._process = subprocess.Popen(
-            ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", str(output), *followed],
+            [strace, "-f", "-e", "trace=fsync,fdatasync", "-o", str(output), *followed],
             stderr=subprocess.PIPE,
         )
 
@@ -39,7 +38,7 @@ class Trace:
         assert self._process.stderr is not None
         line = await asyncio.to_thread(self._process.stderr.readline)
         if b"attached" not in line:
-            skip_or_fail(f"strace cannot attach: {line.decode().strip()}")
+            lacking(f"strace cannot attach: {line.decode().strip()}")
 
     def count(self) -> int:
         """Return how often something was put on the disk so far."""

@@ -55,7 +55,11 @@ async def test_idle_watchers_keep_memory_flat_and_calls_fast(tmp_path: Path) -> 
         for first in range(0, WATCHERS, _AT_ONCE):
             numbers = range(first, min(first + _AT_ONCE, WATCHERS))
             watching += [asyncio.create_task(watch(number)) for number in numbers]
-            await wait_until(lambda numbers=numbers: all(heard[number] for number in numbers), 60)  # type: ignore[misc]
+
+            def open_(numbers: range = numbers) -> bool:
+                return all(heard[number] for number in numbers)
+
+            await wait_until(open_)
         # All have read the log and a first sign of life.
         await wait_until(lambda: min(heard) > turn.last_sequence + 2, 60)
         before = memory_mb(place)

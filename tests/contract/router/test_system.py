@@ -34,7 +34,7 @@ async def test_however_many_ask_each_service_is_asked_once_a_second():
 
     server = grpc.aio.server()
     handler = grpc.unary_unary_rpc_method_handler(
-        check,  # type: ignore[arg-type]
+        check,
         request_deserializer=health_pb2.HealthCheckRequest.FromString,
         response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
     )

@@ -34,7 +34,7 @@ async def start(house: Any, prompt: str, **fields: Any) -> event_pb2.TriageDecid
     """Start a turn and return what the session service is told of triage."""
     request = pb.StartTurnRequest(prompt=prompt, **fields)
     await house.router.StartTurn(request, metadata=house.caller(), timeout=60)
-    decided = house.peer.enqueued[-1].preface[-1].triage_decided
+    decided: event_pb2.TriageDecided = house.peer.enqueued[-1].preface[-1].triage_decided
     assert decided.route == house.peer.enqueued[-1].route
     return decided
 

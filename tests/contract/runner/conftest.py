@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from servicekit.testing import Keys, test_keys
+from support.required import lacking, program
 from support.runner_house import runner_house
 
 # As the services' own processes have it; read when gRPC first starts.
@@ -22,24 +22,16 @@ def keys(tmp_path: Path) -> Keys:
     return test_keys(tmp_path)
 
 
-def missing(what: str) -> None:
-    if os.environ.get("POINTSMAN_REQUIRE_ALL") == "1":
-        pytest.fail(f"{what}, and POINTSMAN_REQUIRE_ALL=1")
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def docker_image() -> str:
     """An image for sandboxes on a real engine."""
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
-    ):
-        missing("no Docker Engine answers: install docker.io and start dockerd")
+    docker = program("docker", install="apt-get install docker.io")
+    if subprocess.run([docker, "info"], capture_output=True, check=False).returncode:
+        lacking("no Docker Engine answers: start dockerd")
     script = Path(__file__).parents[3] / "deploy" / "images" / "base.sh"
     made = subprocess.run([script], capture_output=True, text=True, timeout=600, check=False)
     if made.returncode:
-        missing(f"no base image could be made: {made.stderr[-200:]}")
+        lacking(f"no base image could be made: {made.stderr[-200:]}")
     return made.stdout.strip()
 
 
@@ -71,8 +63,7 @@ def engine(request: pytest.FixtureRequest) -> dict[str, str]:
     """The configuration of each implementation of sandboxes."""
     if request.param == "docker":
         return {"sandbox": "docker", "sandbox_image": request.getfixturevalue("docker_image")}
-    if shutil.which("bwrap") is None:
-        missing("bubblewrap is not installed: apt-get install bubblewrap")
+    program("bwrap", install="apt-get install bubblewrap")
     return {"sandbox": "bubblewrap"}
 
 

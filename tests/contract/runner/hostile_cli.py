@@ -15,7 +15,7 @@ def send(message: object) -> None:
     out.flush()
 
 
-def text(said: str) -> dict:
+def text(said: str) -> dict[str, object]:
     return {
         "type": "assistant",
         "session_id": SESSION,
@@ -29,7 +29,7 @@ def text(said: str) -> dict:
     }
 
 
-def result(said: object = "done", **more: object) -> dict:
+def result(said: object = "done", **more: object) -> dict[str, object]:
     return {
         "type": "result",
         "subtype": "success",
@@ -44,7 +44,7 @@ def result(said: object = "done", **more: object) -> dict:
     }
 
 
-def hook(number: int, response: object) -> dict:
+def hook(number: int, response: object) -> dict[str, object]:
     request = {
         "subtype": "hook_callback",
         "callback_id": "hook_1",
@@ -54,7 +54,7 @@ def hook(number: int, response: object) -> dict:
     return {"type": "control_request", "request_id": f"r{number}", "request": request}
 
 
-def mirror(path: str, entries: list) -> dict:
+def mirror(path: str, entries: list[object]) -> dict[str, object]:
     return {"type": "transcript_mirror", "filePath": path, "entries": entries}
 
 

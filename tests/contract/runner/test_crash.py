@@ -155,7 +155,11 @@ async def test_a_kill_while_sandboxes_boot_leaves_nothing_on_the_machine(
             alive, left = set(alive_on(data_dir)), set(left_on_disk(data_dir))
             await runner.start()
             assert not left & set(left_on_disk(data_dir))
-            await wait_until(lambda alive=alive: not alive & set(alive_on(data_dir)), timeout=GONE_SECONDS)
+
+            def gone(alive: set[str] = alive) -> bool:
+                return not alive & set(alive_on(data_dir))
+
+            await wait_until(gone, timeout=GONE_SECONDS)
         items = await runner.run(new_id(), "Hello")
         assert items[-1].event.turn_finished.result == "Hi.", items[-1]
     assert alive_on(data_dir) == []

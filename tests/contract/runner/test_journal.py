@@ -44,7 +44,7 @@ def crash(tmp_path: Path) -> Crash:
     return Crash(tmp_path / "after")
 
 
-async def attached(house: RunnerHouse, turn: str, **fields: int) -> tuple[TurnResult, Failure | None]:
+async def attached(house: RunnerHouse, turn: str, **fields: Any) -> tuple[TurnResult, Failure | None]:
     """Follow a turn that ran before; return what it said and why that ended."""
     result = TurnResult()
     request = pb.RunTurnRequest(

@@ -77,7 +77,7 @@ async def test_the_tool_runs_with_the_input_that_was_decided(open_runner: OpenRu
 
 
 async def test_a_question_is_asked_even_where_all_is_allowed(open_runner: OpenRunner) -> None:
-    question = {
+    question: Any = {
         "question": "Which colour?",
         "header": "Colour",
         "multiSelect": False,

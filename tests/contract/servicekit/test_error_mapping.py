@@ -115,7 +115,7 @@ async def test_a_method_that_nobody_wrote_is_unimplemented(kit: Any) -> None:
 
     servicer = Servicer(
         add=session_service_pb2_grpc.add_SessionServiceServicer_to_server,
-        instance=Empty(),  # type: ignore[abstract]
+        instance=Empty(),
         descriptor=session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
     )
     async with serve(servicer, keys=kit.keys) as started:

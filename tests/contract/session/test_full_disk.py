@@ -13,7 +13,8 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.testing import wait_until
-from support.session_databases import Postgres, postgres, skip_or_fail
+from support.required import lacking
+from support.session_databases import Postgres, postgres
 from support.session_house import Client, SessionHouse, failure_of, session_house
 
 # An empty database of PostgreSQL has 8 MB.
@@ -49,7 +50,7 @@ def small_disk(folder: Path) -> Iterator[Disk]:
         check=False,
     )
     if made.returncode != 0:
-        skip_or_fail(f"no small disk can be mounted here: {made.stderr.strip()}")
+        lacking(f"no small disk can be mounted here: {made.stderr.strip()}")
     try:
         yield Disk(folder)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -12,7 +13,7 @@ from pointsman.session.v1 import session_service_pb2, turn_pb2, turn_service_pb2
 from support.session_house import Client, SessionHouse, failure_of
 
 
-async def enqueue(client: Client, **fields: object) -> turn_pb2.Turn:
+async def enqueue(client: Client, **fields: Any) -> turn_pb2.Turn:
     return await client.enqueue("say hi", newest_session=True, **fields)
 
 

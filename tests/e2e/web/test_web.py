@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.required import program
 from support.suite import ROOT, Suite, running
 from support.web_house import WebHouse, web_house
 
@@ -24,21 +25,11 @@ SPEC_SECONDS = 600
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(SPEC_SECONDS + 120)]
 
 
-def _missing() -> str:
-    for program in ("node", "npm", "chromium"):
-        if shutil.which(program) is None:
-            return f"{program} is not installed"
-    return ""
-
-
 @pytest.fixture(scope="module")
 def built() -> None:
     """The client is built, as `make web` builds it."""
-    missing = _missing()
-    if missing and os.environ.get("POINTSMAN_REQUIRE_ALL"):
-        pytest.fail(f"the browser's tests cannot run: {missing}")
-    if missing:
-        pytest.skip(f"the browser's tests need Node.js and Chromium: {missing}")
+    for name in ("node", "npm", "chromium"):
+        program(name, install="the browser's tests need Node.js and Chromium")
     done = subprocess.run(
         [ROOT / "deploy/setup/web.sh"],
         check=True,
@@ -141,7 +132,7 @@ def test_the_example_page_for_web_developers(
         generate: list[str | Path] = [buf, "generate", ROOT, "--template", "buf.gen.yaml"]
         environ = {**os.environ, "PATH": f"{plugin}:{os.environ['PATH']}"}
         subprocess.run(generate, cwd=example, env=environ, check=True, timeout=120)
-        tsc = [plugin / "tsc", "--noEmit", "--strict", "--skipLibCheck", "--allowImportingTsExtensions"]
+        tsc: list[str | Path] = [plugin / "tsc", "--noEmit", "--strict", "--skipLibCheck", "--allowImportingTsExtensions"]
         kind = ["--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--ignoreConfig"]
         subprocess.run([*tsc, *kind, "main.ts"], cwd=example, check=True, timeout=120)
         vite: list[str | Path] = [plugin / "vite", "--port", "0", "--host", "127.0.0.1"]

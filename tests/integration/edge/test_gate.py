@@ -7,6 +7,7 @@ import contextlib
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -38,7 +39,8 @@ async def test_no_key_is_unauthenticated_with_details_for_grpc(edge):
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await stub.Query(router_service_pb2.QueryRequest(query="hi"), timeout=60)
     assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    details = dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
+    trailing: Any = raised.value.trailing_metadata()
+    details = dict(trailing)["grpc-status-details-bin"]
     info = error_details_pb2.ErrorInfo()
     assert status_pb2.Status.FromString(details).details[0].Unpack(info)
     assert info.reason == "CREDENTIAL_MISSING"

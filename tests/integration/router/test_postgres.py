@@ -91,7 +91,7 @@ async def test_a_query_that_writes_or_hangs_is_stopped_by_the_database(  # noqa:
         running = (
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(60)%'"
         )
-        return server.sql(running + " AND pid <> pg_backend_pid()").strip() == "0"
+        return bool(server.sql(running + " AND pid <> pg_backend_pid()").strip() == "0")
 
     await wait_until(idle)
 
@@ -126,7 +126,7 @@ async def test_keys_and_the_audit_log_may_live_there_and_two_routers_share_them(
             )
 
             async def refused() -> bool:
-                return (await ask(second, made.secret)).status.code != 0
+                return bool((await ask(second, made.secret)).status.code != 0)
 
             await wait_until(refused)
             assert reason_of(await ask(second, made.secret)) == "CREDENTIAL_REVOKED"

@@ -57,7 +57,7 @@ def keeper(log, code, *, shown=None, healthy=None):
 
 
 async def test_a_killed_service_comes_back_with_a_word_about_it(log):
-    shown = []
+    shown: list[str] = []
     kept = keeper(log, SLEEPER, shown=shown)
     keeping = asyncio.create_task(kept.keep())
     await kept.ready.wait()
@@ -87,7 +87,7 @@ async def test_a_service_that_hangs_is_ended_and_comes_back_with_a_word_about_it
                 return
             await asyncio.sleep(0.02)
 
-    shown = []
+    shown: list[str] = []
     kept = keeper(log, ANSWERING.format(port=port), shown=shown, healthy=answers)
     keeping = asyncio.create_task(kept.keep())
     await asyncio.wait_for(kept.ready.wait(), 60)

@@ -14,7 +14,9 @@ from llm_proxy.demo_model.arithmetic import CannotEvaluateError, evaluate, find_
 from llm_proxy.demo_model.conversation import read_conversation
 from llm_proxy.demo_model.streaming import stream
 
-TOOLS = [{"name": name, "input_schema": {}} for name in ("Write", "Read", "Edit", "Bash")]
+TOOLS: list[dict[str, Any]] = [
+    {"name": name, "input_schema": {}} for name in ("Write", "Read", "Edit", "Bash")
+]
 
 
 class Talk:

@@ -15,7 +15,7 @@ from servicekit.errors import Failure
 
 
 def row(key_id: str, **fields: Any) -> KeyRow:
-    texts = dict.fromkeys(
+    texts: dict[str, Any] = dict.fromkeys(
         ("tenant", "title", "role", "scopes", "account", "creator", "creator_tenant", "request_id"), ""
     )
     return KeyRow(id=key_id, digest=b"", create_time=1, expire_time=0, **texts, **fields)

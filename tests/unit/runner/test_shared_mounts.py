@@ -20,6 +20,7 @@ from runner.sandboxes.protocol import INSTANCE_TYPES
 from runner.sandboxes.root import write_etc
 from runner.sandboxes.seccomp import bpf_program
 from runner.workspace.snapshots import _exchange
+from support.required import program
 
 NOBODY = 65534
 SWAPS = 5_000
@@ -119,8 +120,7 @@ def readable(owner: Path) -> Iterator[Path]:
 
 
 def test_a_runner_that_is_nobody_has_bubblewrap_compare_what_it_mounted(readable: Path) -> None:
-    if shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed: apt-get install bubblewrap")
+    program("bwrap", install="apt-get install bubblewrap")
     owner = readable / "owner"
     for name in ("workspace", "agent"):
         (readable / name).mkdir()

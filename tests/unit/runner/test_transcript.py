@@ -63,11 +63,12 @@ async def test_what_was_written_before_the_session_was_known_is_the_sessions(tmp
         stub = transcript_service_pb2_grpc.TranscriptServiceStub(session.channel)
         metadata = passport_metadata(keys.signer("runner"), scopes={"internal"})
         slot = TranscriptSlot()
-        key = {"project_key": "-workspace", "session_id": "another"}
-        await slot.append(key, [{"type": "mode", "sessionId": "another"}])  # type: ignore[arg-type,list-item]
+        key: Any = {"project_key": "-workspace", "session_id": "another"}
+        mode: Any = {"type": "mode", "sessionId": "another"}
+        await slot.append(key, [mode])
         assert peer.entries == {}
         await slot.bind(TranscriptStore(stub, SESSION, lambda: metadata, lambda: 7))
-        await slot.append(key, [{"type": "user", "uuid": "u"}])  # type: ignore[arg-type]
+        await slot.append(key, [{"type": "user", "uuid": "u"}])
         ((where, entries),) = peer.entries.items()
         assert where == ("acme", f"sessions/{SESSION}", SESSION, "")
         assert [entry.json for entry in entries] == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 from router.settings import load_settings
@@ -10,7 +12,7 @@ from router.triage.rules import Rule, When
 from router.triage.triage import Triage, TriageSettings
 
 
-async def decide(prompt: str, **fields: object) -> str:
+async def decide(prompt: str, **fields: Any) -> str:
     decision = await Triage(load_settings(None).triage, None).decide(Question(prompt, **fields))
     return f"{decision.outcome.value} {decision.decided_by}"
 
