@@ -94,15 +94,6 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         positions = Positions(database, log)
         permissions = Permissions(database, bus, hub, runner)
         preparer = Preparer(runner)
-        queue = Queue(
-            database,
-            bus,
-            hub,
-            models=names,
-            preparer=preparer,
-            limit=config.max_queued_turns,
-            account_limit=config.max_concurrent_turns,
-        )
         turns = Turns(database, bus, hub, positions)
         filler = Filler(database, runner)
         sessions = Sessions(
@@ -122,8 +113,9 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             snapshots=snapshots,
             patience=config.runner_patience_seconds,
         )
+        claims = Claims(database, bus, config.lease, config.max_concurrent_turns)
         dispatcher = Dispatcher(
-            Claims(database, bus, config.lease, config.max_concurrent_turns),
+            claims,
             runs,
             positions,
             hub,
@@ -131,6 +123,16 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             places=config.max_running_turns,
             lease=config.lease,
             alone=not database.postgres,
+        )
+        queue = Queue(
+            database,
+            bus,
+            hub,
+            claims=claims,
+            places=dispatcher,
+            models=names,
+            preparer=preparer,
+            limit=config.max_queued_turns,
         )
         bus.on(Topic.EVENTS, hub.wake)
         bus.on_reconnect(hub.wake_all)

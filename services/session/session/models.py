@@ -23,13 +23,18 @@ class ModelNames:
 
     async def resolve(self, party: Party, model: str) -> str:
         """Return the model that a name stands for, empty for the default; Failure MODEL_UNKNOWN."""
-        key = (party.tenant, model)
-        known = self._known.get(key)
-        if known is not None and time.monotonic() < known[1]:
-            return known[0]
+        known = self.remembered(party.tenant, model)
+        if known is not None:
+            return known
         resolved = await self._models.resolve(party, model)
+        key = (party.tenant, model)
         self._known[key] = (resolved, time.monotonic() + _SECONDS)
         self._known.move_to_end(key)
         if len(self._known) > _ENTRIES:
             self._known.popitem(last=False)
         return resolved
+
+    def remembered(self, tenant: str, model: str) -> str | None:
+        """Return what a name stood for a moment ago, None when that is not known; from any thread."""
+        known = self._known.get((tenant, model))
+        return known[0] if known is not None and time.monotonic() < known[1] else None

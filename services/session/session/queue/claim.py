@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from pointsman.session.v1 import event_pb2, turn_pb2
@@ -15,9 +15,11 @@ from session import clock
 from session.events import bus
 from session.events.bus import Bus, Topic
 from session.queue.fairness import rotation
+from session.sessions import history
 from session.storage.database import Database
 from session.storage.rows import SessionRow, TurnRow
-from session.storage.statements import accounts, claims, events, sessions
+from session.storage.statements import accounts, claims, events, sessions, turns
+from session.storage.statements.accounts import AccountRow
 from session.storage.tables import IS_RUNNING
 from session.storage.transaction import Transaction
 
@@ -40,6 +42,8 @@ class Claim:
     session: SessionRow
     recovered: bool
     """Whether it ran before, under another owner."""
+    earlier: Sequence[TurnRow] | None = None
+    """What an agent is to be told of turns before it, newest first; None where nobody has looked yet."""
     events: Sequence[event_pb2.Event] = ()
     """What was logged with the claim."""
     lease: Lease = field(init=False)
@@ -62,6 +66,15 @@ class Claims:
         loads = await self._database.run(accounts.loads)
         return rotation(loads, places, self._account_limit)
 
+    def room(self, account: AccountRow | None, active: int) -> bool:
+        """Say whether an account (None: one that was never used) may run more than so many turns."""
+        return active < ((account and account.max_concurrent_turns) or self._account_limit)
+
+    def columns(self, session_id: str, time: int) -> dict[str, Any]:
+        """Return what makes a new turn of a session that has none one that runs, and is this replica's."""
+        expires = self._database.lease_clock() + self._lease
+        return claims.first(session_id, self._bus.replica, expires) | {"start_time": time}
+
     async def claim(self, tenant: str, account: str) -> Claim | None:
         """Claim an account's next turn; None when it has none that may run now."""
         try:
@@ -75,20 +88,15 @@ class Claims:
         if row is None:
             return None
         running = await accounts.count(tx, tenant, account, IS_RUNNING)
-        if running >= (row.max_concurrent_turns or self._account_limit):
+        if not self.room(row, running):
             return None
         time = clock.now()
         turn = await claims.next_of_account(tx, tenant, account, time)
         if turn is None:
             return None
-        waited = Duration()
-        waited.FromMicroseconds(max(time - turn.create_time, 0))
-        started = event_pb2.Event(
-            turn_started=event_pb2.TurnStarted(
-                model=turn.model, route=turn_pb2.TurnRoute.ValueType(turn.route), queued_for=waited
-            )
-        )
-        logged = await events.append(tx, turn.session_id, [(turn.id, started)])
+        route = turn_pb2.TurnRoute.ValueType(turn.route)
+        event = started(turn.model, route, waited=max(time - turn.create_time, 0))
+        logged = await events.append(tx, turn.session_id, [(turn.id, event)])
         expires = self._database.lease_clock() + self._lease
         changes = {"start_time": time, "last_sequence": logged[-1].sequence}
         mine = await claims.claim(tx, turn, self._bus.replica, expires, **changes)
@@ -97,7 +105,7 @@ class Claims:
         await accounts.update(tx, tenant, account, last_claim_time=time)
         await self._bus.tell(tx, Topic.EVENTS, turn.session_id)
         session = await sessions.any_phase(tx, turn.session_id)
-        return Claim(mine, session, recovered=False, events=logged)
+        return Claim(mine, session, recovered=False, earlier=await earlier(tx, mine), events=logged)
 
     async def renew(self) -> dict[str, tuple[int, int]]:
         """Extend this replica's leases; return epoch and time of cancelling by turn."""
@@ -140,6 +148,20 @@ class Claims:
         if mine is None:
             return None
         return Claim(mine, await sessions.any_phase(tx, mine.session_id), recovered=True)
+
+
+def started(model: str, route: turn_pb2.TurnRoute.ValueType, *, waited: int) -> event_pb2.Event:
+    """Return what a turn begins with; it waited so many microseconds."""
+    duration = Duration()
+    duration.FromMicroseconds(waited)
+    return event_pb2.Event(turn_started=event_pb2.TurnStarted(model=model, route=route, queued_for=duration))
+
+
+async def earlier(tx: Transaction, turn: TurnRow) -> Sequence[TurnRow] | None:
+    """Return what an agent is to be told of turns before it; None for a turn that has none."""
+    if turn.route != turn_pb2.TURN_ROUTE_AGENT:
+        return None
+    return await turns.direct_since_agent(tx, turn, history.TURNS)
 
 
 class _Gone(Exception):  # noqa: N818 - rolls the transaction back

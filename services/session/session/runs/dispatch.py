@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -59,6 +60,11 @@ class Dispatcher:
         self._running: dict[str, Running] = {}
         self._wake = asyncio.Event()
         self._strays: set[tuple[str, int]] = set()
+        self._held = 0
+        self._unheld = asyncio.Event()
+        self._unheld.set()
+        # Whether turns may wait for a place. While they do, who is next is for the rotation to say.
+        self._crowded = True
         bus.on(Topic.QUEUE, lambda _ids: self._wake.set())
         bus.on(Topic.CANCEL, self._cancel)
         bus.on(Topic.DECIDED, self._decided)
@@ -88,9 +94,36 @@ class Dispatcher:
             except TimeoutError:
                 continue
 
+    @property
+    def _free(self) -> int:
+        return self._places - len(self._running) - self._held
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[Claim], None] | None]:
+        """Keep a place free while inside, and give what starts a turn in it; None when there is none."""
+        if self._free <= 0:
+            self._crowded = True
+        if self._crowded:
+            yield None
+            return
+        self._held += 1
+        self._unheld.clear()
+        try:
+            yield self._start
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._held -= 1
+        if not self._held:
+            self._unheld.set()
+        if self._crowded:
+            # It may have been the last place.
+            self._wake.set()
+
     async def _fill(self) -> None:
         """Claim until there is no place or no turn left that may run."""
-        while (free := self._places - len(self._running)) > 0:
+        while (free := self._free) > 0:
             served = set()
             for tenant, account in await self._claims.chosen(free):
                 claim = await self._claims.claim(tenant, account)
@@ -101,7 +134,9 @@ class Dispatcher:
             for tenant, account in served:
                 await self._positions.tell(tenant, account)
             if not served:
+                self._crowded = False
                 return
+        self._crowded = True
 
     async def keep(self) -> None:
         """Renew leases and take over what others left, until cancelled."""
@@ -176,6 +211,9 @@ class Dispatcher:
 
     async def stop(self, grace: float) -> None:
         """Wait `grace` seconds for direct turns to end, leave agent turns to their runners, give all back."""
+        # Who holds a place still starts a turn in it.
+        self._crowded = True
+        await self._unheld.wait()
         tasks = {running.task for running in self._running.values() if running.task is not None}
         direct = {
             running.task

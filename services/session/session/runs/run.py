@@ -17,7 +17,7 @@ from session.events.log import Log
 from session.metrics import metrics
 from session.peers import Models, Runner
 from session.permissions import Permissions
-from session.queue.claim import Claim
+from session.queue.claim import Claim, earlier
 from session.refusals import LeaseLost
 from session.runs.agent import AgentTurn
 from session.runs.direct import DirectTurn
@@ -141,7 +141,9 @@ class Runs:
         else:
             # Decided while nobody was there to hand it on.
             decided.set()
-        said = await self._database.run(lambda tx: turns.direct_since_agent(tx, writer.turn, history.TURNS))
+        said = claim.earlier
+        if said is None:
+            said = await self._database.run(lambda tx: earlier(tx, writer.turn)) or ()
         courier = asyncio.create_task(self._deliver(writer.turn, decided))
         try:
             await AgentTurn(

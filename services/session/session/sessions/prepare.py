@@ -35,9 +35,12 @@ class Preparer:
         session_id: str,
         model: str,
         options: turn_pb2.TurnOptions,
-        sandbox: runner_service_pb2.SandboxSettings | None,
+        sandbox: runner_service_pb2.SandboxSettings | None = None,
     ) -> None:
-        """Tell the runner that a turn of this session is coming, and do not wait for its answer."""
+        """Tell the runner that a turn of this session is coming, and do not wait for its answer.
+
+        `sandbox` is what its sandbox will have; None for nothing.
+        """
         if len(self._tasks) >= _AT_ONCE:
             return
         request = runner_service_pb2.PrepareSandboxRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,13 +39,20 @@ class Load:
     """The newest of the tenant's accounts, also of those that have nothing to do."""
 
 
+_THIS: Final = (accounts.c.tenant == sa.bindparam("of_tenant")) & (
+    accounts.c.account == sa.bindparam("of_account")
+)
+_LOCK: Final = sa.select(accounts).where(_THIS).with_for_update()
+_LOCK_IF_FREE: Final = sa.select(accounts).where(_THIS).with_for_update(skip_locked=True)
+
+
 async def lock(tx: Transaction, tenant: str, account: str) -> AccountRow:
     """Return the account's row, made if need be, that nobody else changes until the transaction ends."""
-    query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
-    row = (await tx.execute(query.with_for_update())).first()
+    this = {"of_tenant": tenant, "of_account": account}
+    row = (await tx.execute(_LOCK, this)).first()
     if row is None:
         await ensure(tx, tenant, account)
-        row = (await tx.execute(query.with_for_update())).one()
+        row = (await tx.execute(_LOCK, this)).one()
     return AccountRow(**row._mapping)
 
 
@@ -56,8 +64,7 @@ async def ensure(tx: Transaction, tenant: str, account: str) -> None:
 
 async def lock_if_free(tx: Transaction, tenant: str, account: str) -> AccountRow | None:
     """Return the account's row, locked; None when another replica has it right now."""
-    query = sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.account == account)
-    row = (await tx.execute(query.with_for_update(skip_locked=True))).first()
+    row = (await tx.execute(_LOCK_IF_FREE, {"of_tenant": tenant, "of_account": account})).first()
     return None if row is None else AccountRow(**row._mapping)
 
 
@@ -91,10 +98,12 @@ async def activity(tx: Transaction, tenant: str, names: Sequence[str]) -> dict[s
     return {name: (int(running), int(queued)) for name, running, queued in await tx.execute(query)}
 
 
+_UPDATE: Final = sa.update(accounts).where(_THIS)
+
+
 async def update(tx: Transaction, tenant: str, account: str, **values: int) -> None:
     """Change columns of an account."""
-    where = (accounts.c.tenant == tenant) & (accounts.c.account == account)
-    await tx.execute(sa.update(accounts).where(where).values(values))
+    await tx.execute(_UPDATE, {"of_tenant": tenant, "of_account": account} | values)
 
 
 async def count(tx: Transaction, tenant: str, account: str, state: sa.ColumnElement[bool]) -> int:
@@ -107,26 +116,28 @@ async def count(tx: Transaction, tenant: str, account: str, state: sa.ColumnElem
     return int((await tx.execute(query)).scalar_one())
 
 
+_queued: Final = sa.func.sum(sa.case((turns.c.state == QUEUED, 1), else_=0))
+_running: Final = sa.func.sum(sa.case((turns.c.state == RUNNING, 1), else_=0))
+_busy: Final = (
+    sa.select(turns.c.tenant, turns.c.account, _queued.label("queued"), _running.label("running"))
+    .where(IS_ACTIVE)
+    .group_by(turns.c.tenant, turns.c.account)
+    .subquery()
+)
+_all_accounts: Final = accounts.alias()
+_tenant_claim: Final = (
+    sa.select(sa.func.max(_all_accounts.c.last_claim_time))
+    .where(_all_accounts.c.tenant == _busy.c.tenant)
+    .scalar_subquery()
+)
+_LOADS: Final = sa.select(
+    _busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time, _tenant_claim
+).join(accounts, (accounts.c.tenant == _busy.c.tenant) & (accounts.c.account == _busy.c.account))
+
+
 async def loads(tx: Transaction) -> Sequence[Load]:
     """Return what every account with a turn that waits or runs has to do."""
-    queued = sa.func.sum(sa.case((turns.c.state == QUEUED, 1), else_=0))
-    running = sa.func.sum(sa.case((turns.c.state == RUNNING, 1), else_=0))
-    busy = (
-        sa.select(turns.c.tenant, turns.c.account, queued.label("queued"), running.label("running"))
-        .where(IS_ACTIVE)
-        .group_by(turns.c.tenant, turns.c.account)
-        .subquery()
-    )
-    all_accounts = accounts.alias()
-    tenant_claim = (
-        sa.select(sa.func.max(all_accounts.c.last_claim_time))
-        .where(all_accounts.c.tenant == busy.c.tenant)
-        .scalar_subquery()
-    )
-    query = sa.select(busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time, tenant_claim).join(
-        accounts, (accounts.c.tenant == busy.c.tenant) & (accounts.c.account == busy.c.account)
-    )
     return [
         Load(tenant, account, int(queued), int(running), limit, served, tenant_served)
-        for tenant, account, queued, running, limit, served, tenant_served in await tx.execute(query)
+        for tenant, account, queued, running, limit, served, tenant_served in await tx.execute(_LOADS)
     ]

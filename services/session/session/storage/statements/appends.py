@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from pointsman.session.v1 import event_pb2
@@ -26,26 +27,31 @@ class Held:
     runner_index: int
 
 
+_LOCK_SESSIONS: Final = (
+    sa.select(sessions.c.id, sessions.c.last_sequence)
+    .where(sessions.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(sessions.c.id)
+    .with_for_update()
+)
+_LOCK_TURNS: Final = (
+    sa.select(turns.c.id, turns.c.epoch, turns.c.state, turns.c.runner_index)
+    .where(turns.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(turns.c.id)
+    .with_for_update()
+)
+_INSERT_EVENTS: Final = sa.insert(events)
+
+
 async def lock_sessions(tx: Transaction, session_ids: Iterable[str]) -> dict[str, int]:
     """Lock sessions and return the number of the newest event of each."""
-    query = (
-        sa.select(sessions.c.id, sessions.c.last_sequence)
-        .where(sessions.c.id.in_(sorted(session_ids)))
-        .order_by(sessions.c.id)
-        .with_for_update()
-    )
-    return {row.id: row.last_sequence for row in await tx.execute(query)}
+    rows = await tx.execute(_LOCK_SESSIONS, {"ids": sorted(session_ids)})
+    return {row.id: row.last_sequence for row in rows}
 
 
 async def lock_turns(tx: Transaction, turn_ids: Iterable[str]) -> dict[str, Held]:
     """Lock turns and return what an owner's right to write is judged by. No owner changes meanwhile."""
-    query = (
-        sa.select(turns.c.id, turns.c.epoch, turns.c.state, turns.c.runner_index)
-        .where(turns.c.id.in_(sorted(turn_ids)))
-        .order_by(turns.c.id)
-        .with_for_update()
-    )
-    return {turn_id: Held(epoch, state, index) for turn_id, epoch, state, index in await tx.execute(query)}
+    rows = await tx.execute(_LOCK_TURNS, {"ids": sorted(turn_ids)})
+    return {turn_id: Held(epoch, state, index) for turn_id, epoch, state, index in rows}
 
 
 async def update_sessions(tx: Transaction, changes: Mapping[str, dict[str, Any]]) -> None:
@@ -71,20 +77,25 @@ async def _update(
         elif values:
             parameters = {f"key_{column}": value for column, value in key.items()}
             together[tuple(sorted(values))].append(parameters | {f"new_{c}": v for c, v in values.items()})
-    key_columns = list(rows[0][0]) if rows else []
+    key_columns = tuple(rows[0][0]) if rows else ()
     for columns, many in together.items():
-        statement = (
-            sa.update(table)
-            .where(*(table.c[column] == sa.bindparam(f"key_{column}") for column in key_columns))
-            .values({column: sa.bindparam(f"new_{column}") for column in columns})
-        )
-        await tx.execute(statement, many)
+        await tx.execute(_update_of(table, key_columns, columns), many)
+
+
+@cache
+def _update_of(table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> sa.Update:
+    """Return the statement that changes these columns. There are a few dozen combinations of them."""
+    return (
+        sa.update(table)
+        .where(*(table.c[column] == sa.bindparam(f"key_{column}") for column in keys))
+        .values({column: sa.bindparam(f"new_{column}") for column in columns})
+    )
 
 
 async def insert_events(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows of events."""
     if rows:
-        await tx.execute(sa.insert(events), rows)
+        await tx.execute(_INSERT_EVENTS, rows)
 
 
 async def logged(tx: Transaction, newest: Mapping[Key, event_pb2.Event]) -> set[Key]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -19,22 +19,24 @@ _SESSION_IDLE = ~(
 )
 
 
+_NEXT: Final = (
+    sa.select(turns)
+    .join(sessions, sessions.c.id == turns.c.session_id)
+    .where(
+        turns.c.tenant == sa.bindparam("tenant"),
+        turns.c.account == sa.bindparam("account"),
+        IS_QUEUED,
+        _SESSION_IDLE,
+        sessions.c.hold_until <= sa.bindparam("now"),
+    )
+    .order_by(turns.c.position_key)
+    .limit(1)
+)
+
+
 async def next_of_account(tx: Transaction, tenant: str, account: str, now: int) -> TurnRow | None:
     """Return the account's first waiting turn whose session is free; None when there is none."""
-    query = (
-        sa.select(turns)
-        .join(sessions, sessions.c.id == turns.c.session_id)
-        .where(
-            turns.c.tenant == tenant,
-            turns.c.account == account,
-            IS_QUEUED,
-            _SESSION_IDLE,
-            sessions.c.hold_until <= now,
-        )
-        .order_by(turns.c.position_key)
-        .limit(1)
-    )
-    row = (await tx.execute(query)).first()
+    row = (await tx.execute(_NEXT, {"tenant": tenant, "account": account, "now": now})).first()
     return None if row is None else TurnRow.of(row)
 
 
@@ -42,9 +44,6 @@ async def claim(
     tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int], **values: Any
 ) -> TurnRow | None:
     """Make a waiting turn the owner's and RUNNING, under the next epoch; None when it waits no more."""
-    position = sa.select(sa.func.coalesce(sa.func.max(transcripts.c.position), 0)).where(
-        transcripts.c.session_id == turn.session_id
-    )
     statement = (
         sa.update(turns)
         .where(turns.c.id == turn.id, IS_QUEUED)
@@ -53,13 +52,29 @@ async def claim(
             epoch=turns.c.epoch + 1,
             lease_owner=owner,
             lease_expires=expires,
-            transcript_position=position.scalar_subquery(),
+            transcript_position=_transcript_position(turn.session_id),
             **values,
         )
         .returning(turns)
     )
     row = (await tx.execute(statement)).first()
     return None if row is None else TurnRow.of(row)
+
+
+def first(session_id: str, owner: int, expires: sa.ColumnElement[int]) -> dict[str, Any]:
+    """Return the columns with which a new turn is the owner's and RUNNING from the beginning."""
+    return {
+        "state": RUNNING,
+        "epoch": 1,
+        "lease_owner": owner,
+        "lease_expires": expires,
+        "transcript_position": _transcript_position(session_id),
+    }
+
+
+def _transcript_position(session_id: str) -> sa.ScalarSelect[int]:
+    newest = sa.func.coalesce(sa.func.max(transcripts.c.position), 0)
+    return sa.select(newest).where(transcripts.c.session_id == session_id).scalar_subquery()
 
 
 async def owned(tx: Transaction, turn_id: str) -> TurnRow:

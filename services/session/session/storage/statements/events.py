@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from pointsman.session.v1 import event_pb2
@@ -12,6 +12,20 @@ from session import clock, names
 from session.storage.rows import TurnRow
 from session.storage.tables import events, sessions
 from session.storage.transaction import Transaction
+
+_EXTEND: Final = (
+    sa.update(sessions)
+    .where(sessions.c.id == sa.bindparam("of_session"))
+    .values(last_sequence=sessions.c.last_sequence + sa.bindparam("more", type_=sa.BigInteger))
+    .returning(sessions.c.last_sequence)
+)
+_INSERT: Final = sa.insert(events)
+_READ: Final = (
+    sa.select(events.c.payload)
+    .where(events.c.session_id == sa.bindparam("of_session"), events.c.sequence > sa.bindparam("after"))
+    .order_by(events.c.sequence)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
 
 
 async def append(
@@ -23,13 +37,8 @@ async def append(
     transaction ends, so the numbers have no gaps and are seen in order.
     """
     time = clock.now()
-    statement = (
-        sa.update(sessions)
-        .where(sessions.c.id == session_id)
-        .values(last_sequence=sessions.c.last_sequence + len(items), last_activity_time=time, **changes)
-        .returning(sessions.c.last_sequence)
-    )
-    last: int = (await tx.execute(statement)).scalar_one()
+    values = {"of_session": session_id, "more": len(items), "last_activity_time": time} | changes
+    last: int = (await tx.execute(_EXTEND, values)).scalar_one()
     numbered = [
         numbered_event(session_id, turn_id, event, last - len(items) + place, time)
         for place, (turn_id, event) in enumerate(items, 1)
@@ -55,7 +64,7 @@ async def insert(
     """Write events that have their numbers."""
     rows = [row_of(session_id, turn_id, event) for turn_id, event in zip(turn_ids, numbered, strict=True)]
     if rows:
-        await tx.execute(sa.insert(events), rows)
+        await tx.execute(_INSERT, rows)
 
 
 def row_of(session_id: str, turn_id: str, event: event_pb2.Event) -> dict[str, Any]:
@@ -80,12 +89,12 @@ async def read(
     tx: Transaction, session_id: str, after: int, limit: int, *, turn_id: str = "", through: int = 0
 ) -> list[event_pb2.Event]:
     """Return events after a sequence number, oldest first; only a turn's, only up to a number, if asked."""
-    query = sa.select(events.c.payload).where(events.c.session_id == session_id, events.c.sequence > after)
+    query = _READ
     if turn_id:
         query = query.where(events.c.turn_id == turn_id)
     if through:
         query = query.where(events.c.sequence <= through)
-    rows = await tx.execute(query.order_by(events.c.sequence).limit(limit))
+    rows = await tx.execute(query, {"of_session": session_id, "after": after, "limit": limit})
     return [event_pb2.Event.FromString(payload) for (payload,) in rows]
 
 

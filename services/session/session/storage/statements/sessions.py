@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -22,10 +23,21 @@ def visible(caller: Caller, phase: Phase = Phase.OPEN) -> sa.ColumnElement[bool]
     return condition
 
 
+_ANY_PHASE: Final = sa.select(sessions).where(sessions.c.id == sa.bindparam("session_id"))
+
+
+@cache
+def _visible(*, pinned: bool) -> sa.Select[*tuple[Any, ...]]:
+    query = _ANY_PHASE.where(
+        sessions.c.tenant == sa.bindparam("tenant"), sessions.c.phase == sa.bindparam("phase")
+    )
+    return query.where(sessions.c.account == sa.bindparam("account")) if pinned else query
+
+
 async def get(tx: Transaction, caller: Caller, session_id: str, *, phase: Phase = Phase.OPEN) -> SessionRow:
     """Return a session; Failure SESSION_NOT_FOUND."""
-    query = sa.select(sessions).where(sessions.c.id == session_id, visible(caller, phase))
-    row = (await tx.execute(query)).first()
+    values = {"session_id": session_id, "tenant": caller.tenant, "phase": phase, "account": caller.account}
+    row = (await tx.execute(_visible(pinned=caller.account is not None), values)).first()
     if row is None:
         raise session_not_found(session_id)
     return SessionRow.of(row)
@@ -33,7 +45,7 @@ async def get(tx: Transaction, caller: Caller, session_id: str, *, phase: Phase 
 
 async def any_phase(tx: Transaction, session_id: str) -> SessionRow:
     """Return a session that is there for us, whether or not it is for callers."""
-    return SessionRow.of((await tx.execute(sa.select(sessions).where(sessions.c.id == session_id))).one())
+    return SessionRow.of((await tx.execute(_ANY_PHASE, {"session_id": session_id})).one())
 
 
 async def lock(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
@@ -45,8 +57,16 @@ async def lock(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
     return SessionRow.of(row)
 
 
-async def insert(tx: Transaction, **values: Any) -> None:
-    """Add a session."""
+async def lock_again(tx: Transaction, caller: Caller, session: SessionRow) -> SessionRow:
+    """Return a session as it is now and stays until the transaction ends; Failure SESSION_NOT_FOUND.
+
+    On SQLite that is how it was read, because nobody else writes meanwhile.
+    """
+    return session if tx.dialect.name == "sqlite" else await lock(tx, caller, session.id)
+
+
+async def insert(tx: Transaction, **values: Any) -> SessionRow:
+    """Add a session and return it."""
     defaults: dict[str, Any] = {
         "title": b"",
         "preferred_model": "",
@@ -57,7 +77,8 @@ async def insert(tx: Transaction, **values: Any) -> None:
         "sandbox_settings": b"",
         "turn_options": b"",
     }
-    await tx.execute(sa.insert(sessions).values(defaults | values))
+    statement = sa.insert(sessions).values(defaults | values).returning(sessions)
+    return SessionRow.of((await tx.execute(statement)).one())
 
 
 async def update(tx: Transaction, session_id: str, **values: Any) -> None:

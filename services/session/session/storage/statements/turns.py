@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 import sqlalchemy as sa
 from pointsman.session.v1 import turn_pb2
 
+from session import names
 from session.refusals import turn_not_found
 from session.storage.rows import TurnRow
-from session.storage.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, QUEUED, transcripts, turns
+from session.storage.tables import IS_ACTIVE, IS_RUNNING, QUEUED, transcripts, turns
 from session.storage.transaction import Transaction
 
+_INSERT: Final = sa.insert(turns).returning(turns)
+_BY_REQUEST: Final = sa.select(turns).where(
+    turns.c.tenant == sa.bindparam("tenant"), turns.c.request_id == sa.bindparam("request_id")
+)
 
-async def insert(tx: Transaction, **values: Any) -> None:
-    """Add a turn. IntegrityError when its request id was there before."""
+
+async def insert(tx: Transaction, **values: Any) -> TurnRow:
+    """Add a turn and return it. IntegrityError when its request id was there before."""
     defaults: dict[str, Any] = {"result": b"", "usage": b""}
-    await tx.execute(sa.insert(turns).values(defaults | values))
+    computed = {name: value for name, value in values.items() if isinstance(value, sa.ClauseElement)}
+    statement = _INSERT.values(computed) if computed else _INSERT
+    plain = {name: value for name, value in values.items() if name not in computed}
+    return TurnRow.of((await tx.execute(statement, defaults | plain)).one())
+
+
+_GET: Final = sa.select(turns).where(
+    turns.c.id == sa.bindparam("turn_id"), turns.c.session_id == sa.bindparam("session_id")
+)
 
 
 async def get(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
     """Return a turn of a session that the caller sees; Failure TURN_NOT_FOUND."""
-    query = sa.select(turns).where(turns.c.id == turn_id, turns.c.session_id == session_id)
-    row = (await tx.execute(query)).first()
+    row = (await tx.execute(_GET, {"turn_id": turn_id, "session_id": session_id})).first()
     if row is None:
         raise turn_not_found(session_id, turn_id)
     return TurnRow.of(row)
@@ -32,12 +45,11 @@ async def get(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
 
 async def by_request(tx: Transaction, tenant: str, request_id: str) -> TurnRow | None:
     """Return the turn that a request made, None when there was no such request."""
-    query = sa.select(turns).where(turns.c.tenant == tenant, turns.c.request_id == request_id)
-    row = (await tx.execute(query)).first()
+    row = (await tx.execute(_BY_REQUEST, {"tenant": tenant, "request_id": request_id})).first()
     return None if row is None else TurnRow.of(row)
 
 
-async def update(tx: Transaction, turn: TurnRow, **values: Any) -> bool:
+async def update(tx: Transaction, turn: TurnRow | Active, **values: Any) -> bool:
     """Change columns of a turn if its state and epoch are still what `turn` says; tell whether they were."""
     statement = (
         sa.update(turns)
@@ -95,25 +107,38 @@ async def active(tx: Transaction, session_id: str) -> list[TurnRow]:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """What a place in the queue is known by."""
+class Active:
+    """What a turn's place in the queue is known by."""
 
     id: str
     session_id: str
+    state: int
     epoch: int
     position_key: int
     told_position: int
 
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return names.turn_name(self.session_id, self.id)
 
-async def waiting(tx: Transaction, tenant: str, account: str) -> list[Waiting]:
+
+_OF_ACCOUNT: Final = (
+    sa.select(*(turns.c[field.name] for field in fields(Active)))
+    .where(turns.c.tenant == sa.bindparam("tenant"), turns.c.account == sa.bindparam("account"), IS_ACTIVE)
+    .order_by(turns.c.state.desc(), turns.c.position_key)
+)
+
+
+async def of_account(tx: Transaction, tenant: str, account: str) -> list[Active]:
+    """Return an account's turns that run, and then those that wait, next first."""
+    rows = await tx.execute(_OF_ACCOUNT, {"tenant": tenant, "account": account})
+    return [Active(**row._mapping) for row in rows]
+
+
+async def waiting(tx: Transaction, tenant: str, account: str) -> list[Active]:
     """Return an account's turns that wait, next first."""
-    columns = (turns.c.id, turns.c.session_id, turns.c.epoch, turns.c.position_key, turns.c.told_position)
-    query = (
-        sa.select(*columns)
-        .where(turns.c.tenant == tenant, turns.c.account == account, IS_QUEUED)
-        .order_by(turns.c.position_key)
-    )
-    return [Waiting(**row._mapping) for row in await tx.execute(query)]
+    return [turn for turn in await of_account(tx, tenant, account) if turn.state == QUEUED]
 
 
 async def positions(tx: Transaction, wanted: Sequence[TurnRow]) -> dict[str, int]:
@@ -166,23 +191,28 @@ async def transcript_end(tx: Transaction, turn: TurnRow) -> int:
     return int((await tx.execute(newest)).scalar_one())
 
 
+_agents: Final = turns.alias()
+_SINCE_AGENT: Final = (
+    sa.select(turns)
+    .where(
+        turns.c.session_id == sa.bindparam("session_id"),
+        turns.c.route == turn_pb2.TURN_ROUTE_DIRECT,
+        turns.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
+        turns.c.start_time
+        > sa.select(sa.func.coalesce(sa.func.max(_agents.c.start_time), 0))
+        .where(
+            _agents.c.session_id == sa.bindparam("session_id"),
+            _agents.c.route == turn_pb2.TURN_ROUTE_AGENT,
+            _agents.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
+        )
+        .scalar_subquery(),
+    )
+    .order_by(turns.c.start_time.desc())
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+
+
 async def direct_since_agent(tx: Transaction, turn: TurnRow, limit: int) -> list[TurnRow]:
     """Return the newest direct turns that were answered since the agent's last answer, newest first."""
-    agents = turns.alias()
-    last = sa.select(sa.func.coalesce(sa.func.max(agents.c.start_time), 0)).where(
-        agents.c.session_id == turn.session_id,
-        agents.c.route == turn_pb2.TURN_ROUTE_AGENT,
-        agents.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
-    )
-    query = (
-        sa.select(turns)
-        .where(
-            turns.c.session_id == turn.session_id,
-            turns.c.route == turn_pb2.TURN_ROUTE_DIRECT,
-            turns.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
-            turns.c.start_time > last.scalar_subquery(),
-        )
-        .order_by(turns.c.start_time.desc())
-        .limit(limit)
-    )
-    return [TurnRow.of(row) for row in await tx.execute(query)]
+    rows = await tx.execute(_SINCE_AGENT, {"session_id": turn.session_id, "limit": limit})
+    return [TurnRow.of(row) for row in rows]
