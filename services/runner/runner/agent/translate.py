@@ -40,6 +40,8 @@ class TranslateState:
     """Blocks of each message that were finished."""
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     """Characters of each open block that were sent."""
+    heard: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Characters of each open block that the agent has told; never more than were sent."""
     tools: dict[str, str] = field(default_factory=dict)
     """Names of the tools that were called, by the call's id."""
 
@@ -74,13 +76,30 @@ def _stream(raw: Any, parent: str, state: TranslateState) -> Iterator[event_pb2.
     index = raw.get("index") if kind == "content_block_delta" else None
     if not isinstance(delta, dict) or not isinstance(index, int) or not 0 <= index < 1 << 20:
         return
-    message_id = state.open_message.get(parent, "")
-    for field_name, make in (("text", _text_delta), ("thinking", _thinking_delta)):
-        piece = clean(delta.get(field_name))
-        if delta.get("type") == f"{field_name}_delta" and piece:
-            offset = state.offsets.get((message_id, index), 0)
-            state.offsets[message_id, index] = offset + len(piece)
-            yield make(piece, message_id, index, offset)
+    key = (state.open_message.get(parent, ""), index)
+    for kind in ("text", "thinking"):
+        piece = clean(delta.get(kind))
+        if delta.get("type") == f"{kind}_delta" and piece:
+            start = state.heard.get(key, 0)
+            state.heard[key] = start + len(piece)
+            event = unsent(state, key, kind, piece, start)
+            if event is not None:
+                yield event
+
+
+def unsent(
+    state: TranslateState, key: tuple[str, int], kind: str, piece: str, start: int
+) -> event_pb2.Event | None:
+    """Return what of a piece was not sent yet, and note that it was; `start` is its place in its block.
+
+    None when nothing is left of it, or when something before it is missing.
+    """
+    offset = state.offsets.get(key, 0)
+    fresh = piece[offset - start :] if start <= offset else ""
+    if not fresh:
+        return None
+    state.offsets[key] = offset + len(fresh)
+    return (_text_delta if kind == "text" else _thinking_delta)(fresh, *key, offset)
 
 
 def _text_delta(piece: str, message_id: str, block: int, offset: int) -> event_pb2.Event:
@@ -100,6 +119,7 @@ def _assistant(message: AssistantMessage, state: TranslateState) -> Iterator[eve
         index = state.blocks.get(message_id, 0)
         state.blocks[message_id] = index + 1
         state.offsets.pop((message_id, index), None)
+        state.heard.pop((message_id, index), None)
         if isinstance(block, ToolUseBlock):
             yield _tool_use(block, state)
         elif isinstance(block, TextBlock | ThinkingBlock):

@@ -22,6 +22,7 @@ from servicekit.errors import Failure, reason_of
 
 from runner.bounded import bounded_text, clean
 from runner.relay.relay_notes import NoteFilter
+from runner.relay.text_reader import ModelText, TextReader
 from runner.relay.unix_socket import bound_socket
 from runner.sandboxes.protocol import MIB, SOCKET_NAME
 
@@ -53,6 +54,8 @@ class Grant:
     """Being asked for while the turn starts."""
     note: Callable[[str, Mapping[str, Any]], None]
     """Takes what llm-proxy reports: `usage` or `retry`, and its values."""
+    listen: Callable[[], ModelText] | None = None
+    """Makes what takes the text of a streamed answer as it goes by, before the sandbox has it."""
     refusal: Failure | None = None
     """What llm-proxy refused last; None again after a call that succeeded."""
 
@@ -147,9 +150,17 @@ class Relay:
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)
         notes = NoteFilter(grant.note)
-        async for chunk in answer.content.iter_any():
-            if passed := notes.feed(chunk):
-                await out.write(passed)
+        streamed = answer.content_type == "text/event-stream"
+        text = TextReader(grant.listen()) if streamed and grant.listen is not None else None
+        try:
+            async for chunk in answer.content.iter_any():
+                if passed := notes.feed(chunk):
+                    if text is not None:
+                        text.feed(passed)
+                    await out.write(passed)
+        finally:
+            if text is not None:
+                text.end()
         await out.write(notes.end())
         await out.write_eof()
         return out

@@ -15,6 +15,7 @@ from claude_agent_sdk import (
 )
 from pointsman.session.v1 import event_pb2, turn_pb2
 
+from runner.agent.ahead import Ahead
 from runner.agent.translate import TranslateState, translate
 from runner.bounded import bounded_text, clean
 from runner.turns.turns import Turn
@@ -23,7 +24,7 @@ from runner.turns.turns import Turn
 class Conversation:
     """The listener of one turn's agent and of its relay: turns both into the turn's events.
 
-    `told` are the paths whose change was told.
+    `told` are the paths whose change was told. `ahead` takes the model's text past the agent.
     `result` is done when the agent says that it is. `interrupt` asks the agent to stop, once it has the
     prompt.
     """
@@ -32,6 +33,7 @@ class Conversation:
         self._turn = turn
         self._prompt_uuid = prompt_uuid
         self._state = TranslateState()
+        self.ahead = Ahead(self._state, turn.emit)
         self.told: set[str] = set()
         self.result: asyncio.Future[ResultMessage] = asyncio.get_running_loop().create_future()
         self.interrupt: Callable[[], Awaitable[bool]] | None = None
@@ -46,6 +48,7 @@ class Conversation:
             return
         for event in translate(message, self._state):
             self._turn.emit(event)
+        self.ahead.heard(message)
         self._turn.tool_ran = self._turn.tool_ran or self._state.tool_ran
 
     def file_changed(self, change: event_pb2.FileChange) -> None:

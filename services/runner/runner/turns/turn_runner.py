@@ -140,7 +140,10 @@ class TurnRunner:
                     await asyncio.wait({task})
 
     async def _work(self, turn: Turn, work: TurnWork, conversation: Conversation) -> Outcome:
-        grant = Grant(self._asked_token(turn, work), conversation.note)
+        # An agent that does not tell of messages as they are written leaves nothing to go ahead of.
+        partial = work.boot.options.partial_messages
+        listen = conversation.ahead.call if partial else None
+        grant = Grant(self._asked_token(turn, work), conversation.note, listen)
         keeper = asyncio.create_task(self._renew(grant, turn, work))
         try:
             claim = await self._lifecycle.claim(
