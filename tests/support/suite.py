@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from servicekit.testing import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # Five programs start beside each other, one of them a slow importer, on a machine that may be busy.
@@ -109,18 +110,6 @@ def _command_line(pid: int) -> list[str]:
         return [part.decode() for part in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]]
     except OSError:
         return []
-
-
-def free_port() -> int:
-    """Return a port for the edge that nobody has now, outside what outgoing connections get."""
-    for port in range(32_001 + os.getpid() % 500, 32_768):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 @contextmanager

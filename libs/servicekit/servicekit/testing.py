@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,6 +25,8 @@ from servicekit.retries import IDEMPOTENT
 from servicekit.serving import RunningServer, Servicer, serving
 
 _POLL_SECONDS = 0.005
+# Below what Linux gives to outgoing connections; so many that nobody meets another.
+_PORTS = (16_384, 32_768)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,15 @@ async def wait_until(condition: Callable[[], bool | Awaitable[bool]], timeout: f
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago. Prefer port 0 where the answer can be asked for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that was free a moment ago, and that no outgoing connection gets meanwhile.
+
+    Prefer port 0 where the answer can be asked for.
+    """
+    while True:
+        port = random.randrange(*_PORTS)  # noqa: S311 - spread, not secrecy
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

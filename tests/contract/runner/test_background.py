@@ -31,7 +31,7 @@ async def test_the_pool_is_filled_when_an_llm_proxy_that_was_away_comes(
 
         async def pooled() -> bool:
             answer = await house.stub().ListSandboxes(
-                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=60
             )
             return len(answer.sandboxes) == 1
 
@@ -45,7 +45,7 @@ async def test_the_pool_is_filled_when_an_llm_proxy_that_was_away_comes(
             verifier=house.keys.verifier,
             drain=Drain(),
         ):
-            await wait_until(pooled, timeout=40)
+            await wait_until(pooled)
 
 
 @pytest.mark.parametrize(("part", "task"), [(Lifecycle, "tend"), (Pool, "keep")])

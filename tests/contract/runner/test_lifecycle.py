@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,11 @@ def groups(data_dir: Path) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"*/{name}")) + list(Path("/sys/fs/cgroup").glob(name))
 
 
-async def test_fifty_sessions_in_turn_fit_into_four_places_and_leave_nothing(
+# Fifty sessions and five at full size.
+FIVES = 10 if os.environ.get("CHAOS_FULL") == "1" else 3
+
+
+async def test_many_sessions_in_turn_fit_into_four_places_and_leave_nothing(
     open_runner: OpenRunner, tmp_path: Path
 ) -> None:
     async with open_runner([Reply.text("Hi.")], max_instances=4) as house:
@@ -67,7 +73,7 @@ async def test_fifty_sessions_in_turn_fit_into_four_places_and_leave_nothing(
         await asyncio.gather(*(house.run(new_id(), "Hello") for _ in range(5)))
         before = open_files()
         most = 0
-        for _ in range(9):
+        for _ in range(FIVES):
             runs = [house.run(new_id(), "Hello") for _ in range(5)]
             for result in await asyncio.gather(*runs):
                 assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
@@ -77,32 +83,43 @@ async def test_fifty_sessions_in_turn_fit_into_four_places_and_leave_nothing(
             request = pb.HibernateSandboxRequest(session=sandbox.session)
             await house.stub().HibernateSandbox(request, metadata=house.metadata(), timeout=60)
         assert await sandboxes(house) == []
-        assert leftovers(house.data_dir) == []
+        await wait_until(lambda: leftovers(house.data_dir) == [])
         await wait_until(lambda: open_files() <= before)
     assert groups(tmp_path / "data") == []
 
 
+SLEEP_AFTER = 4.0
+
+
 async def test_an_idle_sandbox_is_frozen_then_put_to_rest_and_comes_back(open_runner: OpenRunner) -> None:
     async with open_runner(
-        [Reply.text("Noted."), Reply.text("42."), Reply.text("Still 42.")],
+        [Reply.text("Noted.")],
         pause_after=timedelta(seconds=0),
-        sleep_after=timedelta(seconds=4),
+        sleep_after=timedelta(seconds=SLEEP_AFTER),
     ) as house:
         session = new_id()
         name = f"sessions/{session}"
-        await house.run(session, "Remember 42.")
 
         async def paused() -> bool:
             return (await states(house)).get(name) == event_pb2.SANDBOX_STATE_PAUSED
 
-        await wait_until(paused, timeout=60)
-        (sandbox,) = await sandboxes(house)
-        assert sandbox.memory_bytes > 10_000_000
-        woken = await house.run(session, "Which number?")
-        assert [changed.state for changed in woken.of("sandbox_changed")] == [event_pb2.SANDBOX_STATE_RESUMED]
-
         async def gone() -> bool:
             return name not in await states(house)
+
+        # On a machine that stands still for seconds, it has been put to rest before anybody could wake it.
+        for _ in range(5):
+            await house.run(session, "Remember 42.")
+            last = time.monotonic()
+            with suppress(TimeoutError):
+                await wait_until(paused, timeout=SLEEP_AFTER)
+            found = await sandboxes(house)
+            woken = await house.run(session, "Which number?")
+            if time.monotonic() - last < SLEEP_AFTER:
+                break
+        (sandbox,) = found
+        assert sandbox.state == event_pb2.SANDBOX_STATE_PAUSED
+        assert sandbox.memory_bytes > 10_000_000
+        assert [changed.state for changed in woken.of("sandbox_changed")] == [event_pb2.SANDBOX_STATE_RESUMED]
 
         await wait_until(gone, timeout=60)
         again = await house.run(session, "Which number?")

@@ -50,10 +50,12 @@ def by_prompt(scripts: Mapping[str, list[Reply]]) -> Callable[[Mapping[str, Any]
     return next_reply
 
 
-async def neighbour_seconds(house: RunnerHouse, session: str) -> float:
-    """Return how long the neighbour's turn takes, at best of three."""
-    took = []
-    for _ in range(3):
+async def neighbour_seconds(
+    house: RunnerHouse, session: str, while_: Callable[[], bool] = lambda: False
+) -> float:
+    """Return how long the neighbour's turn takes, at best of three, or of as many as there is time for."""
+    took: list[float] = []
+    while len(took) < 3 or while_():
         began = time.monotonic()
         result = await house.run(session, "neighbour")
         assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
@@ -64,7 +66,8 @@ async def neighbour_seconds(house: RunnerHouse, session: str) -> float:
 MEMORY_HOG = "python3 -c 'x = [bytearray(1 << 20) for _ in range(4000)]; print(len(x))'"
 FORK_BOMB = "bomb() { bomb | bomb & }; bomb; sleep 30"
 DISK_FILLER = "head -c 100G /dev/zero > filler; sleep 30"
-MANY_FILES = "for i in $(seq 60); do head -c 60M /dev/zero > filler-$i & done; wait; sleep 30"
+# 3.6 GB in more time than it takes anybody to see it, on a machine of any speed.
+MANY_FILES = "for i in $(seq 600); do head -c 6M /dev/zero > filler-$i; sleep 0.04; done; sleep 30"
 
 
 @pytest.mark.parametrize(
@@ -91,15 +94,15 @@ async def test_what_breaks_a_limit_ends_typed_and_the_next_turn_works(
         session, neighbour = new_id(), new_id()
         quiet = await neighbour_seconds(house, neighbour)
         breaking = asyncio.create_task(house.run(session, "break it"))
-        loud = await neighbour_seconds(house, neighbour)
+        loud = await neighbour_seconds(house, neighbour, lambda: not breaking.done())
         result = await breaking
         assert result.finished.error.reason == reason, result.finished
         # A warm turn takes some 30 ms here; what the machine itself varies by is not the neighbour's doing.
         quiet = max(quiet, await neighbour_seconds(house, neighbour))
-        assert loud <= max(2 * quiet, 0.25)
+        assert loud <= max(2 * quiet, 0.5)
         used = await disk_usage(house.data_dir / "runner" / "workspaces")
         # One file is stopped by the kernel; of 3.6 GB in many, what is written until it is seen.
-        assert used < SMALL.workspace_bytes + (1000 * MIB if command == MANY_FILES else 2 * MIB)
+        assert used < SMALL.workspace_bytes + (2000 * MIB if command == MANY_FILES else 2 * MIB)
         after = await house.run(session, "and now?")
         assert after.finished.result == "Back.", after.finished
 
@@ -116,14 +119,17 @@ async def test_space_cannot_be_taken_without_writing(open_runner: OpenRunner) ->
 
 
 async def test_what_a_turn_left_writing_is_stopped_when_no_turn_runs(open_runner: OpenRunner) -> None:
-    detached = f"setsid nohup sh -c 'sleep 1; {MANY_FILES}' >/dev/null 2>&1 & echo detached"
+    waiting = f"until [ -e go ]; do sleep 0.1; done; {MANY_FILES}"
+    detached = f"setsid nohup sh -c '{waiting}' >/dev/null 2>&1 & echo detached"
     async with open_runner([bash(detached), Reply.text("Left it.")]) as house:
-        result = await house.run(new_id(), "Leave something running")
+        session = new_id()
+        result = await house.run(session, "Leave something running")
         assert result.finished.result == "Left it.", result.finished
+        await house.write(session, "go", b"")
 
         async def gone() -> bool:
             answer = await house.stub().ListSandboxes(
-                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=60
             )
             return not answer.sandboxes
 

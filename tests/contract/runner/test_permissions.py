@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.testing import wait_until
@@ -97,9 +98,20 @@ async def test_a_question_is_asked_even_where_all_is_allowed(open_runner: OpenRu
 
 
 async def test_time_that_people_take_is_not_the_turns(open_runner: OpenRunner) -> None:
+    # What the agent itself takes is counted: on a machine that stands still, the shorter ones are over by it.
+    for seconds in (2, 8, 30):
+        outcome = await outcome_of_a_turn_whose_people_take_longer_than(seconds, open_runner)
+        if outcome == turn_pb2.TURN_STATE_SUCCEEDED:
+            return
+    pytest.fail("a turn was over while it waited for somebody")
+
+
+async def outcome_of_a_turn_whose_people_take_longer_than(
+    seconds: int, open_runner: OpenRunner
+) -> turn_pb2.TurnState.ValueType:
     options = turn_pb2.TurnOptions()
     options.CopyFrom(ASK)
-    options.timeout.FromSeconds(2)
+    options.timeout.FromSeconds(seconds)
     options.permission_timeout.FromSeconds(3600)
     async with open_runner([TOUCH, Reply.text("Done.")]) as house:
         result = TurnResult()
@@ -110,9 +122,10 @@ async def test_time_that_people_take_is_not_the_turns(open_runner: OpenRunner) -
                 result.items.append(item)
 
         following = asyncio.create_task(follow())
-        await wait_until(lambda: "permission_requested" in result.kinds, timeout=60)
-        done, _ = await asyncio.wait({following}, timeout=3)
-        assert not done
+        await wait_until(lambda: "permission_requested" in result.kinds or following.done())
+        done, _ = await asyncio.wait({following}, timeout=seconds + 0.5)
+        if done:
+            return result.finished.outcome
         decided = event_pb2.PermissionDecided(
             permission_id=result.of("permission_requested")[0].permission_id,
             decision=event_pb2.PERMISSION_DECISION_ALLOW,
@@ -120,4 +133,4 @@ async def test_time_that_people_take_is_not_the_turns(open_runner: OpenRunner) -
         call = pb.DecidePermissionRequest(turn=request.turn, decided=decided)
         await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=60)
         await following
-        assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED
+        return result.finished.outcome

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.suite import ROOT, data_directory, descendants, free_port, running, start
+from servicekit.testing import free_port
+from support.suite import ROOT, data_directory, descendants, running, start
 
 pytestmark = pytest.mark.heavy
 SERVICES = ["router", "session", "runner", "llm-proxy", "edge"]
@@ -157,7 +158,7 @@ def test_a_signal_stops_everything_and_leaves_no_process(make_suite, number):
     below = descendants(suite.process.pid)
     assert len(below) >= len(SERVICES)
     assert suite.stop(number) == 0
-    assert [pid for pid in below if not is_gone(pid)] == []
+    wait_until(lambda: all(is_gone(pid) for pid in below))
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", suite.port)) != 0
 
@@ -175,7 +176,7 @@ def test_a_service_that_hangs_does_not_hold_up_the_end(make_suite):
     hanging = suite.pid("session")
     os.kill(hanging, signal.SIGSTOP)
     assert suite.stop() == 0
-    assert is_gone(hanging)
+    wait_until(lambda: is_gone(hanging))
 
 
 def test_the_same_data_serves_again_after_a_stop(make_suite):
