@@ -17,8 +17,9 @@ from session.caller import Caller
 from session.events.hub import Hub, Watcher
 from session.refusals import invalid_field
 from session.storage.database import Database
-from session.storage.rows import SessionRow
+from session.storage.rows import SessionRow, TurnRow
 from session.storage.statements import events, sessions, turns
+from session.storage.transaction import Transaction
 
 # Events read from the log at once: at most this many are held per stream that catches up.
 _PAGE: Final = 200
@@ -57,11 +58,15 @@ class Watch:
 
     async def _start(self, caller: Caller, session_id: str, after: int, turn_id: str) -> int | None:
         """Return the cursor to begin at; None when there is nothing to come."""
-        session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
+
+        async def look(tx: Transaction) -> tuple[SessionRow, TurnRow | None]:
+            session = await sessions.get(tx, caller, session_id)
+            return session, await turns.get(tx, session_id, turn_id) if turn_id else None
+
+        session, turn = await self._database.run(look)
         cursor = check_cursor(session, after)
-        if not turn_id:
+        if turn is None:
             return cursor
-        turn = await self._database.run(lambda tx: turns.get(tx, session_id, turn_id))
         if turn.over and cursor >= turn.last_sequence:
             return None
         return max(cursor, turn.first_sequence - 1)
