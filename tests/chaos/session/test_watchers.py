@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -63,11 +64,12 @@ async def test_idle_watchers_keep_memory_flat_and_calls_fast(tmp_path: Path) -> 
         # All have read the log and a first sign of life.
         await wait_until(lambda: min(heard) > turn.last_sequence + 2, 60)
         before = memory_mb(place)
-        slowest, until = 0.0, now() + SECONDS * 1e6
+        took: list[float] = []
+        until = now() + SECONDS * 1e6
         while now() < until:
             began = time.monotonic()
             await client.session(turn.session)
-            slowest = max(slowest, time.monotonic() - began)
+            took.append(time.monotonic() - began)
             await asyncio.sleep(0.2)
         grown = memory_mb(place) - before
         following = await client.enqueue("steps 1 0", turn.session)
@@ -78,8 +80,8 @@ async def test_idle_watchers_keep_memory_flat_and_calls_fast(tmp_path: Path) -> 
         await asyncio.gather(*watching, return_exceptions=True)
         for channel in channels:
             await channel.close(None)
-        print(
-            f"{WATCHERS} watchers: memory grew by {grown:.1f} MB, the slowest GetSession took {slowest:.3f} s"
-        )
+        median = statistics.median(took)
+        print(f"{WATCHERS} watchers: memory grew by {grown:.1f} MB, GetSession took {median:.3f} s")
         assert grown < 20
-        assert slowest < 5
+        # Another program's burst holds up one call; what watchers cost holds up all.
+        assert median < 1

@@ -14,10 +14,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 
+import httpx
 import pytest
 from pointsman.router.v1 import router_service_pb2
 from pointsman.session.v1 import session_service_pb2, turn_pb2
 from pointsman_client import AsyncClient, PointsmanError
+from servicekit.testing import wait_until
 from support.chaos_checker import Asked, Ran, Recorded, report, runs_in, violations
 from support.suite import Suite
 
@@ -26,12 +28,13 @@ ACCOUNTS = 20 if FULL else 6
 # Turns that each account keeps in flight.
 IN_FLIGHT = 5 if FULL else 2
 KILLING_SECONDS = 120.0 if FULL else 15.0
+KILLS = 6
 AFTERWARDS = 3
 # A few dozen turns, some of which one kill of the runner hits all together, are no statistics.
 SUCCEEDING = 0.8 if FULL else 0.7
 SUCCEEDED = "TURN_STATE_SUCCEEDED"
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900 if FULL else 240)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900 if FULL else 600)]
 
 
 class Load:
@@ -125,7 +128,7 @@ async def kill_in_turn(suite: Suite, seconds: float) -> int:
         time.monotonic(),
         time.monotonic() + 7,
     )
-    while time.monotonic() - began < seconds:
+    while time.monotonic() - began < seconds or (not FULL and killed < KILLS):
         await asyncio.sleep(2)
         victim = victims[killed % 3]
         if time.monotonic() > llm_at:
@@ -134,7 +137,19 @@ async def kill_in_turn(suite: Suite, seconds: float) -> int:
         with suppress(LookupError, ProcessLookupError):
             os.kill(suite.pid(victim), signal.SIGKILL)
         killed += 1
+        if not FULL:
+            # On a machine that has other things to do, a process may need longer to start than it would live.
+            await wait_until(lambda: serves(suite))
     return killed
+
+
+async def serves(suite: Suite) -> bool:
+    """Return whether every service answers. Health is asked once a second: it may tell of one just killed."""
+    with suppress(httpx.HTTPError):
+        async with httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=10) as http:
+            answer = await http.get("/healthz")
+            return answer.status_code == 200 and answer.json()["status"] == "healthy"
+    return False
 
 
 async def test_turns_survive_the_killing_of_every_service(make_suite: Callable[..., Suite]) -> None:
@@ -151,7 +166,7 @@ async def test_turns_survive_the_killing_of_every_service(make_suite: Callable[.
     for line in report(load.asked, ran):
         print(line)
 
-    assert killed >= KILLING_SECONDS / 2 - 2
+    assert killed >= (KILLING_SECONDS / 2 - 2 if FULL else KILLS)
     assert violations(load.asked, recorded, ran) == []
     outcomes = [turn.outcome for turn in load.asked]
     succeeded = outcomes.count(SUCCEEDED) / len(outcomes)

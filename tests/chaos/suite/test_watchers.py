@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -59,11 +60,12 @@ async def test_idle_watchers_through_the_edge_keep_memory_flat_and_calls_fast(su
             watching.append(asyncio.create_task(watch(number)))
             if len(watching) % _AT_ONCE == 0:
                 await wait_until(lambda: all(heard[: len(watching)]), 60)
-        before, slowest, until = memory_mb(suite.pid("session")), 0.0, time.monotonic() + SECONDS
+        took: list[float] = []
+        before, until = memory_mb(suite.pid("session")), time.monotonic() + SECONDS
         while time.monotonic() < until:
             began = time.monotonic()
             await client.sessions.GetSession(asked, timeout=60)
-            slowest = max(slowest, time.monotonic() - began)
+            took.append(time.monotonic() - began)
             await asyncio.sleep(0.2)
         grown = memory_mb(suite.pid("session")) - before
         assert not any(task.done() for task in watching)
@@ -72,8 +74,8 @@ async def test_idle_watchers_through_the_edge_keep_memory_flat_and_calls_fast(su
         await asyncio.gather(*watching, return_exceptions=True)
         for channel in channels:
             await channel.close(None)
-    print(
-        f"{WATCHERS} watchers: the session service grew by {grown:.1f} MB, slowest GetSession {slowest:.3f} s"
-    )
+    median = statistics.median(took)
+    print(f"{WATCHERS} watchers: the session service grew by {grown:.1f} MB, GetSession took {median:.3f} s")
     assert grown < 20
-    assert slowest < 5
+    # Another program's burst holds up one call; what watchers cost holds up all.
+    assert median < 1

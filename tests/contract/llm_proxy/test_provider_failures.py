@@ -33,18 +33,23 @@ model_list:
     litellm_params: {model: groq/*, api_base: os.environ/GROQ_API_BASE}
   - model_name: anthropic/*
     litellm_params: {model: anthropic/*, api_base: os.environ/ANTHROPIC_API_BASE}
-router_settings: {num_retries: 1, timeout: 2}
+router_settings: {num_retries: RETRIES, timeout: TIMEOUT}
 """
+
+
+def settings(retries: int, timeout: int) -> str:
+    """Only what never answers is given up soon: a busy machine looks like silence, too."""
+    return QUICK.replace("RETRIES", str(retries)).replace("TIMEOUT", str(timeout))
 
 
 @asynccontextmanager
 async def house_before(
-    directory: Path, shape: str, script: Any, retries: int = 1
+    directory: Path, shape: str, script: Any, retries: int = 1, timeout: int = 60
 ) -> AsyncIterator[tuple[ProxyHouse, ScriptedUpstream, str]]:
     await _warm(directory, shape)
     async with scripted_upstream(script) as provider:
         model, environ = behind(shape, provider.url)
-        async with proxy_house(directory, environ, QUICK.replace("1", str(retries), 1)) as house:
+        async with proxy_house(directory, environ, settings(retries, timeout)) as house:
             yield house, provider, model
 
 
@@ -169,7 +174,7 @@ async def test_a_stream_that_is_cut_after_its_first_token_is_not_tried_again(
 async def test_a_stall_ends_in_a_timeout(tmp_path: Path, shape: str) -> None:
     whole = SHAPES[shape]("Begun")
     stalled = replace(whole, chunks=whole.chunks[:5], end="stall")
-    async with house_before(tmp_path, shape, [stalled]) as (house, provider, model):
+    async with house_before(tmp_path, shape, [stalled], timeout=2) as (house, provider, model):
         reply = await house.ask(await house.token(), model, stream=True)
         await wait_until(lambda: provider.left == 1)
     assert reply.comments("error")[0]["reason"] == "PROVIDER_TIMED_OUT"
@@ -179,7 +184,8 @@ async def test_a_stall_ends_in_a_timeout(tmp_path: Path, shape: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_silence_before_the_first_byte_is_tried_again(tmp_path: Path, shape: str) -> None:
     silent = Answer((), end="stall")
-    async with house_before(tmp_path, shape, [silent, SHAPES[shape]("Awake")]) as (house, _, model):
+    script = [silent, SHAPES[shape]("Awake")]
+    async with house_before(tmp_path, shape, script, retries=3, timeout=2) as (house, _, model):
         reply = await house.ask(await house.token(), model, stream=True)
     assert reply.said() == "Awake"
     assert "did not answer in time" in reply.comments("retry")[0]["message"]
@@ -208,7 +214,7 @@ async def test_garbage_is_a_typed_error(tmp_path: Path, shape: str, stream: bool
 
 async def test_nobody_there_is_a_typed_error(tmp_path: Path) -> None:
     model, environ = behind("anthropic", "http://127.0.0.1:9")
-    async with proxy_house(tmp_path, environ, QUICK) as house:
+    async with proxy_house(tmp_path, environ, settings(1, 60)) as house:
         reply = await house.ask(await house.token(), model)
     assert (reply.status, reply.headers["x-pointsman-reason"]) == (529, "PROVIDER_UNAVAILABLE")
 

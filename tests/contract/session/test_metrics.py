@@ -19,16 +19,17 @@ async def test_turns_are_counted_by_outcome_and_timed(house: SessionHouse) -> No
     names = ("pointsman_turn_seconds_count", "pointsman_turn_queue_seconds_count")
     before = [value("pointsman_turns_total", **labels) for labels in (succeeded, cancelled)]
     timed = [value(name, route="agent") for name in names]
+    others = value("pointsman_turns_running", route="agent")
     client = house.client()
     await client.finish(await client.enqueue("work"))
-    running = await client.enqueue("hold")
-    await wait_until(lambda: value("pointsman_turns_running", route="agent") >= 1)
+    running = await client.enqueue("wait")
+    await wait_until(lambda: value("pointsman_turns_running", route="agent") == others + 1)
     await client.cancel(running.name)
     await client.finish(running)
     after = [value("pointsman_turns_total", **labels) for labels in (succeeded, cancelled)]
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
     assert [value(name, route="agent") - old for name, old in zip(names, timed, strict=True)] == [2, 2]
-    await wait_until(lambda: value("pointsman_turns_running", route="agent") == 0)
+    await wait_until(lambda: value("pointsman_turns_running", route="agent") == others)
 
 
 async def test_open_streams_are_counted(house: SessionHouse) -> None:

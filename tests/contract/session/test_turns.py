@@ -198,6 +198,8 @@ async def test_a_sandbox_is_prepared_while_the_turn_is_accepted(house: SessionHo
     client = house.client()
     turn = await client.enqueue("say hello", account="alice")
     await client.finish(turn)
+    # Beside everything else, and so perhaps after it.
+    await wait_until(lambda: bool(house.runner.prepared))
     (prepared,) = house.runner.prepared
     assert (prepared.session, prepared.account, prepared.model) == (turn.session, "alice", "demo/offline")
 
