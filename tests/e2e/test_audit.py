@@ -113,7 +113,7 @@ async def test_each_change_is_told_once_by_whichever_service_made_it(suite: Any)
         viewer_key = await make(owner, key_service_pb2.KEY_ROLE_VIEWER)
     async with AsyncClient(suite.url, admin_key) as admin, AsyncClient(suite.url, viewer_key) as viewer:
         made = await admin.sessions.CreateSession(
-            session_service_pb2.CreateSessionRequest(account="team"), timeout=20
+            session_service_pb2.CreateSessionRequest(account="team"), timeout=60
         )
         name = made.session.name
         await admin.ask("What is 2+2?", session=name, route=1)

@@ -178,8 +178,14 @@ def test_keys_are_made_used_and_taken_back(suite):
     revoked = pointsman(suite, "sessions", key=made["secret"])
     assert (revoked.returncode, "CREDENTIAL_REVOKED" in revoked.stderr) == (3, True)
     assert "revoked" in pointsman(suite, "keys", "list").stdout
-    audited = lines(pointsman(suite, "--json", "audit", "--limit", "200"))
-    creations = [entry for entry in audited if entry.get("resource") == made["key"]["name"]]
+
+    def audited() -> list[dict[str, Any]]:
+        entries = lines(pointsman(suite, "--json", "audit", "--limit", "200"))
+        return [entry for entry in entries if entry.get("resource") == made["key"]["name"]]
+
+    deadline = time.monotonic() + 60
+    while len(creations := audited()) < 2 and time.monotonic() < deadline:
+        continue
     assert [entry["method"].rpartition("/")[2] for entry in creations] == ["RevokeKey", "CreateKey"]
 
 

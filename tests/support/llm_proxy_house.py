@@ -91,7 +91,7 @@ class ProxyHouse:
             account="main", session=session, turn=turn or f"{session}/turns/{uuid.uuid4()}"
         )
         response = await self.llm.IssueSessionToken(
-            pb.IssueSessionTokenRequest(scope=scope, **request), metadata=self.internal(tenant), timeout=10
+            pb.IssueSessionTokenRequest(scope=scope, **request), metadata=self.internal(tenant), timeout=60
         )
         return str(response.token)
 

@@ -87,7 +87,7 @@ class RunnerHouse:
     async def read(self, session: str, path: str, tenant: str = "acme") -> bytes:
         asked = ws.ReadFileRequest(session=f"sessions/{session}", path=path)
         call = self.stub().ReadFile(
-            pb.ReadFileRequest(request=asked), metadata=self.metadata(tenant), timeout=20
+            pb.ReadFileRequest(request=asked), metadata=self.metadata(tenant), timeout=60
         )
         return b"".join([piece.response.data async for piece in call])
 
@@ -96,14 +96,14 @@ class RunnerHouse:
     ) -> list[ws.FileInfo]:
         asked = ws.ListFilesRequest(session=f"sessions/{session}", path=path, **fields)
         answer = await self.stub().ListFiles(
-            pb.ListFilesRequest(request=asked), metadata=self.metadata(tenant), timeout=20
+            pb.ListFilesRequest(request=asked), metadata=self.metadata(tenant), timeout=60
         )
         return list(answer.response.files)
 
     async def write(self, session: str, path: str, data: bytes, tenant: str = "acme") -> None:
         asked = ws.WriteFileRequest(session=f"sessions/{session}", path=path, data=data)
         await self.stub().WriteFile(
-            pb.WriteFileRequest(request=asked), metadata=self.metadata(tenant), timeout=20
+            pb.WriteFileRequest(request=asked), metadata=self.metadata(tenant), timeout=60
         )
 
 

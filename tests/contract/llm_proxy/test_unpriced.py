@@ -90,7 +90,7 @@ async def test_the_catalogue_says_which_models_have_a_price(
     _, environ = behind("anthropic", provider.url)
     async with proxy_house(tmp_path, environ) as house:
         listed = await house.models.ListModels(
-            models_pb.ListModelsRequest(), metadata=house.public(), timeout=5
+            models_pb.ListModelsRequest(), metadata=house.public(), timeout=60
         )
     priced = {model.name: model.priced for model in listed.models}
     assert priced[PRICED] and priced["demo/offline"] and priced["groq/openai/gpt-oss-120b"]

@@ -152,7 +152,7 @@ async def test_a_drain_ends_the_stream_at_once_and_says_so_in_band_and_as_status
         await anext(items)
         await anext(items)
         house.started.drain.start()
-        last = await asyncio.wait_for(anext(items), 2)
+        last = await asyncio.wait_for(anext(items), 60)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await anext(items)
     assert last.error.reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING

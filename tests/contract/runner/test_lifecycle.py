@@ -27,7 +27,7 @@ OpenRunner = Callable[..., Any]
 
 async def sandboxes(house: RunnerHouse) -> list[pb.Sandbox]:
     answer = await house.stub().ListSandboxes(
-        pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+        pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=60
     )
     return list(answer.sandboxes)
 
@@ -146,7 +146,7 @@ async def test_when_all_stay_busy_the_wait_has_an_end(open_runner: OpenRunner) -
         result = await house.run(new_id(), "Me too")
         assert result.finished.error.reason == errors_pb2.ERROR_REASON_SANDBOXES_BUSY
         await house.stub().CancelTurn(
-            pb.CancelTurnRequest(turn=request.turn, epoch=1), metadata=house.metadata(), timeout=5
+            pb.CancelTurnRequest(turn=request.turn, epoch=1), metadata=house.metadata(), timeout=60
         )
 
 
@@ -230,7 +230,7 @@ async def test_what_comes_late_for_a_session_that_is_deleted_leaves_nothing(open
         name = f"sessions/{session}"
         await house.run(session, "Hello")
         delete = house.stub().DeleteSandbox(
-            pb.DeleteSandboxRequest(session=name), metadata=house.metadata(), timeout=20
+            pb.DeleteSandboxRequest(session=name), metadata=house.metadata(), timeout=60
         )
         prepare = pb.PrepareSandboxRequest(session=name, account="default", model=MODEL)
         late = [house.stub().PrepareSandbox(prepare, metadata=house.metadata(), timeout=60) for _ in range(5)]

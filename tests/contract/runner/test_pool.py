@@ -21,7 +21,7 @@ def waiting(house: RunnerHouse, count: int) -> Callable[[], Awaitable[bool]]:
 
     async def waits() -> bool:
         answer = await house.stub().ListSandboxes(
-            pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+            pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=60
         )
         pooled = [sandbox.state for sandbox in answer.sandboxes if not sandbox.session]
         return pooled == [event_pb2.SANDBOX_STATE_PAUSED] * count

@@ -104,7 +104,7 @@ async def test_who_sees_a_whole_workspace_goes_on_seeing_it_when_its_first_turn_
 
         async def pooled() -> bool:
             answer = await house.stub().ListSandboxes(
-                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=10
+                pb.ListSandboxesRequest(), metadata=house.metadata(), timeout=60
             )
             return any(not sandbox.session for sandbox in answer.sandboxes)
 
@@ -118,7 +118,7 @@ async def test_who_sees_a_whole_workspace_goes_on_seeing_it_when_its_first_turn_
         assert said(result).strip() == "made"
         assert "sandbox_changed" not in result.kinds
         await house.stub().DeleteSandbox(
-            pb.DeleteSandboxRequest(session=f"sessions/{writer}"), metadata=house.metadata(), timeout=20
+            pb.DeleteSandboxRequest(session=f"sessions/{writer}"), metadata=house.metadata(), timeout=60
         )
         missing = (await house.run(reader, "And now?", sandbox=settings)).finished.error
         assert missing.reason == errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND
@@ -192,7 +192,7 @@ async def test_a_folder_that_is_gone_ends_the_turn_by_its_name_until_it_is_back(
         await house.run(reader, "Hello", sandbox=settings)
         gone = ws.DeleteFileRequest(session=f"sessions/{writer}", path="data")
         await house.stub().DeleteFile(
-            pb.DeleteFileRequest(request=gone), metadata=house.metadata(), timeout=10
+            pb.DeleteFileRequest(request=gone), metadata=house.metadata(), timeout=60
         )
         missing = (await house.run(reader, "Hello?", sandbox=settings)).finished.error
         assert missing.reason == errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND
@@ -201,7 +201,7 @@ async def test_a_folder_that_is_gone_ends_the_turn_by_its_name_until_it_is_back(
         await house.write(writer, "data/a.txt", b"second\n")
         assert (await reader_says(house, reader, "cat /shared/data/a.txt", settings)).strip() == "second"
         await house.stub().DeleteSandbox(
-            pb.DeleteSandboxRequest(session=f"sessions/{writer}"), metadata=house.metadata(), timeout=20
+            pb.DeleteSandboxRequest(session=f"sessions/{writer}"), metadata=house.metadata(), timeout=60
         )
         missing = (await house.run(reader, "Hello?", sandbox=settings)).finished.error
         assert missing.reason == errors_pb2.ERROR_REASON_SHARED_FOLDER_NOT_FOUND

@@ -69,7 +69,7 @@ async def test_the_diff_since_a_turn_began_has_every_change_after_it(open_runner
             since = f"sessions/{session}/turns/{turn}" if turn else ""
             asked = ws.DiffWorkspaceRequest(session=f"sessions/{session}", since_turn=since)
             answer = await house.stub().DiffWorkspace(
-                pb.DiffWorkspaceRequest(request=asked), metadata=house.metadata(), timeout=20
+                pb.DiffWorkspaceRequest(request=asked), metadata=house.metadata(), timeout=60
             )
             return {change.path: change.type for change in answer.response.changes}
 
@@ -176,7 +176,7 @@ async def test_files_are_listed_in_pages_in_order(open_runner: OpenRunner) -> No
                 session=f"sessions/{session}", recursive=True, page_size=2, page_token=token
             )
             answer = await house.stub().ListFiles(
-                pb.ListFilesRequest(request=asked), metadata=house.metadata(), timeout=20
+                pb.ListFilesRequest(request=asked), metadata=house.metadata(), timeout=60
             )
             found += [info.path for info in answer.response.files]
             token = answer.response.next_page_token
@@ -192,7 +192,7 @@ async def test_deleting_a_sandbox_removes_its_files(open_runner: OpenRunner, tmp
         await house.run(session, "Hello")
         for _ in range(2):
             await house.stub().DeleteSandbox(
-                pb.DeleteSandboxRequest(session=f"sessions/{session}"), metadata=house.metadata(), timeout=20
+                pb.DeleteSandboxRequest(session=f"sessions/{session}"), metadata=house.metadata(), timeout=60
             )
         left = list((tmp_path / "data" / "runner").rglob(f"*{session}*"))
         assert left == []

@@ -111,5 +111,5 @@ async def test_a_call_made_while_serving_another_goes_for_the_same_caller(kit: A
         expected = (Passport("acme", "team-1", "tester", frozenset({"internal"})), "r-1")
         assert seen == [expected, expected]
 
-        failure = await refusal(kit.callable(behind.channel, "Echo")(kit.Echo(), timeout=5))
+        failure = await refusal(kit.callable(behind.channel, "Echo")(kit.Echo(), timeout=60))
         assert failure.reason == errors_pb2.ERROR_REASON_PASSPORT_INVALID

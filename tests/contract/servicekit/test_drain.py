@@ -63,7 +63,7 @@ async def test_watchers_and_long_streams_do_not_hold_up_the_end(kit: Any) -> Non
 
     # Longer than the test may take: were anybody to wait for the grace, the timeout would tell.
     async with asyncio.timeout(60):
-        async with kit.serve(Repeat=stream, grace=60) as started:
+        async with kit.serve(Repeat=stream, grace=600) as started:
             drains.append(started.drain)
             call = kit.callable(started.channel, "Repeat")(kit.Echo(), metadata=kit.caller)
             await call.read()
@@ -129,7 +129,7 @@ async def test_reflection_lists_what_is_served(kit: Any, echo: Any) -> None:
     async with kit.serve(Echo=echo) as started:
         stub = reflection_pb2_grpc.ServerReflectionStub(started.channel)
         asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
-        answers = [answer async for answer in stub.ServerReflectionInfo(iter(asked), timeout=5)]
+        answers = [answer async for answer in stub.ServerReflectionInfo(iter(asked), timeout=60)]
     names = {service.name for service in answers[0].list_services_response.service}
     assert {"servicekit.test.v1.EchoService", "grpc.health.v1.Health"} <= names
 
@@ -155,6 +155,6 @@ async def test_a_unix_socket_serves_as_well(kit: Any, tmp_path: Any) -> None:
         assert (server.address, server.port) == (address, 0)
         async with grpc.aio.insecure_channel(server.address) as channel:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=5
+                health_pb2.HealthCheckRequest(), timeout=60
             )
     assert answer.status == HEALTH.SERVING

@@ -67,7 +67,7 @@ async def test_a_service_serves_until_sigterm_and_exits_with_0(kit: Any) -> None
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
             assert "GRPC_ENABLE_FORK_SUPPORT=0" in environ_of(process.pid)
             process.send_signal(signal.SIGTERM)

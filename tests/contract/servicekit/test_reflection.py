@@ -23,7 +23,7 @@ async def test_described_fields_are_spelled_as_in_json(tmp_path: Path) -> None:
             reflection_pb2.ServerReflectionRequest(file_containing_symbol="pointsman.session.v1.Event"),
             reflection_pb2.ServerReflectionRequest(list_services=""),
         ]
-        answer, listed = [item async for item in stub.ServerReflectionInfo(iter(questions), timeout=10)]
+        answer, listed = [item async for item in stub.ServerReflectionInfo(iter(questions), timeout=60)]
 
     names = [service.name for service in listed.list_services_response.service]
     assert "pointsman.session.v1.SessionService" in names

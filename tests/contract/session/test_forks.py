@@ -158,7 +158,7 @@ async def test_what_cannot_be_forked_is_refused_and_leaves_nothing(house: Sessio
     with pytest.raises(grpc.aio.AioRpcError):
         await fork(client, turn.session)
     answer = await client.sessions.ListSessions(
-        session_service_pb2.ListSessionsRequest(), metadata=client.metadata, timeout=5
+        session_service_pb2.ListSessionsRequest(), metadata=client.metadata, timeout=60
     )
     assert {session.name for session in answer.sessions} == {turn.session, other.session}
 
@@ -247,7 +247,7 @@ async def test_files_go_through_to_the_runner(house: SessionHouse) -> None:
     await client.finish(turn)
     stub, metadata = client.workspaces, client.metadata
     written = await stub.WriteFile(
-        ws.WriteFileRequest(session=turn.session, path="a.txt", data=b"hello"), metadata=metadata, timeout=5
+        ws.WriteFileRequest(session=turn.session, path="a.txt", data=b"hello"), metadata=metadata, timeout=60
     )
     assert written.file.size_bytes == 5
     call = stub.ReadFile(
@@ -257,15 +257,15 @@ async def test_files_go_through_to_the_runner(house: SessionHouse) -> None:
     found = await stub.ListFiles(ws.ListFilesRequest(session=turn.session), metadata=metadata, timeout=60)
     assert [file.path for file in found.files] == ["a.txt"]
     diff = await stub.DiffWorkspace(
-        ws.DiffWorkspaceRequest(session=turn.session), metadata=metadata, timeout=5
+        ws.DiffWorkspaceRequest(session=turn.session), metadata=metadata, timeout=60
     )
     assert [change.path for change in diff.changes] == ["a.txt"]
     await stub.DeleteFile(
-        ws.DeleteFileRequest(session=turn.session, path="a.txt"), metadata=metadata, timeout=5
+        ws.DeleteFileRequest(session=turn.session, path="a.txt"), metadata=metadata, timeout=60
     )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in stub.ReadFile(
-            ws.ReadFileRequest(session=turn.session, path="a.txt"), metadata=metadata, timeout=5
+            ws.ReadFileRequest(session=turn.session, path="a.txt"), metadata=metadata, timeout=60
         ):
             pass
     assert failure_of(caught.value).reason == errors_pb2.ERROR_REASON_FILE_NOT_FOUND
@@ -282,7 +282,7 @@ async def test_snapshots_are_kept_listed_and_restored(house: SessionHouse) -> No
     assert made[0] == made[1]
     assert (made[0].title, made[0].size_bytes) == ("before", 42)
     listed = await stub.ListSnapshots(
-        ws.ListSnapshotsRequest(session=turn.session), metadata=metadata, timeout=5
+        ws.ListSnapshotsRequest(session=turn.session), metadata=metadata, timeout=60
     )
     assert list(listed.snapshots) == [made[0]]
     restore = ws.RestoreSnapshotRequest(name=made[0].name)

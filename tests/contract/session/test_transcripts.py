@@ -52,7 +52,7 @@ class GrpcStore:
     async def _infos(self, project: str) -> list[pb.TranscriptInfo]:
         request = pb.ListTranscriptsRequest(session=self._session, project=project)
         answer = await self._client.transcripts.ListTranscripts(
-            request, metadata=self._client.metadata, timeout=5
+            request, metadata=self._client.metadata, timeout=60
         )
         return list(answer.transcripts)
 
@@ -77,7 +77,7 @@ class GrpcStore:
 
 async def make_session(client: Client) -> str:
     answer = await client.sessions.CreateSession(
-        session_service_pb2.CreateSessionRequest(), metadata=client.metadata, timeout=5
+        session_service_pb2.CreateSessionRequest(), metadata=client.metadata, timeout=60
     )
     return answer.session.name
 

@@ -114,7 +114,7 @@ async def test_health_needs_no_key_and_its_status_tells_that_not_all_is_well(ope
     async with open_front() as front:
         answer = await front.http.get("/healthz")
         over_grpc = await system_service_pb2_grpc.SystemServiceStub(front.channel).GetHealth(
-            system_service_pb2.GetHealthRequest(), timeout=10
+            system_service_pb2.GetHealthRequest(), timeout=60
         )
     health = answer.json()
     assert (answer.status_code, health["status"]) == (503, "unhealthy")
@@ -184,7 +184,7 @@ async def test_a_tenant_over_its_rate_is_refused_at_the_edge_with_the_right_code
         stub = router_service_pb2_grpc.RouterServiceStub(front.channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Query(
-                router_service_pb2.QueryRequest(query="hi"), metadata=list(front.key.items()), timeout=10
+                router_service_pb2.QueryRequest(query="hi"), metadata=list(front.key.items()), timeout=60
             )
     assert (first.status_code, second.status_code) == (200, 429)
     assert second.json()["details"][0]["reason"] == "RATE_LIMITED"

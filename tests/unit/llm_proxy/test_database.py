@@ -40,7 +40,7 @@ async def held(database: Database) -> tuple[Callable[[], None], asyncio.Future[N
         release.wait(60)
 
     holding = asyncio.ensure_future(database.run(hold))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     return release.set, holding
 
 

@@ -23,7 +23,7 @@ async def test_a_lock_around_cancelled_work_is_held_until_the_work_is_done() -> 
             await to_the_end(work)
 
     task = asyncio.create_task(held())
-    await asyncio.to_thread(began.wait, 5)
+    await asyncio.to_thread(began.wait, 60)
     task.cancel()
     next_one = asyncio.create_task(lock.acquire())
     await asyncio.wait({next_one}, timeout=0.05)
