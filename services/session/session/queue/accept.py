@@ -13,7 +13,7 @@ from servicekit.errors import Failure
 from session import clock
 from session.events.bus import Bus, Topic
 from session.options import title_of
-from session.queue.claim import Claim, Claims, earlier, started
+from session.queue.claim import Claim, Claims, started
 from session.queue.wanted import Asked, Wanted, options_of
 from session.refusals import invalid_field, request_id_reused
 from session.sessions.beginning import NewSession, new_session
@@ -111,18 +111,17 @@ class Acceptance:
         at_once = may_run and free and self._claims.room(account, len(active))
         if at_once:
             first.append(started(wanted.model, wanted.route, waited=0))
-            columns |= self._claims.columns(session.id, time)
         logged = await events.append(
             tx, session.id, [(wanted.asked.turn_id, event) for event in first], **changes
         )
         columns |= {"first_sequence": logged[0].sequence, "last_sequence": logged[-1].sequence}
-        turn = await turns.insert(tx, **columns)
         served = {"last_claim_time": time} if at_once else {}
         await accounts.update(tx, account.tenant, account.account, next_key=account.next_key + 1, **served)
         await self._bus.tell(tx, Topic.EVENTS, session.id)
         if at_once:
-            claim = Claim(turn, session, recovered=False, earlier=await earlier(tx, turn))
-            return Accepted(turn, 0, created=True, events=logged, claim=claim)
+            claim = await self._claims.insert(tx, session, **columns)
+            return Accepted(claim.turn, 0, created=True, events=logged, claim=claim)
+        turn = await turns.insert(tx, **columns)
         await self._bus.tell(tx, Topic.QUEUE)
         return Accepted(turn, position, created=True, events=logged, interrupted=interrupted)
 

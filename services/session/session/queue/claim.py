@@ -70,10 +70,12 @@ class Claims:
         """Say whether an account (None: one that was never used) may run more than so many turns."""
         return active < ((account and account.max_concurrent_turns) or self._account_limit)
 
-    def columns(self, session_id: str, time: int) -> dict[str, Any]:
-        """Return what makes a new turn of a session that has none one that runs, and is this replica's."""
+    async def insert(self, tx: Transaction, session: SessionRow, **columns: Any) -> Claim:
+        """Write a new turn of a session that runs none, which runs, and is this replica's."""
         expires = self._database.lease_clock() + self._lease
-        return claims.first(session_id, self._bus.replica, expires) | {"start_time": time}
+        columns["start_time"] = columns["create_time"]
+        turn = await claims.insert(tx, self._bus.replica, expires, **columns)
+        return Claim(turn, session, recovered=False, earlier=await earlier(tx, turn))
 
     async def claim(self, tenant: str, account: str) -> Claim | None:
         """Claim an account's next turn; None when it has none that may run now."""

@@ -19,6 +19,12 @@ _SESSION_IDLE = ~(
 )
 
 
+_TRANSCRIPT_POSITION: Final = (
+    sa.select(sa.func.coalesce(sa.func.max(transcripts.c.position), 0))
+    .where(transcripts.c.session_id == sa.bindparam("of_session"))
+    .scalar_subquery()
+)
+_INSERT: Final = sa.insert(turns).values(transcript_position=_TRANSCRIPT_POSITION).returning(turns)
 _NEXT: Final = (
     sa.select(turns)
     .join(sessions, sessions.c.id == turns.c.session_id)
@@ -46,35 +52,26 @@ async def claim(
     """Make a waiting turn the owner's and RUNNING, under the next epoch; None when it waits no more."""
     statement = (
         sa.update(turns)
-        .where(turns.c.id == turn.id, IS_QUEUED)
+        .where(turns.c.id == sa.bindparam("turn_id"), IS_QUEUED)
         .values(
             state=RUNNING,
             epoch=turns.c.epoch + 1,
             lease_owner=owner,
             lease_expires=expires,
-            transcript_position=_transcript_position(turn.session_id),
+            transcript_position=_TRANSCRIPT_POSITION,
             **values,
         )
         .returning(turns)
     )
-    row = (await tx.execute(statement)).first()
+    row = (await tx.execute(statement, {"turn_id": turn.id, "of_session": turn.session_id})).first()
     return None if row is None else TurnRow.of(row)
 
 
-def first(session_id: str, owner: int, expires: sa.ColumnElement[int]) -> dict[str, Any]:
-    """Return the columns with which a new turn is the owner's and RUNNING from the beginning."""
-    return {
-        "state": RUNNING,
-        "epoch": 1,
-        "lease_owner": owner,
-        "lease_expires": expires,
-        "transcript_position": _transcript_position(session_id),
-    }
-
-
-def _transcript_position(session_id: str) -> sa.ScalarSelect[int]:
-    newest = sa.func.coalesce(sa.func.max(transcripts.c.position), 0)
-    return sa.select(newest).where(transcripts.c.session_id == session_id).scalar_subquery()
+async def insert(tx: Transaction, owner: int, expires: sa.ColumnElement[int], **values: Any) -> TurnRow:
+    """Add a turn that is the owner's and RUNNING from the beginning. IntegrityError as turns.insert."""
+    ours = {"state": RUNNING, "epoch": 1, "lease_owner": owner, "of_session": values["session_id"]}
+    statement = _INSERT.values(lease_expires=expires)
+    return TurnRow.of((await tx.execute(statement, values | ours | {"result": b"", "usage": b""})).one())
 
 
 async def owned(tx: Transaction, turn_id: str) -> TurnRow:

@@ -24,10 +24,7 @@ _BY_REQUEST: Final = sa.select(turns).where(
 async def insert(tx: Transaction, **values: Any) -> TurnRow:
     """Add a turn and return it. IntegrityError when its request id was there before."""
     defaults: dict[str, Any] = {"result": b"", "usage": b""}
-    computed = {name: value for name, value in values.items() if isinstance(value, sa.ClauseElement)}
-    statement = _INSERT.values(computed) if computed else _INSERT
-    plain = {name: value for name, value in values.items() if name not in computed}
-    return TurnRow.of((await tx.execute(statement, defaults | plain)).one())
+    return TurnRow.of((await tx.execute(_INSERT, defaults | values)).one())
 
 
 _GET: Final = sa.select(turns).where(
