@@ -113,6 +113,19 @@ export class Client {
     await this.page.screenshot({ path: `${SCREENSHOTS}${name}.png`, animations: "disabled" });
   }
 
+  /** How many seconds the page's own thread computed while something went on: others' load does not count. */
+  async computing(during: () => Promise<void>): Promise<number> {
+    const devTools = await this.page.context().newCDPSession(this.page);
+    await devTools.send("Performance.enable", { timeDomain: "threadTicks" });
+    const soFar = async () => {
+      const { metrics } = await devTools.send("Performance.getMetrics");
+      return metrics.find((each) => each.name === "TaskDuration")?.value ?? Number.NaN;
+    };
+    const before = await soFar();
+    await during();
+    return (await soFar()) - before;
+  }
+
   /** Fails on anything that axe calls serious or critical. */
   async accessible(): Promise<void> {
     // Colours on their way from one to another have no contrast of their own.

@@ -51,11 +51,13 @@ test("a diff of 2,000 lines: folded first, all of it on asking, and the page ans
     .locator(".diff-line");
   const before = await lines.count();
   expect(before).toBeLessThan(200);
-  const begun = Date.now();
-  await signedIn.conversation.getByRole("button", { name: "Show all 2,001 lines" }).click();
-  await expect(lines).toHaveCount(2001);
-  await signedIn.prompt.fill("still here");
-  expect(Date.now() - begun).toBeLessThan(5000);
+  const seconds = await signedIn.computing(async () => {
+    await signedIn.conversation.getByRole("button", { name: "Show all 2,001 lines" }).click();
+    await expect(lines).toHaveCount(2001);
+    await signedIn.prompt.fill("still here");
+  });
+  console.log(`2,001 lines: the page computed for ${seconds.toFixed(2)} s`);
+  expect(seconds).toBeLessThan(5);
   await expect(signedIn.prompt).toHaveValue("still here");
 });
 
