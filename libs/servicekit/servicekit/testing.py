@@ -25,7 +25,7 @@ from servicekit.retries import IDEMPOTENT
 from servicekit.serving import RunningServer, Servicer, serving
 
 _POLL_SECONDS = 0.005
-# Below what Linux gives to outgoing connections, and the supervisor to services; so many that two hardly meet.
+# Below what Linux gives to outgoing connections and the supervisor to services; so many that two hardly meet.
 _PORTS = (10_240, 20_000)
 
 
