@@ -116,9 +116,14 @@ def test_a_dropped_client_gets_the_rest_exactly(suite):
 
 
 def test_a_client_that_drops_in_mid_turn_goes_on_from_its_cursor(suite):
-    asked = {"prompt": "Run `sleep 3 && echo awake`"}
-    dropped = grpcurl(suite.port, RUN_TURN, asked, key=suite.key, extra=["-max-time", "2"])
-    seen = events(dropped)
+    # A machine that stands still has said nothing yet when the client drops: then with more time.
+    for leave_after, awake_after in ((2, 3), (10, 15), (30, 45)):
+        asked = {"prompt": f"Run `sleep {awake_after} && echo awake`"}
+        extra = ["-max-time", str(leave_after)]
+        dropped = grpcurl(suite.port, RUN_TURN, asked, key=suite.key, extra=extra)
+        seen = events(dropped)
+        if sequences(seen):
+            break
     assert dropped.status != 0
     assert "turnFinished" not in [kind(event) for event in seen]
     turn = seen[-1]["turn"]
