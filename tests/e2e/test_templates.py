@@ -123,7 +123,8 @@ async def test_an_operator_sets_how_much_of_an_account_goes_on_at_once(suite: An
     assert (status, answer["details"][0]["reason"]) == (403, "SCOPE_MISSING")
     async with AsyncClient(suite.url, member) as client:
         sessions = [await client.create_session() for _ in range(2)]
-        turns = [asyncio.create_task(finished(client, "Run `sleep 4`", session.name)) for session in sessions]
+        waiting = "Run `until [ -e go ]; do sleep 0.1; done`"
+        turns = [asyncio.create_task(finished(client, waiting, session.name)) for session in sessions]
 
         def running() -> int:
             _, answer = rest(suite, "GET", "/v1/accounts/crowd", key=member)
@@ -133,6 +134,8 @@ async def test_an_operator_sets_how_much_of_an_account_goes_on_at_once(suite: An
         status, answer = rest(suite, "PATCH", path, limit, key=operator)
         assert (status, answer["account"]["effectiveMaxConcurrentTurns"]) == (200, 2)
         await wait_until(lambda: running() == 2, 60)
+        for session in sessions:
+            await write(client, session.name, "go", b"")
         ends = await asyncio.gather(*turns)
         assert {end.outcome for end in ends} == {turn_pb2.TURN_STATE_SUCCEEDED}
         status, listed = rest(suite, "GET", "/v1/accounts", key=member)
