@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.files import contents
 from support.scripted_openai import Answer, openai_text, openai_tool, scripted_upstream
 from support.shell_clients import curl_json, events, grpcurl, kind
 from support.suite import Suite
@@ -35,22 +35,8 @@ def writes_then_runs(body: Mapping[str, Any]) -> Answer:
     return openai_text(f"The note says: {str(results[1]).splitlines()[0]}")
 
 
-@pytest.fixture
-def data_files() -> Callable[[Path], dict[Path, bytes]]:
-    """All files of a data directory."""
-
-    def read(directory: Path) -> dict[Path, bytes]:
-        return {
-            path: path.read_bytes()
-            for path in directory.rglob("*")
-            if path.is_file() and not path.is_symlink()
-        }
-
-    return read
-
-
 async def test_an_agent_works_on_a_groq_model_and_never_sees_the_key(
-    make_suite: Callable[..., Suite], data_files: Callable[[Path], dict[Path, bytes]]
+    make_suite: Callable[..., Suite],
 ) -> None:
     async with scripted_upstream(writes_then_runs) as provider:
         suite = await asyncio.to_thread(make_suite, GROQ_API_KEY=CANARY, GROQ_API_BASE=f"{provider.url}/v1")
@@ -71,7 +57,7 @@ async def test_an_agent_works_on_a_groq_model_and_never_sees_the_key(
         logged = await asyncio.to_thread(grpcurl, suite.port, LIST_EVENTS, session, key=suite.key)
         assert "written by groq" in logged.out
         assert CANARY not in answer.out + logged.out
-        holders = [path for path, content in data_files(suite.data_dir).items() if CANARY.encode() in content]
+        holders = [path for path, content in contents(suite.data_dir).items() if CANARY.encode() in content]
         assert holders == []
 
 

@@ -17,6 +17,7 @@ from pointsman.system.v1 import diagnostics_service_pb2_grpc as diagnostics_rpc
 from servicekit.config import ConfigError
 from servicekit.passport import PASSPORT_HEADER, Passport
 from servicekit.testing import free_port, wait_until
+from support.files import contents
 from support.llm_proxy_house import CANARY, ProxyHouse, proxy_house
 from support.scripted_openai import anthropic_text, failing, openai_text, scripted_upstream
 
@@ -53,11 +54,7 @@ async def test_a_canary_key_shows_up_nowhere(
     # ... and nowhere else.
     seen = [reply.text + str(reply.headers) for reply in replies]
     seen += [str(debug), str(usage), "".join(capfd.readouterr()), metrics]
-    seen += [
-        path.read_bytes().decode(errors="replace")
-        for path in (tmp_path / "data").rglob("*")
-        if path.is_file()
-    ]
+    seen += [content.decode(errors="replace") for content in contents(tmp_path / "data").values()]
     assert all(CANARY not in text for text in seen)
     assert "[redacted]" in replies[0].text
 
@@ -150,7 +147,7 @@ async def test_a_process_that_crashes_in_the_middle_of_a_call_shows_no_key(tmp_p
     assert provider.asked[0].headers["x-api-key"] == CANARY
     assert process.returncode == -signal.SIGABRT
     assert b"Fatal Python error: Aborted" in errors
-    left = [path.read_bytes() for path in (tmp_path / "own").rglob("*") if path.is_file()]
+    left = contents(tmp_path / "own").values()
     assert all(CANARY.encode() not in text for text in (out, errors, *left))
 
 

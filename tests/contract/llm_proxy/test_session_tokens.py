@@ -11,6 +11,7 @@ from pointsman.llm.v1 import llm_service_pb2 as pb
 from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER
 from servicekit.testing import wait_until
+from support.files import contents
 from support.llm_proxy_house import ProxyHouse, proxy_house
 
 MODEL = "demo/offline"
@@ -111,7 +112,7 @@ async def test_a_pinned_passport_is_billed_to_its_account(demo: ProxyHouse) -> N
 
 async def test_tokens_are_kept_hashed(demo: ProxyHouse) -> None:
     token = await demo.token()
-    files = [path.read_bytes() for path in (demo.data_dir / "llm-proxy").iterdir()]
+    files = list(contents(demo.data_dir / "llm-proxy").values())
     assert files
     assert all(token.encode() not in content for content in files)
 

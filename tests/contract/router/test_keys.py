@@ -15,6 +15,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import key_service_pb2 as pb
 from servicekit.errors import Failure
 from servicekit.testing import wait_until
+from support.files import contents
 from support.router_edge import ask, passport_of, reason_of
 
 
@@ -52,7 +53,7 @@ async def test_a_key_is_a_members_unless_it_is_said_otherwise(house):
 
 async def test_the_secret_is_kept_nowhere(house, tmp_path):
     made = await make(house)
-    stored = b"".join(path.read_bytes() for path in (tmp_path / "data" / "router").iterdir())
+    stored = b"".join(contents(tmp_path / "data" / "router").values())
     assert made.key.name.removeprefix("keys/").encode() in stored
     assert made.secret.rpartition("_")[2].encode() not in stored
     listed = await house.api_keys.ListKeys(pb.ListKeysRequest(), metadata=house.caller())

@@ -22,6 +22,7 @@ from pointsman.session.v1 import turn_pb2
 from servicekit.channels import service_channel
 from servicekit.errors import Failure
 from servicekit.testing import Keys, free_port, passport_metadata, serve, wait_until
+from support.files import below
 from support.runner_house import MODEL, new_id, runner_house
 from support.runner_orphans import alive_on, groups_of, left_on_disk, watchers_of
 from support.runner_peers import TokenPeer, TranscriptPeer
@@ -185,12 +186,12 @@ async def test_a_session_that_is_deleted_after_a_kill_leaves_nothing(
     async with machine(keys, data_dir, engine) as (runner, _model):
         session = new_id()
         await runner.run(session, "Hello")
-        assert list(data_dir.glob(f"**/*{session}*")) != []
+        assert [path for path in below(data_dir) if session in path.name] != []
         await runner.kill()
         await runner.start()
         for _ in range(2):
             await runner.delete(session)
-        assert list(data_dir.glob(f"**/*{session}*")) == []
+        assert [path for path in below(data_dir) if session in path.name] == []
 
 
 async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(

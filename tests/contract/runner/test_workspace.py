@@ -13,6 +13,7 @@ from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2
 from pointsman.session.v1 import workspace_service_pb2 as ws
 from servicekit.errors import Failure
+from support.files import below
 from support.runner_house import RunnerHouse, new_id
 from support.scripted_anthropic import Reply
 
@@ -194,5 +195,5 @@ async def test_deleting_a_sandbox_removes_its_files(open_runner: OpenRunner, tmp
             await house.stub().DeleteSandbox(
                 pb.DeleteSandboxRequest(session=f"sessions/{session}"), metadata=house.metadata(), timeout=60
             )
-        left = list((tmp_path / "data" / "runner").rglob(f"*{session}*"))
+        left = [path for path in below(tmp_path / "data" / "runner") if session in path.name]
         assert left == []
