@@ -136,7 +136,8 @@ async def rampage(place: Town) -> None:
             await victims[kills % len(victims)].serves()
         kills += 1
     callers.stop.set()
-    async with asyncio.timeout(60):
+    # A session whose files were being kept in the moment of a kill waits for that for 35 seconds.
+    async with asyncio.timeout(180):
         await asyncio.gather(*running)
     before = {account: len(outcomes) for account, outcomes in callers.outcomes.items()}
     # And then it is quiet.
