@@ -157,6 +157,8 @@ class Relay:
                 if passed := notes.feed(chunk):
                     if text is not None:
                         text.feed(passed)
+                        # Who follows the turn comes first: to the agent's copy it makes no difference.
+                        await asyncio.sleep(0)
                     await out.write(passed)
         finally:
             if text is not None:
