@@ -19,9 +19,18 @@ from support.scripted_anthropic import Reply
 
 OpenRunner = Callable[..., Any]
 CONNECT = """
-import socket
+import socket, time
+def reached():
+    # The door is opened beside the agent.
+    for wait in range(TRIES):
+        try:
+            return socket.create_connection(("127.0.0.1", 3128), timeout=60)
+        except ConnectionRefusedError as error:
+            refused = error
+            time.sleep(0.1)
+    raise refused
 def ask(target):
-    s = socket.create_connection(("127.0.0.1", 3128), timeout=5)
+    s = reached()
     s.sendall(f"CONNECT {target} HTTP/1.1\\r\\nHost: {target}\\r\\n\\r\\n".encode())
     answer = s.recv(100).split(b"\\r\\n")[0].decode()
     if " 200 " in answer:
@@ -33,11 +42,11 @@ for target in TARGETS:
 """
 
 
-def connecting(targets: list[str]) -> list[Reply]:
-    script = f"TARGETS = {targets!r}\n{CONNECT}"
+def connecting(targets: list[str], tries: int = 300) -> list[Reply]:
+    script = f"TARGETS, TRIES = {targets!r}, {tries}\n{CONNECT}"
     return [
         Reply.tool("Write", {"file_path": "/workspace/ask.py", "content": script}),
-        Reply.tool("Bash", {"command": "sleep 0.3; python3 ask.py", "description": "Ask"}),
+        Reply.tool("Bash", {"command": "python3 ask.py", "description": "Ask"}),
         Reply.text("Asked."),
     ]
 
@@ -104,7 +113,9 @@ async def test_a_session_reaches_what_it_asked_for_of_what_is_listed_and_nothing
 
 
 async def test_a_session_that_asks_for_nothing_has_no_door(open_runner: OpenRunner) -> None:
-    async with open_runner(connecting(["files.example.com:443"]), egress_allow="files.example.com") as house:
+    async with open_runner(
+        connecting(["files.example.com:443"], tries=3), egress_allow="files.example.com"
+    ) as house:
         result = await house.run(new_id(), "Ask")
         assert "Connection refused" in result.of("tool_result")[1].content
 
