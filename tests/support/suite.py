@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from servicekit.testing import free_port
 ROOT = Path(__file__).resolve().parents[2]
 # Five programs start beside each other, one of them a slow importer, on a machine that may be busy.
 READY_SECONDS = 120
+# What Python is to run.
+SUPERVISOR = ("-m", "supervisor")
 STOP_SECONDS = 90
 # By its path: tests leave PATH empty.
 _SETPRIV = shutil.which("setpriv") or "setpriv"
@@ -126,7 +128,9 @@ def data_directory() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def start(data_dir: Path, environ: Mapping[str, str], port: int | None = None) -> Suite:
+def start(
+    data_dir: Path, environ: Mapping[str, str], port: int | None = None, program: Sequence[str] = SUPERVISOR
+) -> Suite:
     """Start the supervisor with this environment and nothing else; do not wait for it."""
     chosen = port or free_port()
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
@@ -138,8 +142,7 @@ def start(data_dir: Path, environ: Mapping[str, str], port: int | None = None) -
             "KILL",
             "--",
             sys.executable,
-            "-m",
-            "supervisor",
+            *program,
         ],
         # A directory without a `.env`: a developer's own must not change what is tested.
         cwd=data_dir,
@@ -155,10 +158,10 @@ def start(data_dir: Path, environ: Mapping[str, str], port: int | None = None) -
 
 
 @contextmanager
-def running(environ: Mapping[str, str] | None = None) -> Iterator[Suite]:
+def running(environ: Mapping[str, str] | None = None, program: Sequence[str] = SUPERVISOR) -> Iterator[Suite]:
     """Run the whole suite in a directory of its own, ready for calls; stop it and remove everything after."""
     with data_directory() as directory:
-        suite = start(directory, environ or {})
+        suite = start(directory, environ or {}, program=program)
         try:
             suite.wait_for_line("Ready on ")
             suite.key = suite.wait_for_line("API key").split()[2]
