@@ -142,7 +142,7 @@ async def test_when_all_stay_busy_the_wait_has_an_end(open_runner: OpenRunner) -
         request = house.request(new_id(), "Stay")
         busy = house.follow(request)
         async for item in busy:
-            if item.event.WhichOneof("kind") == "text_delta":
+            if item.event.WhichOneof("kind") in ("text_delta", "assistant_message"):
                 break
         result = await house.run(new_id(), "Me too")
         assert result.finished.error.reason == errors_pb2.ERROR_REASON_SANDBOXES_BUSY

@@ -20,6 +20,10 @@ from support.scripted_anthropic import Reply
 OpenRunner = Callable[..., Any]
 
 
+# Who is behind gets the whole for its pieces.
+SPOKEN = {"text_delta", "assistant_message"}
+
+
 def bash(command: str) -> Reply:
     return Reply.tool("Bash", {"command": command, "description": "Do it"})
 
@@ -45,7 +49,7 @@ async def cancelled_in(house: RunnerHouse, session: str, until: Callable[[TurnRe
 async def test_a_turn_cancelled_while_the_model_speaks_breaks_the_call_off(open_runner: OpenRunner) -> None:
     async with open_runner([Reply.text("Well…", stall=True), Reply.text("Fine.")]) as house:
         session = new_id()
-        result = await cancelled_in(house, session, lambda so_far: "text_delta" in so_far.kinds)
+        result = await cancelled_in(house, session, lambda so_far: bool(SPOKEN & set(so_far.kinds)))
         assert result.finished.outcome == turn_pb2.TURN_STATE_CANCELLED
         assert result.finished.error.reason == errors_pb2.ERROR_REASON_TURN_CANCELLED
         await wait_until(lambda: house.model.aborted == 1)
