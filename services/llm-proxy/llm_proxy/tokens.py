@@ -61,8 +61,9 @@ class SessionTokens:
         now = self._clock()
         token = PREFIX + secrets.token_urlsafe(32)
         known = SessionToken(payer, principal, tuple(models), budget, now + min(ttl, LONGEST_SECONDS))
+        digest = _digest(token)
         row = {
-            "digest": _digest(token),
+            "digest": digest,
             "tenant": payer.tenant,
             "account": payer.account,
             "session": payer.session,
@@ -81,6 +82,8 @@ class SessionTokens:
             connection.execute(insert(session_tokens), row)
 
         await self._database.run(job)
+        # Whoever gets it asks a model next.
+        self._remember(digest, known)
         return token, known
 
     async def revoke(self, tenant: str, session: str, turn: str = "") -> None:
@@ -104,13 +107,17 @@ class SessionTokens:
         known, trusted_until = self._known.get(digest, (None, 0.0))
         if known is None or self._clock() >= trusted_until:
             known = await self._load(digest)
-            self._known[digest] = (known, self._clock() + _TRUST_SECONDS)
-            self._known.move_to_end(digest)
-            if len(self._known) > _CACHE_ENTRIES:
-                self._known.popitem(last=False)
+            self._remember(digest, known)
         if self._clock() >= known.expire_time:
             raise Failure(errors_pb2.ERROR_REASON_CREDENTIAL_EXPIRED, "This session token has expired.")
         return known
+
+    def _remember(self, digest: str, known: SessionToken) -> None:
+        """Trust a token for a moment."""
+        self._known[digest] = (known, self._clock() + _TRUST_SECONDS)
+        self._known.move_to_end(digest)
+        if len(self._known) > _CACHE_ENTRIES:
+            self._known.popitem(last=False)
 
     async def _load(self, digest: str) -> SessionToken:
         def job(connection: Connection) -> SessionToken:

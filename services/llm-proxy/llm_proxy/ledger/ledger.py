@@ -14,6 +14,7 @@ from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
+from servicekit.statement import Statement
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -32,7 +33,6 @@ from llm_proxy.ledger.database import Database
 from llm_proxy.ledger.jobs import IN_LOOP, Job, TakesLong
 from llm_proxy.ledger.money import Pico, dollars
 from llm_proxy.ledger.scopes import BalanceKey, Payer, limits, period_start
-from llm_proxy.ledger.statement import Statement
 from llm_proxy.ledger.tables import balances, calls
 from llm_proxy.messages.usage import TokenUsage
 
@@ -204,7 +204,7 @@ class Ledger:
         }
 
         def job(connection: Connection) -> None:
-            if _SETTLE.run(connection, values):
+            if _SETTLE.run(connection, values).rowcount:
                 pairs = [(key.key, key.period) for key in reservation.charged]
                 _pay(connection, pairs, reservation.amount, outcome.cost)
 
@@ -249,9 +249,9 @@ def _take(connection: Connection, payer: Payer, touched: Mapping[BalanceKey, Pic
     taken: list[BalanceKey] = []
     for key, limit in touched.items():
         values = {"balance": key.key, "label": key.period, "most": limit, "amount": amount}
-        if not _TAKE.run(connection, values):
+        if not _TAKE.run(connection, values).rowcount:
             _open_balance(connection, payer, key)
-            if not _TAKE.run(connection, values):
+            if not _TAKE.run(connection, values).rowcount:
                 _pay(connection, [(other.key, other.period) for other in taken], amount, 0)
                 raise _exceeded(key, limit)
         taken.append(key)

@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from session import clock
 from session.storage.database_errors import Verdict, failure_of, verdict_on
-from session.storage.transaction import ThreadTransaction, Transaction
+from session.storage.transaction import PoolTransaction, ThreadTransaction, Transaction
 
 Result = TypeVar("Result")
 Work = Callable[[Transaction], Awaitable[Result]]
@@ -79,8 +79,8 @@ class Database(ABC):
         """Run `work` once."""
 
     @abstractmethod
-    def lease_clock(self) -> sa.ColumnElement[int]:
-        """Return the time as SQL: the database's own clock where several replicas share it."""
+    def lease_clock(self) -> sa.ColumnElement[int] | int:
+        """Return the time, or the SQL for it: the database's own clock where several replicas share it."""
 
     @abstractmethod
     async def _dispose(self) -> None:
@@ -114,7 +114,7 @@ class Postgres(Database):
 
     async def _transaction(self, work: Work[Result]) -> Result:
         async with self._engine.begin() as connection:
-            return await work(connection)
+            return await work(PoolTransaction(connection))
 
     def lease_clock(self) -> sa.ColumnElement[int]:
         """Return the server's time, which all replicas share."""
@@ -157,9 +157,9 @@ class Sqlite(Database):
             steps.close()
             raise RuntimeError("a transaction's work awaited something else than its statements")
 
-    def lease_clock(self) -> sa.ColumnElement[int]:
+    def lease_clock(self) -> int:
         """Return this process's time: there is no other process."""
-        return sa.literal(clock.now(), sa.BigInteger)
+        return clock.now()
 
     async def _dispose(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)

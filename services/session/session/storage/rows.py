@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from pointsman.runner.v1 import runner_service_pb2
 from pointsman.session.v1 import turn_pb2
 
@@ -42,9 +41,9 @@ class SessionRow:
     from_snapshot_id: str
 
     @classmethod
-    def of(cls, row: sa.Row[Any]) -> SessionRow:
-        """Return a whole row of the table as an object."""
-        return cls(**row._mapping)
+    def of(cls, row: Sequence[Any]) -> SessionRow:
+        """Return a whole row of the table as an object: its fields are the columns, in their order."""
+        return cls(*row)
 
     @property
     def name(self) -> str:
@@ -85,9 +84,9 @@ class TemplateRow:
     expire_time: int
 
     @classmethod
-    def of(cls, row: sa.Row[Any]) -> TemplateRow:
-        """Return a whole row of the table as an object."""
-        return cls(**row._mapping)
+    def of(cls, row: Sequence[Any]) -> TemplateRow:
+        """Return a whole row of the table as an object: its fields are the columns, in their order."""
+        return cls(*row)
 
     @property
     def snapshot_id(self) -> str:
@@ -139,9 +138,9 @@ class TurnRow:
     usage: bytes
 
     @classmethod
-    def of(cls, row: sa.Row[Any]) -> TurnRow:
-        """Return a whole row of the table as an object."""
-        return cls(**row._mapping)
+    def of(cls, row: Sequence[Any]) -> TurnRow:
+        """Return a whole row of the table as an object: its fields are the columns, in their order."""
+        return cls(*row)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
+from servicekit.statement import Statement
 from sqlalchemy.dialects import postgresql, sqlite
 
 from session.storage.tables import IS_ACTIVE, QUEUED, RUNNING, accounts, turns
@@ -42,18 +43,18 @@ class Load:
 _THIS: Final = (accounts.c.tenant == sa.bindparam("of_tenant")) & (
     accounts.c.account == sa.bindparam("of_account")
 )
-_LOCK: Final = sa.select(accounts).where(_THIS).with_for_update()
-_LOCK_IF_FREE: Final = sa.select(accounts).where(_THIS).with_for_update(skip_locked=True)
+_LOCK: Final = Statement(sa.select(accounts).where(_THIS).with_for_update())
+_LOCK_IF_FREE: Final = Statement(sa.select(accounts).where(_THIS).with_for_update(skip_locked=True))
 
 
 async def lock(tx: Transaction, tenant: str, account: str) -> AccountRow:
     """Return the account's row, made if need be, that nobody else changes until the transaction ends."""
     this = {"of_tenant": tenant, "of_account": account}
-    row = (await tx.execute(_LOCK, this)).first()
+    row = (await tx.run(_LOCK, this)).first()
     if row is None:
         await ensure(tx, tenant, account)
-        row = (await tx.execute(_LOCK, this)).one()
-    return AccountRow(**row._mapping)
+        row = (await tx.run(_LOCK, this)).one()
+    return AccountRow(*row)
 
 
 async def ensure(tx: Transaction, tenant: str, account: str) -> None:
@@ -64,8 +65,8 @@ async def ensure(tx: Transaction, tenant: str, account: str) -> None:
 
 async def lock_if_free(tx: Transaction, tenant: str, account: str) -> AccountRow | None:
     """Return the account's row, locked; None when another replica has it right now."""
-    row = (await tx.execute(_LOCK_IF_FREE, {"of_tenant": tenant, "of_account": account})).first()
-    return None if row is None else AccountRow(**row._mapping)
+    row = (await tx.run(_LOCK_IF_FREE, {"of_tenant": tenant, "of_account": account})).first()
+    return None if row is None else AccountRow(*row)
 
 
 async def page(
@@ -78,7 +79,7 @@ async def page(
     if after is not None:
         query = query.where(accounts.c.account > after)
     rows = await tx.execute(query.order_by(accounts.c.account).limit(limit))
-    return [AccountRow(**row._mapping) for row in rows]
+    return [AccountRow(*row) for row in rows]
 
 
 async def find(tx: Transaction, tenant: str, account: str) -> AccountRow | None:
@@ -98,12 +99,12 @@ async def activity(tx: Transaction, tenant: str, names: Sequence[str]) -> dict[s
     return {name: (int(running), int(queued)) for name, running, queued in await tx.execute(query)}
 
 
-_UPDATE: Final = sa.update(accounts).where(_THIS)
+_UPDATE: Final = Statement(sa.update(accounts).where(_THIS))
 
 
 async def update(tx: Transaction, tenant: str, account: str, **values: int) -> None:
     """Change columns of an account."""
-    await tx.execute(_UPDATE, {"of_tenant": tenant, "of_account": account} | values)
+    await tx.run(_UPDATE, {"of_tenant": tenant, "of_account": account} | values)
 
 
 async def count(tx: Transaction, tenant: str, account: str, state: sa.ColumnElement[bool]) -> int:
@@ -130,14 +131,16 @@ _tenant_claim: Final = (
     .where(_all_accounts.c.tenant == _busy.c.tenant)
     .scalar_subquery()
 )
-_LOADS: Final = sa.select(
-    _busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time, _tenant_claim
-).join(accounts, (accounts.c.tenant == _busy.c.tenant) & (accounts.c.account == _busy.c.account))
+_LOADS: Final = Statement(
+    sa.select(_busy, accounts.c.max_concurrent_turns, accounts.c.last_claim_time, _tenant_claim).join(
+        accounts, (accounts.c.tenant == _busy.c.tenant) & (accounts.c.account == _busy.c.account)
+    )
+)
 
 
 async def loads(tx: Transaction) -> Sequence[Load]:
     """Return what every account with a turn that waits or runs has to do."""
     return [
         Load(tenant, account, int(queued), int(running), limit, served, tenant_served)
-        for tenant, account, queued, running, limit, served, tenant_served in await tx.execute(_LOADS)
+        for tenant, account, queued, running, limit, served, tenant_served in await tx.run(_LOADS, {})
     ]

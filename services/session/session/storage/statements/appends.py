@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from pointsman.session.v1 import event_pb2
+from servicekit.statement import Statement
 
 from session import names
 from session.storage.tables import events, sessions, turns
@@ -39,7 +40,7 @@ _LOCK_TURNS: Final = (
     .order_by(turns.c.id)
     .with_for_update()
 )
-_INSERT_EVENTS: Final = sa.insert(events)
+_INSERT_EVENTS: Final = Statement(sa.insert(events))
 
 
 async def lock_sessions(tx: Transaction, session_ids: Iterable[str]) -> dict[str, int]:
@@ -79,13 +80,13 @@ async def _update(
             together[tuple(sorted(values))].append(parameters | {f"new_{c}": v for c, v in values.items()})
     key_columns = tuple(rows[0][0]) if rows else ()
     for columns, many in together.items():
-        await tx.execute(_update_of(table, key_columns, columns), many)
+        await tx.run(_update_of(table, key_columns, columns), many)
 
 
 @cache
-def _update_of(table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> sa.Update:
+def _update_of(table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> Statement:
     """Return the statement that changes these columns. There are a few dozen combinations of them."""
-    return (
+    return Statement(
         sa.update(table)
         .where(*(table.c[column] == sa.bindparam(f"key_{column}") for column in keys))
         .values({column: sa.bindparam(f"new_{column}") for column in columns})
@@ -95,7 +96,7 @@ def _update_of(table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...])
 async def insert_events(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows of events."""
     if rows:
-        await tx.execute(_INSERT_EVENTS, rows)
+        await tx.run(_INSERT_EVENTS, rows)
 
 
 async def logged(tx: Transaction, newest: Mapping[Key, event_pb2.Event]) -> set[Key]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from servicekit.statement import Statement
 
 from session.storage.rows import TurnRow
 from session.storage.tables import IS_ACTIVE, IS_QUEUED, IS_RUNNING, RUNNING, sessions, transcripts, turns
@@ -24,8 +25,9 @@ _TRANSCRIPT_POSITION: Final = (
     .where(transcripts.c.session_id == sa.bindparam("of_session"))
     .scalar_subquery()
 )
-_INSERT: Final = sa.insert(turns).values(transcript_position=_TRANSCRIPT_POSITION).returning(turns)
-_NEXT: Final = (
+_insert: Final = sa.insert(turns).values(transcript_position=_TRANSCRIPT_POSITION).returning(turns)
+_INSERT: Final = Statement(_insert)
+_NEXT: Final = Statement(
     sa.select(turns)
     .join(sessions, sessions.c.id == turns.c.session_id)
     .where(
@@ -42,12 +44,12 @@ _NEXT: Final = (
 
 async def next_of_account(tx: Transaction, tenant: str, account: str, now: int) -> TurnRow | None:
     """Return the account's first waiting turn whose session is free; None when there is none."""
-    row = (await tx.execute(_NEXT, {"tenant": tenant, "account": account, "now": now})).first()
+    row = (await tx.run(_NEXT, {"tenant": tenant, "account": account, "now": now})).first()
     return None if row is None else TurnRow.of(row)
 
 
 async def claim(
-    tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int], **values: Any
+    tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int] | int, **values: Any
 ) -> TurnRow | None:
     """Make a waiting turn the owner's and RUNNING, under the next epoch; None when it waits no more."""
     statement = (
@@ -67,11 +69,14 @@ async def claim(
     return None if row is None else TurnRow.of(row)
 
 
-async def insert(tx: Transaction, owner: int, expires: sa.ColumnElement[int], **values: Any) -> TurnRow:
+async def insert(tx: Transaction, owner: int, expires: sa.ColumnElement[int] | int, **values: Any) -> TurnRow:
     """Add a turn that is the owner's and RUNNING from the beginning. IntegrityError as turns.insert."""
-    ours = {"state": RUNNING, "epoch": 1, "lease_owner": owner, "of_session": values["session_id"]}
-    statement = _INSERT.values(lease_expires=expires)
-    return TurnRow.of((await tx.execute(statement, values | ours | {"result": b"", "usage": b""})).one())
+    values |= {"state": RUNNING, "epoch": 1, "lease_owner": owner, "of_session": values["session_id"]}
+    values |= {"result": b"", "usage": b""}
+    if isinstance(expires, int):
+        return TurnRow.of((await tx.run(_INSERT, values | {"lease_expires": expires})).one())
+    statement = _insert.values(lease_expires=expires)
+    return TurnRow.of((await tx.execute(statement, values)).one())
 
 
 async def owned(tx: Transaction, turn_id: str) -> TurnRow:
@@ -79,7 +84,9 @@ async def owned(tx: Transaction, turn_id: str) -> TurnRow:
     return TurnRow.of((await tx.execute(sa.select(turns).where(turns.c.id == turn_id))).one())
 
 
-async def renew(tx: Transaction, owner: int, expires: sa.ColumnElement[int]) -> dict[str, tuple[int, int]]:
+async def renew(
+    tx: Transaction, owner: int, expires: sa.ColumnElement[int] | int
+) -> dict[str, tuple[int, int]]:
     """Extend the owner's leases; return epoch and time of cancelling by turn."""
     statement = (
         sa.update(turns)
@@ -105,7 +112,7 @@ async def owners(tx: Transaction) -> Sequence[int]:
 
 
 async def abandoned(
-    tx: Transaction, owner: int, now: sa.ColumnElement[int], dead: Sequence[int], limit: int
+    tx: Transaction, owner: int, now: sa.ColumnElement[int] | int, dead: Sequence[int], limit: int
 ) -> list[TurnRow]:
     """Return turns of others that run without a valid lease, or whose owner is dead, locked."""
     query = (
@@ -122,7 +129,7 @@ async def abandoned(
 
 
 async def take_over(
-    tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int]
+    tx: Transaction, turn: TurnRow, owner: int, expires: sa.ColumnElement[int] | int
 ) -> TurnRow | None:
     """Make a running turn the owner's, under the next epoch; None when its epoch is not what it was."""
     statement = (

@@ -7,25 +7,31 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from pointsman.session.v1 import event_pb2
+from servicekit.statement import Statement
 
 from session import clock, names
 from session.storage.rows import TurnRow
 from session.storage.tables import events, sessions
 from session.storage.transaction import Transaction
 
-_EXTEND: Final = (
+_EXTEND: Final = Statement(
     sa.update(sessions)
     .where(sessions.c.id == sa.bindparam("of_session"))
     .values(last_sequence=sessions.c.last_sequence + sa.bindparam("more", type_=sa.BigInteger))
     .returning(sessions.c.last_sequence)
 )
-_INSERT: Final = sa.insert(events)
-_READ: Final = (
+_INSERT: Final = Statement(sa.insert(events))
+_READ: Final = Statement(
     sa.select(events.c.payload)
-    .where(events.c.session_id == sa.bindparam("of_session"), events.c.sequence > sa.bindparam("after"))
+    .where(
+        events.c.session_id == sa.bindparam("of_session"),
+        events.c.sequence > sa.bindparam("after"),
+        events.c.sequence <= sa.bindparam("through"),
+    )
     .order_by(events.c.sequence)
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
+_NO_END: Final = 2**63 - 1
 
 
 async def append(
@@ -38,7 +44,7 @@ async def append(
     """
     time = clock.now()
     values = {"of_session": session_id, "more": len(items), "last_activity_time": time} | changes
-    last: int = (await tx.execute(_EXTEND, values)).scalar_one()
+    (last,) = (await tx.run(_EXTEND, values)).one()
     numbered = [
         numbered_event(session_id, turn_id, event, last - len(items) + place, time)
         for place, (turn_id, event) in enumerate(items, 1)
@@ -64,7 +70,7 @@ async def insert(
     """Write events that have their numbers."""
     rows = [row_of(session_id, turn_id, event) for turn_id, event in zip(turn_ids, numbered, strict=True)]
     if rows:
-        await tx.execute(_INSERT, rows)
+        await tx.run(_INSERT, rows)
 
 
 def row_of(session_id: str, turn_id: str, event: event_pb2.Event) -> dict[str, Any]:
@@ -86,16 +92,11 @@ def kind_of(event: event_pb2.Event) -> int:
 
 
 async def read(
-    tx: Transaction, session_id: str, after: int, limit: int, *, turn_id: str = "", through: int = 0
+    tx: Transaction, session_id: str, after: int, limit: int, *, through: int = _NO_END
 ) -> list[event_pb2.Event]:
-    """Return events after a sequence number, oldest first; only a turn's, only up to a number, if asked."""
-    query = _READ
-    if turn_id:
-        query = query.where(events.c.turn_id == turn_id)
-    if through:
-        query = query.where(events.c.sequence <= through)
-    rows = await tx.execute(query, {"of_session": session_id, "after": after, "limit": limit})
-    return [event_pb2.Event.FromString(payload) for (payload,) in rows]
+    """Return events after a sequence number, oldest first; only up to a number, if asked."""
+    values = {"of_session": session_id, "after": after, "through": through, "limit": limit}
+    return [event_pb2.Event.FromString(payload) for (payload,) in await tx.run(_READ, values)]
 
 
 async def has_any(tx: Transaction, turn: TurnRow, kinds: Sequence[str]) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
+from servicekit.statement import Statement
 
 from session.caller import Caller
 from session.refusals import session_not_found
@@ -23,29 +23,31 @@ def visible(caller: Caller, phase: Phase = Phase.OPEN) -> sa.ColumnElement[bool]
     return condition
 
 
-_ANY_PHASE: Final = sa.select(sessions).where(sessions.c.id == sa.bindparam("session_id"))
+_ANY_PHASE: Final = Statement(sa.select(sessions).where(sessions.c.id == sa.bindparam("session_id")))
 
 
-@cache
-def _visible(*, pinned: bool) -> sa.Select[*tuple[Any, ...]]:
-    query = _ANY_PHASE.where(
-        sessions.c.tenant == sa.bindparam("tenant"), sessions.c.phase == sa.bindparam("phase")
+_VISIBLE: Final = Statement(
+    sa.select(sessions).where(
+        sessions.c.id == sa.bindparam("session_id"),
+        sessions.c.tenant == sa.bindparam("tenant"),
+        sessions.c.phase == sa.bindparam("phase"),
     )
-    return query.where(sessions.c.account == sa.bindparam("account")) if pinned else query
+)
 
 
 async def get(tx: Transaction, caller: Caller, session_id: str, *, phase: Phase = Phase.OPEN) -> SessionRow:
     """Return a session; Failure SESSION_NOT_FOUND."""
-    values = {"session_id": session_id, "tenant": caller.tenant, "phase": phase, "account": caller.account}
-    row = (await tx.execute(_visible(pinned=caller.account is not None), values)).first()
-    if row is None:
+    values = {"session_id": session_id, "tenant": caller.tenant, "phase": int(phase)}
+    row = (await tx.run(_VISIBLE, values)).first()
+    session = None if row is None else SessionRow.of(row)
+    if session is None or caller.account not in (None, session.account):
         raise session_not_found(session_id)
-    return SessionRow.of(row)
+    return session
 
 
 async def any_phase(tx: Transaction, session_id: str) -> SessionRow:
     """Return a session that is there for us, whether or not it is for callers."""
-    return SessionRow.of((await tx.execute(_ANY_PHASE, {"session_id": session_id})).one())
+    return SessionRow.of((await tx.run(_ANY_PHASE, {"session_id": session_id})).one())
 
 
 async def lock(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from pointsman.session.v1 import turn_pb2
+from servicekit.statement import Statement
 
 from session import names
 from session.refusals import turn_not_found
@@ -15,26 +16,30 @@ from session.storage.rows import TurnRow
 from session.storage.tables import IS_ACTIVE, IS_RUNNING, QUEUED, transcripts, turns
 from session.storage.transaction import Transaction
 
-_INSERT: Final = sa.insert(turns).returning(turns)
-_BY_REQUEST: Final = sa.select(turns).where(
-    turns.c.tenant == sa.bindparam("tenant"), turns.c.request_id == sa.bindparam("request_id")
+_INSERT: Final = Statement(sa.insert(turns).returning(turns))
+_BY_REQUEST: Final = Statement(
+    sa.select(turns).where(
+        turns.c.tenant == sa.bindparam("tenant"), turns.c.request_id == sa.bindparam("request_id")
+    )
 )
 
 
 async def insert(tx: Transaction, **values: Any) -> TurnRow:
     """Add a turn and return it. IntegrityError when its request id was there before."""
     defaults: dict[str, Any] = {"result": b"", "usage": b""}
-    return TurnRow.of((await tx.execute(_INSERT, defaults | values)).one())
+    return TurnRow.of((await tx.run(_INSERT, defaults | values)).one())
 
 
-_GET: Final = sa.select(turns).where(
-    turns.c.id == sa.bindparam("turn_id"), turns.c.session_id == sa.bindparam("session_id")
+_GET: Final = Statement(
+    sa.select(turns).where(
+        turns.c.id == sa.bindparam("turn_id"), turns.c.session_id == sa.bindparam("session_id")
+    )
 )
 
 
 async def get(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
     """Return a turn of a session that the caller sees; Failure TURN_NOT_FOUND."""
-    row = (await tx.execute(_GET, {"turn_id": turn_id, "session_id": session_id})).first()
+    row = (await tx.run(_GET, {"turn_id": turn_id, "session_id": session_id})).first()
     if row is None:
         raise turn_not_found(session_id, turn_id)
     return TurnRow.of(row)
@@ -42,7 +47,7 @@ async def get(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
 
 async def by_request(tx: Transaction, tenant: str, request_id: str) -> TurnRow | None:
     """Return the turn that a request made, None when there was no such request."""
-    row = (await tx.execute(_BY_REQUEST, {"tenant": tenant, "request_id": request_id})).first()
+    row = (await tx.run(_BY_REQUEST, {"tenant": tenant, "request_id": request_id})).first()
     return None if row is None else TurnRow.of(row)
 
 
@@ -120,7 +125,7 @@ class Active:
         return names.turn_name(self.session_id, self.id)
 
 
-_OF_ACCOUNT: Final = (
+_OF_ACCOUNT: Final = Statement(
     sa.select(*(turns.c[field.name] for field in fields(Active)))
     .where(turns.c.tenant == sa.bindparam("tenant"), turns.c.account == sa.bindparam("account"), IS_ACTIVE)
     .order_by(turns.c.state.desc(), turns.c.position_key)
@@ -129,8 +134,8 @@ _OF_ACCOUNT: Final = (
 
 async def of_account(tx: Transaction, tenant: str, account: str) -> list[Active]:
     """Return an account's turns that run, and then those that wait, next first."""
-    rows = await tx.execute(_OF_ACCOUNT, {"tenant": tenant, "account": account})
-    return [Active(**row._mapping) for row in rows]
+    rows = await tx.run(_OF_ACCOUNT, {"tenant": tenant, "account": account})
+    return [Active(*row) for row in rows]
 
 
 async def waiting(tx: Transaction, tenant: str, account: str) -> list[Active]:
@@ -189,7 +194,7 @@ async def transcript_end(tx: Transaction, turn: TurnRow) -> int:
 
 
 _agents: Final = turns.alias()
-_SINCE_AGENT: Final = (
+_SINCE_AGENT: Final = Statement(
     sa.select(turns)
     .where(
         turns.c.session_id == sa.bindparam("session_id"),
@@ -211,5 +216,5 @@ _SINCE_AGENT: Final = (
 
 async def direct_since_agent(tx: Transaction, turn: TurnRow, limit: int) -> list[TurnRow]:
     """Return the newest direct turns that were answered since the agent's last answer, newest first."""
-    rows = await tx.execute(_SINCE_AGENT, {"session_id": turn.session_id, "limit": limit})
+    rows = await tx.run(_SINCE_AGENT, {"session_id": turn.session_id, "limit": limit})
     return [TurnRow.of(row) for row in rows]
