@@ -62,11 +62,7 @@ def groups(data_dir: Path) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"*/{name}")) + list(Path("/sys/fs/cgroup").glob(name))
 
 
-# Fifty sessions and five at full size.
-FIVES = 10 if os.environ.get("CHAOS_FULL") == "1" else 3
-
-
-async def test_many_sessions_in_turn_fit_into_four_places_and_leave_nothing(
+async def test_fifty_sessions_in_turn_fit_into_four_places_and_leave_nothing(
     open_runner: OpenRunner, tmp_path: Path
 ) -> None:
     async with open_runner([Reply.text("Hi.")], max_instances=4) as house:
@@ -74,7 +70,7 @@ async def test_many_sessions_in_turn_fit_into_four_places_and_leave_nothing(
         await asyncio.gather(*(house.run(new_id(), "Hello") for _ in range(5)))
         before = open_files()
         most = 0
-        for _ in range(FIVES):
+        for _ in range(9):
             runs = [house.run(new_id(), "Hello") for _ in range(5)]
             for result in await asyncio.gather(*runs):
                 assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished

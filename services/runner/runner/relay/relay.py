@@ -28,6 +28,10 @@ from runner.sandboxes.protocol import MIB, SOCKET_NAME
 
 # The Messages API takes 32 MB.
 _BODY_BYTES: Final = 32 * MIB
+# The prompts and tools of an agent are some 80 KB; less than what aiohttp reads by itself.
+_AT_ONCE_BYTES: Final = 512 * 1024
+# As llm-proxy gives a body that comes to it in pieces.
+_BODY_SECONDS: Final = 60.0
 # A main agent, its sub-agents and the small calls beside them; more wait.
 _CONCURRENT: Final = 16
 # Kept-alive ones included; the CLI has a few.
@@ -117,14 +121,22 @@ class Relay:
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
             grant.refusal = _unreachable()
             return _refused(503, "api_error", grant.refusal.message)
+        except TimeoutError:
+            return _refused(408, "api_error", f"The body did not come within {_BODY_SECONDS:g} seconds.")
 
     async def _passed_on(
         self, request: web.BaseRequest, url: str, headers: Mapping[str, str], grant: Grant
     ) -> web.StreamResponse:
         """Answer with what llm-proxy answers; one that starts again is waited for."""
         give_up = time.monotonic() + _CONNECT_PATIENCE
+        body: bytes | AsyncIterator[bytes] | None = None
+        if request.content_length is not None and request.content_length <= _AT_ONCE_BYTES:
+            # One write here and one read there; in pieces, each costs both sides a turn of their loops.
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await request.read()
         while True:
-            body = _bounded_body(request) if request.method == "POST" else None
+            if request.method == "POST" and not isinstance(body, bytes):
+                body = _bounded_body(request)
             try:
                 async with self._http.request(
                     request.method, url, headers=headers, data=body, timeout=_TIMEOUT, allow_redirects=False
