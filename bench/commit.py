@@ -109,7 +109,7 @@ async def measure(url: str, seconds: float) -> dict[str, float]:
     """Return the median rows per second of both arms, and their ratio."""
     async with opened(url) as database:
         await prepare(database)
-        log = Log(database, Bus(database, replica=1), nobody)
+        log = Log(database, Bus(database, replica=1), nobody, nobody)
         writer = asyncio.create_task(log.write())
         arms: dict[str, Arm] = {"one each": one_each, "grouped": grouped}
         rates: dict[str, list[float]] = {name: [] for name in arms}

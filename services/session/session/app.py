@@ -89,7 +89,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         # Any number but 0 that no other replica has: 62 random bits.
         bus = Bus(database, replica=secrets.randbits(62) | 1)
         hub = Hub()
-        log = Log(database, bus, hub.publish)
+        log = Log(database, bus, hub.publish, hub.publish_delta)
         names = ModelNames(models)
         positions = Positions(database, log)
         permissions = Permissions(database, bus, hub, runner)

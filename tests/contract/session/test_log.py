@@ -36,9 +36,14 @@ class Published:
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
+        self.order: list[int | str] = []
+
+    def piece(self, _session_id: str, told: event_pb2.Event) -> None:
+        self.order.append(told.text_delta.text)
 
     def __call__(self, _session_id: str, told: Sequence[event_pb2.Event]) -> None:
         self.numbers += [event.sequence for event in told]
+        self.order += [event.sequence for event in told]
 
 
 @asynccontextmanager
@@ -50,7 +55,7 @@ async def a_log(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Log, D
         await upgrade(database)
         await database.run(_fill)
         published = Published()
-        log = Log(database, Bus(database, replica=1), published)
+        log = Log(database, Bus(database, replica=1), published, published.piece)
         async with background(log.write()):
             yield log, database, published
 
@@ -83,6 +88,18 @@ async def test_an_old_epoch_writes_nothing(tmp_path: Path, database_url: str) ->
         assert published.numbers == [1]
         found = await database.run(lambda tx: events.read(tx, SESSION, 0, 10))
         assert len(found) == 1
+
+
+async def test_pieces_are_sent_where_they_stand_among_events_of_one_transaction(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with a_log(tmp_path, database_url) as (log, _, published):
+        appends = [an_append() for _ in range(3)]
+        for append, text in zip(appends, "abc", strict=True):
+            append.pieces.append(event_pb2.Event(text_delta=event_pb2.TextDelta(text=text)))
+            await log.put(append)
+        await asyncio.gather(*(append.written() for append in appends))
+        assert published.order == [1, "a", 2, "b", 3, "c"]
 
 
 async def test_a_commit_whose_answer_was_lost_is_not_written_twice(

@@ -49,6 +49,40 @@ async def test_one_who_comes_late_gets_the_block_and_not_its_deltas() -> None:
     assert kinds == ["assistant_message", "text_delta", "turn_finished"]
 
 
+async def test_one_who_is_behind_gets_the_rest_of_a_block_in_one_piece_before_it() -> None:
+    log = TurnLog("t", lambda _item: None)
+    follower = log.follow(0)
+    log.append(delta("ä", 0))
+    got = [await anext(follower)]
+    for event in (
+        delta("b", 1),
+        delta("c", 2),
+        block("äbc"),
+        delta("d", 0, block=1),
+        block("d", 1),
+        finished(),
+    ):
+        log.append(event)
+    got += [item async for item in follower]
+    pieces = [item.event.text_delta for item in got if item.event.HasField("text_delta")]
+    assert [(piece.block, piece.offset, piece.text) for piece in pieces] == [
+        (0, 0, "ä"),
+        (0, 1, "bc"),
+        (1, 0, "d"),
+    ]
+    assert {piece.message_id for piece in pieces} == {"m"}
+    kinds = [item.event.WhichOneof("kind") for item in got]
+    assert kinds == [
+        "text_delta",
+        "text_delta",
+        "assistant_message",
+        "text_delta",
+        "assistant_message",
+        "turn_finished",
+    ]
+    assert [item.index for item in got] == [0, 0, 1, 0, 2, 3]
+
+
 async def test_one_who_comes_in_the_middle_of_a_block_gets_all_of_it_so_far() -> None:
     log = TurnLog("t", lambda _item: None)
     log.append(block("before", 0))

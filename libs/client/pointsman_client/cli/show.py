@@ -48,7 +48,8 @@ class TurnPrinter:
     def __init__(self, state: State, *, quiet: bool = False) -> None:
         self._state = state
         self._quiet = quiet
-        self._live: set[tuple[str, int]] = set()
+        # Characters printed of each block that was written before our eyes.
+        self._printed: dict[tuple[str, int], int] = {}
         self._in_line = False
 
     def show(self, event: event_pb2.Event) -> None:
@@ -80,13 +81,19 @@ class TurnPrinter:
             self._in_line = False
 
     def _text_delta(self, delta: event_pb2.TextDelta) -> None:
-        self._live.add((delta.message_id, delta.block))
-        self._text(delta.text)
+        block = delta.message_id, delta.block
+        printed = self._printed.get(block, 0)
+        if delta.offset > printed:
+            # A piece before it is missing; the whole block has both.
+            return
+        self._text(delta.text[printed - delta.offset :])
+        self._printed[block] = max(printed, delta.offset + len(delta.text))
 
     def _assistant_message(self, said: event_pb2.AssistantMessage) -> None:
-        # What was written before our eyes is not printed again.
-        if said.text and (said.message_id, said.block) not in self._live:
-            self._text(said.text)
+        # Who was behind did not get the last pieces.
+        rest = said.text[self._printed.pop((said.message_id, said.block), 0) :]
+        if rest:
+            self._text(rest)
         self._end_line()
 
     def _triage_decided(self, decided: event_pb2.TriageDecided) -> None:

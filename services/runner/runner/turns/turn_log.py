@@ -19,6 +19,9 @@ _DELTA_BYTES: Final = 4 * 1024 * 1024
 
 _DELTAS: Final = ("text_delta", "thinking_delta")
 
+_Block = tuple[str, int]
+"""A message and the place of a block in it."""
+
 
 class LogFull(Exception):  # noqa: N818
     """The turn has said more than one turn may."""
@@ -28,7 +31,8 @@ class TurnLog:
     """Items in order, from index 1 without gaps, and between them the deltas of blocks not yet finished.
 
     Kept items stay as long as the log. Deltas have index 0 and go when their block's whole text is kept:
-    whoever is behind then gets the block instead, so a slow follower costs nothing.
+    whoever is behind then gets the rest of it in one piece before the block, so a slow follower costs nothing
+    and its pieces add up. Who comes later gets the block alone.
     """
 
     def __init__(self, turn: str, keep: Callable[[pb.RunTurnResponse], None]) -> None:
@@ -36,7 +40,9 @@ class TurnLog:
         self._turn = turn
         self._keep = keep
         self._items: list[pb.RunTurnResponse | None] = []
-        self._open: dict[tuple[str, int], list[int]] = {}
+        self._open: dict[_Block, list[int]] = {}
+        # Kept blocks that came in pieces before, by position.
+        self._pieced: set[int] = set()
         self._bytes = 0
         self._delta_bytes = 0
         self._changed = asyncio.Event()
@@ -84,8 +90,11 @@ class TurnLog:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _drop_deltas(self, block: tuple[str, int]) -> None:
-        for position in self._open.pop(block, ()):
+    def _drop_deltas(self, block: _Block) -> None:
+        positions = self._open.pop(block, ())
+        if positions:
+            self._pieced.add(len(self._items))
+        for position in positions:
             item = self._items[position]
             if item is not None:
                 self._delta_bytes -= item.event.ByteSize()
@@ -93,13 +102,20 @@ class TurnLog:
 
     async def follow(self, after_index: int) -> AsyncIterator[pb.RunTurnResponse]:
         """Yield the items after an index and what comes, to the end; `keep_alive` when it is quiet."""
-        position = 0
+        position, began = 0, len(self._items)
+        had: dict[_Block, int] = {}
         while True:
             while position < len(self._items):
                 item = self._items[position]
                 position += 1
-                if item is not None and (item.index == 0 or item.index > after_index):
-                    yield item
+                if item is None or 0 < item.index <= after_index:
+                    continue
+                live = position > began and position - 1 in self._pieced
+                rest = _rest(item.event, had) if live else None
+                if rest is not None:
+                    yield pb.RunTurnResponse(index=0, event=rest)
+                _note(item.event, had)
+                yield item
             if self.finished:
                 return
             changed = self._changed
@@ -109,6 +125,35 @@ class TurnLog:
             except TimeoutError:
                 alive = event_pb2.Event(turn=self._turn, keep_alive=event_pb2.KeepAlive(), create_time=_now())
                 yield pb.RunTurnResponse(index=0, event=alive)
+
+
+def _note(event: event_pb2.Event, had: dict[_Block, int]) -> None:
+    """Note how much of its block a follower has with a piece."""
+    kind = event.WhichOneof("kind")
+    if kind == "text_delta":
+        delta = event.text_delta
+        had[delta.message_id, delta.block] = delta.offset + len(delta.text)
+    elif kind == "thinking_delta":
+        thought = event.thinking_delta
+        had[thought.message_id, thought.block] = thought.offset + len(thought.thinking)
+
+
+def _rest(event: event_pb2.Event, had: dict[_Block, int]) -> event_pb2.Event | None:
+    """Return the piece of a block that a follower has not got, None when it has all."""
+    said = event.assistant_message
+    offset = had.pop((said.message_id, said.block), 0)
+    piece = event_pb2.Event(turn=event.turn, create_time=event.create_time)
+    delta: event_pb2.TextDelta | event_pb2.ThinkingDelta
+    if said.text[offset:]:
+        delta = piece.text_delta
+        delta.text = said.text[offset:]
+    elif said.thinking[offset:]:
+        delta = piece.thinking_delta
+        delta.thinking = said.thinking[offset:]
+    else:
+        return None
+    delta.message_id, delta.block, delta.offset = said.message_id, said.block, offset
+    return piece
 
 
 def _now() -> Timestamp:

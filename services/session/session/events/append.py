@@ -31,6 +31,8 @@ class Append:
     turn: dict[str, Any] = field(default_factory=dict)
     session: dict[str, Any] = field(default_factory=dict)
     permissions: list[dict[str, Any]] = field(default_factory=list)
+    pieces: list[event_pb2.Event] = field(default_factory=list)
+    """Pieces of blocks that are sent once it is published, before anything after it is."""
     done: asyncio.Future[Sequence[event_pb2.Event]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )

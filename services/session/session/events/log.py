@@ -31,15 +31,17 @@ _TOGETHER: Final = 256
 _MAX_PAUSE_SECONDS: Final = 2.0
 
 Publish = Callable[[str, Sequence[event_pb2.Event]], None]
+PublishDelta = Callable[[str, event_pb2.Event], None]
 
 
 class Log:
     """Takes appends and commits them in groups. Run `write` as a task; put with `put`."""
 
-    def __init__(self, database: Database, bus: Bus, publish: Publish) -> None:
+    def __init__(self, database: Database, bus: Bus, publish: Publish, publish_delta: PublishDelta) -> None:
         self._database = database
         self._bus = bus
         self._publish = publish
+        self._publish_delta = publish_delta
         self._queue: asyncio.Queue[Append] = asyncio.Queue(_WAITING)
 
     async def put(self, append: Append) -> None:
@@ -99,6 +101,8 @@ class Log:
             _settle(append, LeaseLost())
         for append, numbered in written.numbered:
             self._publish(append.session_id, numbered)
+            for piece in append.pieces:
+                self._publish_delta(append.session_id, piece)
             if not append.done.done():
                 append.done.set_result(numbered)
 

@@ -45,7 +45,6 @@ class TurnWriter:
         self._log = log
         self._hub = hub
         self._newest: Append | None = None
-        self._held: list[event_pb2.Event] = []
         self.changed = False
         """Whether the turn, or a caller before it, may have changed the workspace; known at its end."""
         self.finished = False
@@ -69,7 +68,6 @@ class TurnWriter:
         self._fold(event, append)
         self.index = max(self.index, index)
         self._newest = append
-        append.done.add_done_callback(lambda _done: self._release(append))
         await self._log.put(append)
         return append
 
@@ -105,15 +103,8 @@ class TurnWriter:
         event.turn = self.turn.name
         if self._newest is None or self._newest.done.done():
             self._hub.publish_delta(self.turn.session_id, event)
-        elif len(self._held) < _HELD:
-            self._held.append(event)
-
-    def _release(self, append: Append) -> None:
-        if append is not self._newest:
-            return
-        held, self._held = self._held, []
-        for event in held:
-            self._hub.publish_delta(self.turn.session_id, event)
+        elif len(self._newest.pieces) < _HELD:
+            self._newest.pieces.append(event)
 
     def _fold(self, event: event_pb2.Event, append: Append) -> None:
         time = clock.now()
