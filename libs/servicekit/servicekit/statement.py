@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 Row = Sequence[Any]
 Values = Mapping[str, Any]
+_Compiled = tuple[str, Sequence[str], Mapping[str, Any]]
+"""A statement as SQLite takes it, its values' names in order, and the values that it has of its own."""
 
 
 class Rows(Protocol):
@@ -41,16 +43,17 @@ class Statement:
 
     def __init__(self, clause: sa.Select[*tuple[Any, ...]] | sa.UpdateBase) -> None:
         self.clause = clause
-        self._compiled: dict[frozenset[str], tuple[str, list[tuple[str, Any]]]] = {}
+        self._compiled: dict[frozenset[str], _Compiled] = {}
 
     def run(self, connection: Connection, values: Values | Sequence[Values]) -> Rows:
-        """Run it, for every one of the values if there are several."""
+        """Run it, for every one of the values if there are several. One that is missing is an error."""
         if connection.dialect.name != "sqlite":
             return connection.execute(self.clause, values)
+        # What SQLAlchemy calls the driver's connection may be any driver's; with this dialect it is SQLite's.
         driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         each = [values] if isinstance(values, Mapping) else values
-        text, wanted = self._text(connection, each[0])
-        bound = [[row.get(name, default) for name, default in wanted] for row in each]
+        text, wanted, own = self._text(connection, each[0])
+        bound = [[row[name] if name in row else own[name] for name in wanted] for row in each]
         try:
             if isinstance(values, Mapping):
                 return _Fetched(driver.execute(text, bound[0]))
@@ -60,13 +63,13 @@ class Statement:
                 text, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
             ) from error
 
-    def _text(self, connection: Connection, values: Values) -> tuple[str, list[tuple[str, Any]]]:
-        """Return the statement as SQLite takes it, and its values' names with what they are by default."""
+    def _text(self, connection: Connection, values: Values) -> _Compiled:
         names = frozenset(values)
         known = self._compiled.get(names)
         if known is None:
             compiled: Any = self.clause.compile(dialect=connection.dialect, column_keys=sorted(names))
-            known = str(compiled), [(name, compiled.params[name]) for name in compiled.positiontup]
+            own = {name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required}
+            known = str(compiled), compiled.positiontup, own
             self._compiled[names] = known
         return known
 

@@ -67,3 +67,11 @@ def test_errors_are_sqlalchemys_and_tell_nothing_of_the_values(connection: Conne
     metadata.drop_all(connection)
     with pytest.raises(OperationalError, match="no such table"):
         LARGER.run(connection, {"than": 0})
+
+
+def test_a_value_that_is_missing_is_an_error_and_not_a_null(connection: Connection) -> None:
+    ADD.run(connection, {"id": "a", "data": b""})
+    with pytest.raises(KeyError, match="than"):
+        LARGER.run(connection, {})
+    with pytest.raises(KeyError, match="data"):
+        ADD.run(connection, [{"id": "b", "data": b""}, {"id": "c"}])
