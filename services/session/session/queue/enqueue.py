@@ -113,7 +113,7 @@ class Queue:
 
     async def _accept(self, asked: Asked, resolved: dict[str, str]) -> Accepted:
         def model_of(tenant: str, name: str) -> str | None:
-            return resolved.get(name) or self._models.remembered(tenant, name)
+            return resolved[name] if name in resolved else self._models.remembered(tenant, name)
 
         acceptance = Acceptance(self._bus, self._claims, self._limit, model_of)
         while True:

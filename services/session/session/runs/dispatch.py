@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -213,7 +213,9 @@ class Dispatcher:
         """Wait `grace` seconds for direct turns to end, leave agent turns to their runners, give all back."""
         # Who holds a place still starts a turn in it.
         self._crowded = True
-        await self._unheld.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._unheld.wait()
         tasks = {running.task for running in self._running.values() if running.task is not None}
         direct = {
             running.task
