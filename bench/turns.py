@@ -112,16 +112,19 @@ async def runner_process(
         await process.wait()
 
 
-def bare_options(url: str, folder: Path) -> ClaudeAgentOptions:
-    """Return what the runner gives its agents, without a sandbox around it."""
-    variables = environment(MODEL)
+def bare_options(url: str, folder: Path, model: str = MODEL) -> ClaudeAgentOptions:
+    """Return what the runner gives its agents, without a sandbox around it.
+
+    The model's name matters: the CLI says 60 KB more to a model that it knows.
+    """
+    variables = environment(model)
     for name in ("PATH", "HOME", "ANTHROPIC_UNIX_SOCKET"):
         del variables[name]
     own = {"ANTHROPIC_BASE_URL": url, "CLAUDE_CONFIG_DIR": str(folder / "config"), "TMPDIR": str(folder)}
     return ClaudeAgentOptions(
         cwd=folder,
         env={**variables, **own},
-        model=MODEL,
+        model=model,
         setting_sources=[],
         strict_mcp_config=True,
         system_prompt={"type": "preset", "preset": "claude_code"},

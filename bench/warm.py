@@ -198,7 +198,7 @@ async def measure(suite: Suite, stub: int, url: str, folder: Path, rounds: int) 
     async with (
         service_channel(f"127.0.0.1:{suite.port}", signer=None) as channel,
         AsyncClient(suite.url, suite.key) as client,
-        ClaudeSDKClient(bare_options(url, folder)) as sdk,
+        ClaudeSDKClient(bare_options(url, folder, MODEL)) as sdk,
     ):
         router = router_service_pb2_grpc.RouterServiceStub(channel)
         sessions = [(await client.create_session()).name for _ in range(2)]
