@@ -8,11 +8,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from servicekit.starting import GRPC_VARIABLES
+
 # Every Python program's own surroundings. `POINTSMAN_*` is our configuration and holds no secret.
 _COMMON: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR", "POINTSMAN_*"),
-    # Ours, set in `main`: a service that does not get it starts twice.
-    "GRPC_ENABLE_FORK_SUPPORT",
+    # Ours, set in `main`: a service that does not get them starts twice.
+    *GRPC_VARIABLES,
 )
 _NETWORK: Final = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from servicekit.config import ConfigError
+from servicekit.starting import GRPC_VARIABLES
 
 from supervisor.data_dir import DataDir, api_key, claimed
 from supervisor.orphans import adopt_orphans
@@ -29,8 +30,8 @@ _EXIT_CONFIG: Final = 2
 
 def main() -> NoReturn:
     """Run the installation until Ctrl-C or SIGTERM. Exits 0 then, 1 for a refusal, 2 for a bad variable."""
-    # We start programs beside gRPC's threads; its own handlers at fork are not for that.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    for name, value in GRPC_VARIABLES.items():
+        os.environ.setdefault(name, value)
     try:
         environ = read_environment(os.environ, Path(".env"))
         settings = load(environ)

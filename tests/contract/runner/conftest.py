@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servicekit.starting import GRPC_VARIABLES
 from servicekit.testing import Keys, test_keys
 from support.required import lacking, program
 from support.runner_house import runner_house
 
 # As the services' own processes have it; read when gRPC first starts.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+for name, value in GRPC_VARIABLES.items():
+    os.environ.setdefault(name, value)
 
 
 @pytest.fixture

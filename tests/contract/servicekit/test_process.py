@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from servicekit.starting import GRPC_VARIABLES
 from servicekit.testing import free_port
 
 PROGRAM = """
@@ -69,7 +70,9 @@ async def test_a_service_serves_until_sigterm_and_exits_with_0(kit: Any) -> None
             stub = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-            assert "GRPC_ENABLE_FORK_SUPPORT=0" in environ_of(process.pid)
+            assert {f"{name}={value}" for name, value in GRPC_VARIABLES.items()} <= set(
+                environ_of(process.pid)
+            )
             process.send_signal(signal.SIGTERM)
             code, errors = await ended(process)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from servicekit.starting import GRPC_VARIABLES
 from supervisor.environment import ALLOWED, environment, referenced_variables, router_variables
 
 SECRETS = {
@@ -51,5 +52,5 @@ def test_a_router_configuration_may_name_further_variables(tmp_path):
 
 @pytest.mark.parametrize("service", ["router", "session", "runner", "llm-proxy"])
 def test_a_service_starts_once(service):
-    """Without this variable it would import all that it needs, and then start itself anew with it."""
-    assert environment(service, {"GRPC_ENABLE_FORK_SUPPORT": "0"}) == {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+    """Without these variables it would import all that it needs, and then start itself anew with them."""
+    assert environment(service, GRPC_VARIABLES) == GRPC_VARIABLES
