@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +61,11 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
     script: Sequence[Event] = ANSWER
     first_sequence: int = 1
     cut_after: list[int] = field(default_factory=list)
-    """Watch after watch, the number of events after which the connection breaks; then none breaks."""
+    """Stream after stream, the number of events after which the connection breaks; then none breaks."""
     refusal: Failure | None = None
-    """What EnqueueTurn answers, once."""
+    """What EnqueueTurn and RunTurn answer, once."""
     hold: tuple[int, asyncio.Event] | None = None
-    """After so many events of a watch, the rest waits for the event."""
+    """After so many events of a stream, the rest waits for the event."""
     on_event: Callable[[int], None] = lambda _sent: None
 
     enqueued: list[turn_service_pb2.EnqueueTurnRequest] = field(default_factory=list)
@@ -76,9 +76,19 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
     passports: list[Passport] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     turns: dict[str, turn_pb2.Turn] = field(default_factory=dict)
-    open_watches: int = 0
+    open_streams: int = 0
 
     async def EnqueueTurn(self, request: Any, context: Any) -> turn_service_pb2.EnqueueTurnResponse:
+        return self._enqueue(request)
+
+    async def RunTurn(self, request: Any, context: Any) -> AsyncIterator[turn_service_pb2.RunTurnResponse]:
+        turn = self._enqueue(request.request).turn
+        yield turn_service_pb2.RunTurnResponse(turn=turn)
+        async with aclosing(self._play(turn.name, 0)) as events:
+            async for event in events:
+                yield turn_service_pb2.RunTurnResponse(event=event)
+
+    def _enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_service_pb2.EnqueueTurnResponse:
         self.passports.append(current_passport())
         self.request_ids.append(current_request_id())
         self.enqueued.append(request)
@@ -144,24 +154,29 @@ class SessionPeer(turn_service_pb2_grpc.TurnServiceServicer, session_service_pb2
         self, request: Any, context: Any
     ) -> AsyncIterator[session_service_pb2.WatchEventsResponse]:
         self.watches.append(request)
+        async with aclosing(self._play(request.turn, request.after_sequence)) as events:
+            async for event in events:
+                yield session_service_pb2.WatchEventsResponse(event=event)
+
+    async def _play(self, turn: str, after: int) -> AsyncGenerator[Event, None]:
         cut = self.cut_after.pop(0) if self.cut_after else None
-        self.open_watches += 1
+        self.open_streams += 1
         try:
             sent = 0
-            for event in self.events(request.turn):
-                if 0 < event.sequence <= request.after_sequence:
+            for event in self.events(turn):
+                if 0 < event.sequence <= after:
                     continue
                 if sent == cut:
                     raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "Cut by the script.")
                 if self.hold is not None and sent == self.hold[0]:
                     await self.hold[1].wait()
-                yield session_service_pb2.WatchEventsResponse(event=event)
+                yield event
                 sent += 1
                 self.on_event(sent)
             if not self.script[-1].HasField("turn_finished"):
                 await asyncio.Event().wait()
         finally:
-            self.open_watches -= 1
+            self.open_streams -= 1
 
     def events(self, turn: str) -> Sequence[Event]:
         """The script with the turn's name and sequence numbers: 0 for pieces, gapless for the rest."""

@@ -8,11 +8,11 @@ import grpc.aio
 
 from servicekit.interceptors.forwarding import forwarding
 from servicekit.limits import channel_options
-from servicekit.metadata import CallMetadata, call_metadata, internal_metadata
+from servicekit.metadata import CallMetadata, call_metadata, internal_metadata, served_metadata
 from servicekit.passport import PassportSigner
 from servicekit.retries import IDEMPOTENT, service_config
 
-__all__ = ["CallMetadata", "call_metadata", "internal_metadata", "service_channel"]
+__all__ = ["CallMetadata", "call_metadata", "internal_metadata", "served_metadata", "service_channel"]
 
 
 def service_channel(
@@ -24,8 +24,7 @@ def service_channel(
     """Return a channel to the service at `address`. It connects on the first call; the caller closes it.
 
     Methods in `idempotent` are tried again when the service is unavailable, no others. With a signer, a call
-    that brings no passport in its metadata and is made while another call is served gets a service's passport
-    for the same tenant, account and principal, and the same request id.
+    with one answer that brings no passport and is made while another call is served gets `served_metadata`.
     """
     return grpc.aio.insecure_channel(
         address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servicekit.context import current_call
 from servicekit.passport import (
     INTERNAL_SCOPE,
     PASSPORT_HEADER,
@@ -26,3 +27,20 @@ def internal_metadata(
         tenant=tenant, account=account, principal=principal, scopes=frozenset({INTERNAL_SCOPE})
     )
     return call_metadata(signer.sign(passport), request_id)
+
+
+def served_metadata(signer: PassportSigner) -> CallMetadata:
+    """Return the metadata of a call that is made for the caller who is being served; none for nobody.
+
+    It has a service's passport for the same tenant, account and principal, and the same request id.
+    """
+    call = current_call()
+    if call is None or call.passport is None:
+        return ()
+    return internal_metadata(
+        signer,
+        tenant=call.passport.tenant,
+        account=call.passport.account,
+        principal=call.passport.principal,
+        request_id=call.request_id,
+    )

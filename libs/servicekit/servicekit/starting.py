@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Final
 
 GRPC_VARIABLES: Final[Mapping[str, str]] = {
-    # Its handlers at fork are for programs that fork and go on; ours start other programs, and a child was seen
-    # to die in them.
+    # Its handlers at fork are for programs that fork and go on; ours start other programs, and a child was
+    # seen to die in them.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
-    # The thread that waits for calls also reads their sockets, as it did before release 1.80: a message then wakes
-    # two threads and not five. See ADR 22.
+    # The thread that waits for calls also reads their sockets, as it did before release 1.80: a message then
+    # wakes two threads and not five. See ADR 22.
     "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
 }
 """What gRPC reads from the environment when it starts, and what our processes want of it."""

@@ -88,12 +88,12 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
             name: await stack.enter_async_context(service_channel(address, signer=signer))
             for name, address in addresses.items()
         }
-        turns = Turns(channels["session"])
+        turns = Turns(channels["session"], signer)
         database = await stack.enter_async_context(opened(database_url(config.database_url, config.data_dir)))
         await upgrade(database)
         context = await stack.enter_async_context(gather.opened(settings.context))
         small_model = settings.triage.model
-        classifier = Classifier(small_model, Models(channels["llm-proxy"])) if small_model else None
+        classifier = Classifier(small_model, Models(channels["llm-proxy"], signer)) if small_model else None
         planner = Planner(context, Triage(settings.triage, classifier), turns)
         admission = Admission(settings.limits)
         audit_store = AuditStore(database)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Final, TypeVar
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import grpc.aio
 from pointsman.errors.v1 import errors_pb2
@@ -20,8 +22,10 @@ from pointsman.session.v1 import (
 )
 from pointsman_client.deltas import Deltas
 from pointsman_client.patience import Patience
+from servicekit.channels import served_metadata
 from servicekit.context import log_fields
 from servicekit.errors import Failure
+from servicekit.passport import PassportSigner
 
 _SERVICE: Final = "session"
 # A commit takes milliseconds; a database that is gone is told as such within 5 s.
@@ -37,16 +41,33 @@ _PASSING: Final = frozenset(
     }
 )
 
+# What a stream's `read` returns after its last message.
+_END: Final = grpc.aio.EOF  # type: ignore[attr-defined]
+
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A turn that is durable, and its events: from the first to `turn_finished`, each once and in order.
+
+    They go on where the session service's stream broke, and raise the Failure when it stays away for 30
+    seconds.
+    """
+
+    turn: turn_pb2.Turn
+    events: AsyncGenerator[event_pb2.Event, None]
 
 
 class Turns:
     """Calls the session service and outlives its restarts.
 
-    Calls go on behalf of the caller that is being served: the channel adds passport and request id.
+    Calls go on behalf of the caller that is being served. The channel adds passport and request id to calls
+    with one answer; to streams they are added here, where it costs nothing for each message.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, signer: PassportSigner) -> None:
+        self._signer = signer
         self._turns = turn_service_pb2_grpc.TurnServiceStub(channel)
         self._sessions = session_service_pb2_grpc.SessionServiceStub(channel)
         self._workspaces = workspace_service_pb2_grpc.WorkspaceServiceStub(channel)
@@ -99,19 +120,50 @@ class Turns:
         answer = await _patiently(lambda: self._sessions.CreateSession(request, timeout=_CALL_SECONDS))
         return answer.session.name
 
-    async def follow(self, turn: turn_pb2.Turn) -> AsyncGenerator[event_pb2.Event, None]:
-        """Yield the turn's events from its first to `turn_finished`, each once and in order.
+    @asynccontextmanager
+    async def running(self, request: turn_service_pb2.EnqueueTurnRequest) -> AsyncIterator[Run]:
+        """Make a turn durable, as `enqueue` does, and follow it while inside. It runs on outside."""
+        call, turn = await self._begun(turn_service_pb2.RunTurnRequest(request=request))
+        try:
+            async with aclosing(self._follow(turn, _events(call))) as events:
+                yield Run(turn, events)
+        finally:
+            call.cancel()
 
-        Takes the stream up again where it broke; raises the Failure when the session service stays away
-        for 30 seconds.
-        """
+    @asynccontextmanager
+    async def following(self, turn: turn_pb2.Turn) -> AsyncIterator[Run]:
+        """Follow a turn that is durable while inside."""
+        cursor = max(turn.first_sequence - 1, 0)
+        async with aclosing(self._follow(turn, self._watch(turn, cursor))) as events:
+            yield Run(turn, events)
+
+    async def _begun(self, request: turn_service_pb2.RunTurnRequest) -> tuple[Any, turn_pb2.Turn]:
+        """Return a call of RunTurn that has told its turn."""
+        patience = _patience(_CALL_PATIENCE)
+        while True:
+            # Without a timeout: it lives as long as the caller's own call, which cancels it.
+            call: Any = self._turns.RunTurn(request, metadata=served_metadata(self._signer))
+            try:
+                return call, _told(await _first(call))
+            except Failure as failure:
+                call.cancel()
+                await patience.wait(failure)
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+
+    async def _follow(
+        self, turn: turn_pb2.Turn, begun: AsyncGenerator[event_pb2.Event, None]
+    ) -> AsyncGenerator[event_pb2.Event, None]:
+        """Yield the turn's events, those that have begun to come first; see Run."""
         cursor = max(turn.first_sequence - 1, 0)
         deltas = Deltas()
         patience = _patience(_WATCH_PATIENCE)
+        stream = begun
         while True:
             try:
-                async with aclosing(self._watch(turn, cursor)) as events:
-                    async for event in events:
+                async with aclosing(stream):
+                    async for event in stream:
                         patience.contact()
                         cursor = max(cursor, event.sequence)
                         if not deltas.fresh(event):
@@ -123,20 +175,43 @@ class Turns:
                 raise _broken_off()
             except Failure as failure:
                 await patience.wait(failure)
+                stream = self._watch(turn, cursor)
 
-    async def _watch(self, turn: turn_pb2.Turn, cursor: int) -> AsyncGenerator[event_pb2.Event, None]:
+    def _watch(self, turn: turn_pb2.Turn, cursor: int) -> AsyncGenerator[event_pb2.Event, None]:
         request = session_service_pb2.WatchEventsRequest(
             session=turn.session, after_sequence=cursor, turn=turn.name
         )
-        # Without a timeout: it lives as long as the caller's own call, which cancels it.
-        call = self._sessions.WatchEvents(request)
-        try:
-            async for response in call:
-                yield response.event
-        except grpc.aio.AioRpcError as error:
-            raise Failure.from_rpc_error(error, _SERVICE) from None
-        finally:
-            call.cancel()
+        return _events(self._sessions.WatchEvents(request, metadata=served_metadata(self._signer)))
+
+
+async def _first(call: Any) -> turn_pb2.Turn:
+    """Return the turn that a call of RunTurn tells first."""
+    try:
+        async with asyncio.timeout(_CALL_SECONDS):
+            response = await call.read()
+    except grpc.aio.AioRpcError as error:
+        raise Failure.from_rpc_error(error, _SERVICE) from None
+    except TimeoutError:
+        raise Failure(
+            errors_pb2.ERROR_REASON_CALL_TIMED_OUT,
+            f"The {_SERVICE} service did not answer in time.",
+            service=_SERVICE,
+        ) from None
+    if response is _END:
+        raise _broken_off()
+    turn: turn_pb2.Turn = response.turn
+    return turn
+
+
+async def _events(call: Any) -> AsyncGenerator[event_pb2.Event, None]:
+    """Yield a stream's events, which is cancelled with it."""
+    try:
+        while (response := await call.read()) is not _END:
+            yield response.event
+    except grpc.aio.AioRpcError as error:
+        raise Failure.from_rpc_error(error, _SERVICE) from None
+    finally:
+        call.cancel()
 
 
 def _told(turn: turn_pb2.Turn) -> turn_pb2.Turn:

@@ -78,12 +78,9 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_database(config))
         signer = PassportSigner.from_directory(config.passport_key, "session")
-        runner_channel = await stack.enter_async_context(
-            service_channel(config.runner_address, signer=signer)
-        )
-        llm_channel = await stack.enter_async_context(
-            service_channel(config.llm_proxy_address, signer=signer)
-        )
+        # Calls say on whose behalf they are made: turns run on when nobody is served any more.
+        runner_channel = await stack.enter_async_context(service_channel(config.runner_address, signer=None))
+        llm_channel = await stack.enter_async_context(service_channel(config.llm_proxy_address, signer=None))
         runner, models = Runner(runner_channel, signer), Models(llm_channel, signer)
 
         # Any number but 0 that no other replica has: 62 random bits.
@@ -134,6 +131,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             preparer=preparer,
             limit=config.max_queued_turns,
         )
+        watch = Watch(database, hub, timedelta(seconds=config.keep_alive_seconds))
         bus.on(Topic.EVENTS, hub.wake)
         bus.on_reconnect(hub.wake_all)
 
@@ -144,7 +142,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
                 SessionServicer(
                     sessions=sessions,
                     turns=turns,
-                    watch=Watch(database, hub, timedelta(seconds=config.keep_alive_seconds)),
+                    watch=watch,
                     editor=Editor(database, bus, hub, models=names, positions=positions),
                     forks=Forks(database, filler, sessions),
                     deletion=deletion,
@@ -153,7 +151,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             ),
             Servicer(
                 turn_service_pb2_grpc.add_TurnServiceServicer_to_server,
-                TurnServicer(queue, turns, permissions),
+                TurnServicer(queue, watch, turns, permissions),
                 turn_service_pb2.DESCRIPTOR.services_by_name["TurnService"],
             ),
             Servicer(

@@ -67,15 +67,15 @@ async def test_turns_at_once_are_limited_per_tenant_and_a_place_is_free_again_af
     file = limits(tmp_path, tenants={"acme": {"concurrent_turns": 2}})
     async with open_house(SessionPeer(script=ANSWER[:2]), settings_file=file) as house:
         running = [asyncio.create_task(query(house)) for _ in range(2)]
-        await wait_until(lambda: house.peer.open_watches == 2)
+        await wait_until(lambda: house.peer.open_streams == 2)
         failure = await refusal(query(house))
         # At once, and not when a place is free: nobody gives one back.
-        assert house.peer.open_watches == 2
+        assert house.peer.open_streams == 2
         assert failure.reason == errors_pb2.ERROR_REASON_QUOTA_EXCEEDED
         assert failure.retry_after is not None
         for task in running:
             task.cancel()
-        await wait_until(lambda: house.peer.open_watches == 0)
+        await wait_until(lambda: house.peer.open_streams == 0)
         house.peer.script = ANSWER
         await query(house)
 
@@ -84,7 +84,7 @@ async def test_in_a_full_house_a_tenant_below_its_share_still_gets_in(open_house
     file = limits(tmp_path, concurrent_turns=4)
     async with open_house(SessionPeer(script=ANSWER[:2]), settings_file=file) as house:
         flood = [asyncio.create_task(query(house, tenant="flood")) for _ in range(4)]
-        await wait_until(lambda: house.peer.open_watches == 4)
+        await wait_until(lambda: house.peer.open_streams == 4)
         failure = await refusal(query(house, tenant="flood"))
         assert failure.reason == errors_pb2.ERROR_REASON_QUOTA_EXCEEDED
         house.peer.script = ANSWER

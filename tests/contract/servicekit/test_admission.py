@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pointsman.errors.v1 import errors_pb2
 from servicekit.access import Access
+from servicekit.channels import served_metadata
 from servicekit.context import current_passport
 from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER, Passport
@@ -98,10 +99,13 @@ async def test_a_call_made_while_serving_another_goes_for_the_same_caller(kit: A
         yield await look(request, context)
 
     behind_access = {"Echo": look, "Repeat": look_stream}
-    async with kit.serve(Access.INTERNAL, signer=kit.keys.signer("session"), **behind_access) as behind:
+    signer = kit.keys.signer("session")
+    async with kit.serve(Access.INTERNAL, signer=signer, **behind_access) as behind:
 
         async def ask_behind(request: Any, _context: Any) -> Any:
-            async for _ in kit.callable(behind.channel, "Repeat")(request, timeout=60):
+            # Streams say it themselves.
+            repeat = kit.callable(behind.channel, "Repeat")
+            async for _ in repeat(request, metadata=served_metadata(signer), timeout=60):
                 pass
             return await kit.callable(behind.channel, "Echo")(request, timeout=60)
 

@@ -161,7 +161,7 @@ async def test_leaving_the_loop_leaves_no_stream_behind(open_front):
         events = client.run_turn("hi")
         await anext(events)
         await events.aclose()
-        await wait_until(lambda: peer.open_watches == 0)
+        await wait_until(lambda: peer.open_streams == 0)
 
 
 async def test_the_same_without_async(open_front):
@@ -218,4 +218,4 @@ async def test_ctrl_c_before_a_step_is_waited_for_leaves_nothing_running(open_fr
 
     async with open_front(peer) as front:
         assert await asyncio.to_thread(use, front.url) == "4"
-        await wait_until(lambda: peer.open_watches == 0)
+        await wait_until(lambda: peer.open_streams == 0)

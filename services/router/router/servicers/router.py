@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.router.v1 import router_service_pb2, router_service_pb2_grpc
-from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
+from pointsman.session.v1 import turn_pb2, turn_service_pb2
 from servicekit.context import account_of, answer_header, current_passport, current_request_id
 from servicekit.drain import Drain
 from servicekit.errors import Failure
@@ -22,7 +22,7 @@ from router.answers import check_succeeded, finish_of, left_running
 from router.conversations import Conversations
 from router.ending import unless_drained
 from router.plan import Planner
-from router.turns import Turns
+from router.turns import Run, Turns
 
 # The edge takes what a stream brings for lines of JSON unless it finds this.
 _ONE_OBJECT: Final = ("x-pointsman-body", "object")
@@ -49,9 +49,12 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.QueryRequest, context: Any
     ) -> router_service_pb2.QueryResponse:
         """Enqueue, wait for the end, answer."""
-        async with self._admitted(request.account_id, request.session):
-            turn = await self._enqueue(requests.from_query(request))
-            finished = await self._outcome(turn)
+        async with (
+            self._admitted(request.account_id, request.session),
+            self._running(requests.from_query(request)) as run,
+        ):
+            finished = await self._outcome(run)
+        turn = run.turn
         return router_service_pb2.QueryResponse(
             success=True,
             response=finished.result,
@@ -67,17 +70,23 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
     ) -> router_service_pb2.StartTurnResponse:
         """Enqueue and answer."""
         async with self._admitted(request.account, request.session):
-            turn = await self._enqueue(requests.from_turn_request(request))
+            wanted = requests.from_turn_request(request)
+            turn = await self._known(wanted)
+            if turn is None:
+                await self._planner.complete(wanted)
+                turn = await self._turns.enqueue(wanted)
         return router_service_pb2.StartTurnResponse(turn=turn)
 
     async def RunTurn(
         self, request: router_service_pb2.RunTurnRequest, context: Any
     ) -> AsyncIterator[router_service_pb2.RunTurnResponse]:
         """Enqueue and relay the events. They can be taken up again, so a drain ends the stream at once."""
-        async with self._admitted(request.account, request.session):
-            turn = await self._enqueue(requests.from_turn_request(request))
+        async with (
+            self._admitted(request.account, request.session),
+            self._running(requests.from_turn_request(request)) as run,
+        ):
             try:
-                async with aclosing(self._events(turn)) as events:
+                async with aclosing(self._drain.race(run.events)) as events:
                     async for event in events:
                         yield router_service_pb2.RunTurnResponse(event=event)
             except Failure as failure:
@@ -111,32 +120,34 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         """Run an agent, in a session that goes away with the run unless the caller wants one to stay."""
         async with self._admitted(request.account_id, request.session_id or request.resume_session_id):
             session = await self._conversations.named_by(request)
-            turn = await self._enqueue(requests.from_agent_run(request, session))
-            call_id = current_request_id()
-            if not requests.wants_stream(request):
-                answer_header(*_ONE_OBJECT)
-                yield agent_run.result_item(await self._outcome(turn), turn, call_id)
-                return
-            try:
-                async with aclosing(self._events(turn)) as events:
-                    async for item in agent_run.items(events, turn, call_id):
-                        yield item
-            except Failure as failure:
-                yield agent_run.error_item(failure, turn, call_id)
-                raise
+            async with self._running(requests.from_agent_run(request, session)) as run:
+                call_id = current_request_id()
+                if not requests.wants_stream(request):
+                    answer_header(*_ONE_OBJECT)
+                    yield agent_run.result_item(await self._outcome(run), run.turn, call_id)
+                    return
+                try:
+                    async with aclosing(self._drain.race(run.events)) as events:
+                        async for item in agent_run.items(events, run.turn, call_id):
+                            yield item
+                except Failure as failure:
+                    yield agent_run.error_item(failure, run.turn, call_id)
+                    raise
 
     async def SendMessage(
         self, request: router_service_pb2.SendMessageRequest, context: Any
     ) -> router_service_pb2.SendMessageResponse:
         """Say it in the account's conversation and wait for the end."""
-        async with self._admitted(request.account_id, request.session):
-            turn = await self._enqueue(requests.from_message(request))
-            await self._outcome(turn)
+        async with (
+            self._admitted(request.account_id, request.session),
+            self._running(requests.from_message(request)) as run,
+        ):
+            await self._outcome(run)
         return router_service_pb2.SendMessageResponse(
             status="Message processed",
             timestamp=int(time.time() * 1000),
-            session=turn.session,
-            turn=turn.name,
+            session=run.turn.session,
+            turn=run.turn.name,
         )
 
     async def GetQuota(
@@ -150,28 +161,37 @@ class RouterServicer(router_service_pb2_grpc.RouterServiceServicer):
         """Hold a place for a turn; raises a Failure when there is none, or when the account is not theirs."""
         return self._admission.turn(current_passport().tenant, requests.turn_account(account, session))
 
-    async def _enqueue(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn:
-        """Plan the turn and make it durable; one that is durable already is answered as it is."""
-        # Where planning asks nobody, enqueuing alone finds it, and a call is saved.
+    @asynccontextmanager
+    async def _running(self, request: turn_service_pb2.EnqueueTurnRequest) -> AsyncIterator[Run]:
+        """Plan the turn, make it durable and follow it; one that is durable already is followed as it is."""
+        known = await self._known(request)
+        if known is not None:
+            async with self._turns.following(known) as run:
+                yield run
+            return
+        await self._planner.complete(request)
+        async with self._turns.running(request) as run:
+            yield run
+
+    async def _known(self, request: turn_service_pb2.EnqueueTurnRequest) -> turn_pb2.Turn | None:
+        """Return the turn that this request made before, and see that the request has an id.
+
+        Where planning asks nobody, nobody is asked here: making the turn again finds it, and a call is saved.
+        """
+        known = None
         if request.request_id and self._planner.asks_others:
             known = await self._turns.find(request)
-            if known is not None:
-                return known
-        # With an id, enqueuing can be tried again without harm.
+        # With an id, making a turn can be tried again without harm.
         request.request_id = request.request_id or str(uuid.uuid4())
-        await self._planner.complete(request)
-        return await self._turns.enqueue(request)
+        return known
 
-    def _events(self, turn: turn_pb2.Turn) -> AsyncGenerator[event_pb2.Event, None]:
-        return self._drain.race(self._turns.follow(turn))
-
-    async def _outcome(self, turn: turn_pb2.Turn) -> turn_pb2.TurnFinished:
+    async def _outcome(self, run: Run) -> turn_pb2.TurnFinished:
         """Wait for the end of a turn; raises the Failure that it ended with."""
         try:
-            finished = await unless_drained(finish_of(self._turns.follow(turn)), self._drain)
+            finished = await unless_drained(finish_of(run.events), self._drain)
         except Failure as failure:
-            raise left_running(failure, turn) from failure
-        check_succeeded(finished, turn)
+            raise left_running(failure, run.turn) from failure
+        check_succeeded(finished, run.turn)
         return finished
 
 

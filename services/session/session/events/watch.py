@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -45,11 +45,20 @@ class Watch:
         turn_id = _turn_id(session_id, turn)
         with self._hub.watching(session_id) as watcher:
             cursor = await self._start(caller, session_id, after, turn_id)
-            stream = _Stream(self._database, watcher, session_id, cursor or 0, turn_id)
+            stream = Stream(self._database, watcher, session_id, cursor or 0, turn_id)
             stream.finished = cursor is None
-            yield self._events(stream, watcher)
+            yield self.events(stream, watcher)
 
-    async def _events(self, stream: _Stream, watcher: Watcher) -> AsyncIterator[event_pb2.Event]:
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Give a place at the events of a turn that is about to be made."""
+        with ExitStack() as stack:
+            place = Place(self, self._hub, self._database, stack)
+            stack.callback(place.leave)
+            yield place
+
+    async def events(self, stream: Stream, watcher: Watcher) -> AsyncIterator[event_pb2.Event]:
+        """Yield a stream's events, to its end."""
         while not stream.finished:
             async for event in stream.advance():
                 yield event
@@ -81,7 +90,46 @@ class Watch:
         return True
 
 
-class _Stream:
+class Place:
+    """A place at one turn's events, taken before there are any: then nothing has to be looked for."""
+
+    def __init__(self, watch: Watch, hub: Hub, database: Database, stack: ExitStack) -> None:
+        self._watch = watch
+        self._hub = hub
+        self._database = database
+        self._stack = stack
+        self._left = False
+        self._events: AsyncIterator[event_pb2.Event] | None = None
+
+    def take(self, turn: TurnRow) -> None:
+        """Join the watchers of a turn that was just made, of which nothing is published yet."""
+        if self._left:
+            return
+        watcher = self._stack.enter_context(self._hub.watching(turn.session_id))
+        watcher.catch_up()
+        watcher.go_live()
+        stream = Stream(self._database, watcher, turn.session_id, turn.first_sequence - 1, turn.id)
+        self._events = self._watch.events(stream, watcher)
+
+    def leave(self) -> None:
+        """Nobody sits here any more."""
+        self._left = True
+
+    @asynccontextmanager
+    async def events(self, caller: Caller, turn: TurnRow) -> AsyncIterator[AsyncIterator[event_pb2.Event]]:
+        """Give the turn's events, from its first to its end; those of one that was made before, too.
+
+        Raises as `Watch.watching` does.
+        """
+        if self._events is not None:
+            yield self._events
+            return
+        after = turn.first_sequence - 1
+        async with self._watch.watching(caller, turn.session_id, after, turn.name) as events:
+            yield events
+
+
+class Stream:
     """One stream's place in the log."""
 
     def __init__(

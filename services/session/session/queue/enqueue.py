@@ -21,6 +21,7 @@ from session.queue.wanted import Asked, Wanted, options_of
 from session.refusals import request_id_reused
 from session.sessions.prepare import Preparer
 from session.storage.database import Database
+from session.storage.rows import TurnRow
 from session.storage.statements import accounts, turns
 from session.storage.transaction import Transaction
 
@@ -63,19 +64,24 @@ class Queue:
         self._accepting: set[asyncio.Task[Accepted]] = set()
 
     async def enqueue(
-        self, caller: Caller, account: str, request: turn_service_pb2.EnqueueTurnRequest
+        self,
+        caller: Caller,
+        account: str,
+        request: turn_service_pb2.EnqueueTurnRequest,
+        made: Callable[[TurnRow], None] | None = None,
     ) -> Accepted:
         """Make a turn durable, and its session with it when the request names none.
 
-        Raises Failure REQUEST_ID_REUSED, SESSION_NOT_FOUND, SESSION_BUSY, QUEUE_FULL, or what llm-proxy says
-        of the model.
+        `made` is called with a turn that is new, before anything of it is published; not with one that was
+        made before, and late when the caller has gone away meanwhile. Raises Failure REQUEST_ID_REUSED,
+        SESSION_NOT_FOUND, SESSION_BUSY, QUEUE_FULL, or what llm-proxy says of the model.
         """
         asked = Asked.of(caller, account, request)
         resolved: dict[str, str] = {}
         if asked.makes_session:
             await self._boot(asked, resolved)
         # To its end, even if the caller goes away: a turn that was claimed is also started.
-        task = asyncio.create_task(self._accept(asked, resolved))
+        task = asyncio.create_task(self._accept(asked, resolved, made))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
         return await asyncio.shield(task)
@@ -111,19 +117,23 @@ class Queue:
     async def _resolve(self, asked: Asked, account: str, model: str) -> str:
         return await self._models.resolve(_party(asked, account), model)
 
-    async def _accept(self, asked: Asked, resolved: dict[str, str]) -> Accepted:
+    async def _accept(
+        self, asked: Asked, resolved: dict[str, str], made: Callable[[TurnRow], None] | None
+    ) -> Accepted:
         def model_of(tenant: str, name: str) -> str | None:
             return resolved[name] if name in resolved else self._models.remembered(tenant, name)
 
         acceptance = Acceptance(self._bus, self._claims, self._limit, model_of)
         while True:
             try:
-                return await self._write(acceptance, asked)
+                return await self._write(acceptance, asked, made)
             except ModelWanted as wanted:
                 # Each time another one: what a session prefers may change meanwhile, but hardly twice.
                 resolved[wanted.model] = await self._resolve(asked, wanted.account, wanted.model)
 
-    async def _write(self, acceptance: Acceptance, asked: Asked) -> Accepted:
+    async def _write(
+        self, acceptance: Acceptance, asked: Asked, made: Callable[[TurnRow], None] | None
+    ) -> Accepted:
         try:
             async with self._writing:
                 with self._places.held() as start:
@@ -131,6 +141,8 @@ class Queue:
                         lambda tx: acceptance.accept(tx, asked, may_run=start is not None)
                     )
                     if accepted.created:
+                        if made is not None:
+                            made(accepted.turn)
                         self._hub.publish(accepted.turn.session_id, accepted.events)
                     if accepted.claim is not None and start is not None:
                         start(accepted.claim)

@@ -28,7 +28,7 @@ from pointsman.session.v1 import event_pb2 as pointsman_dot_session_dot_v1_dot_e
 from pointsman.session.v1 import turn_pb2 as pointsman_dot_session_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'pointsman/session/v1/turn_service.proto\x12\x14pointsman.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a pointsman/session/v1/event.proto\x1a\x1fpointsman/session/v1/turn.proto\"\xea\x05\n\x12\x45nqueueTurnRequest\x12\xb1\x01\n\x07session\x18\x01 \x01(\tB\x9f\x01\xbaH\x9b\x01\xba\x01\x97\x01\n\x0csession_name\x12\x33must be sessions/{uuid}, or empty for a new session\x1aRthis == \'\' || this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12\x1b\n\x06prompt\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12\x17\n\x05model\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x32\n\x07options\x18\x06 \x01(\x0b\x32!.pointsman.session.v1.TurnOptions\x12\x35\n\x0b\x62usy_policy\x18\x07 \x01(\x0e\x32 .pointsman.session.v1.BusyPolicy\x12.\n\x05route\x18\x08 \x01(\x0e\x32\x1f.pointsman.session.v1.TurnRoute\x12\x1a\n\x07\x63ontext\x18\t \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\x36\n\x07preface\x18\n \x03(\x0b\x32\x1b.pointsman.session.v1.EventB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x11\n\ttemporary\x18\x0b \x01(\x08\x12\x14\n\x0cmay_escalate\x18\x0c \x01(\x08\x12\x16\n\x0enewest_session\x18\r \x01(\x08\"P\n\x13\x45nqueueTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"T\n\x0f\x46indTurnRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32(.pointsman.session.v1.EnqueueTurnRequestB\x06\xbaH\x03\xc8\x01\x01\"<\n\x10\x46indTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\xd4\x01\n\x11\x43\x61ncelTurnRequest\x12\xbe\x01\n\x04name\x18\x01 \x01(\tB\xaf\x01\xbaH\xab\x01\xba\x01\xa7\x01\n\tturn_name\x12$must be sessions/{uuid}/turns/{uuid}\x1atthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/turns/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\">\n\x12\x43\x61ncelTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\x91\x03\n\x17\x44\x65\x63idePermissionRequest\x12\xbe\x01\n\x04turn\x18\x01 \x01(\tB\xaf\x01\xbaH\xab\x01\xba\x01\xa7\x01\n\tturn_name\x12$must be sessions/{uuid}/turns/{uuid}\x1atthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/turns/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12!\n\rpermission_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x46\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32(.pointsman.session.v1.PermissionDecisionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x07message\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12.\n\rupdated_input\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"T\n\x18\x44\x65\x63idePermissionResponse\x12\x38\n\x07\x64\x65\x63ided\x18\x01 \x01(\x0b\x32\'.pointsman.session.v1.PermissionDecided2\xa0\x03\n\x0bTurnService\x12\x62\n\x0b\x45nqueueTurn\x12(.pointsman.session.v1.EnqueueTurnRequest\x1a).pointsman.session.v1.EnqueueTurnResponse\x12Y\n\x08\x46indTurn\x12%.pointsman.session.v1.FindTurnRequest\x1a&.pointsman.session.v1.FindTurnResponse\x12_\n\nCancelTurn\x12\'.pointsman.session.v1.CancelTurnRequest\x1a(.pointsman.session.v1.CancelTurnResponse\x12q\n\x10\x44\x65\x63idePermission\x12-.pointsman.session.v1.DecidePermissionRequest\x1a..pointsman.session.v1.DecidePermissionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'pointsman/session/v1/turn_service.proto\x12\x14pointsman.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a pointsman/session/v1/event.proto\x1a\x1fpointsman/session/v1/turn.proto\"\xea\x05\n\x12\x45nqueueTurnRequest\x12\xb1\x01\n\x07session\x18\x01 \x01(\tB\x9f\x01\xbaH\x9b\x01\xba\x01\x97\x01\n\x0csession_name\x12\x33must be sessions/{uuid}, or empty for a new session\x1aRthis == \'\' || this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12\x1b\n\x06prompt\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\x12\x17\n\x05model\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x32\n\x07options\x18\x06 \x01(\x0b\x32!.pointsman.session.v1.TurnOptions\x12\x35\n\x0b\x62usy_policy\x18\x07 \x01(\x0e\x32 .pointsman.session.v1.BusyPolicy\x12.\n\x05route\x18\x08 \x01(\x0e\x32\x1f.pointsman.session.v1.TurnRoute\x12\x1a\n\x07\x63ontext\x18\t \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\x36\n\x07preface\x18\n \x03(\x0b\x32\x1b.pointsman.session.v1.EventB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x11\n\ttemporary\x18\x0b \x01(\x08\x12\x14\n\x0cmay_escalate\x18\x0c \x01(\x08\x12\x16\n\x0enewest_session\x18\r \x01(\x08\"P\n\x13\x45nqueueTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"S\n\x0eRunTurnRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32(.pointsman.session.v1.EnqueueTurnRequestB\x06\xbaH\x03\xc8\x01\x01\"s\n\x0fRunTurnResponse\x12*\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.TurnH\x00\x12,\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1b.pointsman.session.v1.EventH\x00\x42\x06\n\x04kind\"T\n\x0f\x46indTurnRequest\x12\x41\n\x07request\x18\x01 \x01(\x0b\x32(.pointsman.session.v1.EnqueueTurnRequestB\x06\xbaH\x03\xc8\x01\x01\"<\n\x10\x46indTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\xd4\x01\n\x11\x43\x61ncelTurnRequest\x12\xbe\x01\n\x04name\x18\x01 \x01(\tB\xaf\x01\xbaH\xab\x01\xba\x01\xa7\x01\n\tturn_name\x12$must be sessions/{uuid}/turns/{uuid}\x1atthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/turns/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\">\n\x12\x43\x61ncelTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\x91\x03\n\x17\x44\x65\x63idePermissionRequest\x12\xbe\x01\n\x04turn\x18\x01 \x01(\tB\xaf\x01\xbaH\xab\x01\xba\x01\xa7\x01\n\tturn_name\x12$must be sessions/{uuid}/turns/{uuid}\x1atthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/turns/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12!\n\rpermission_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x46\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32(.pointsman.session.v1.PermissionDecisionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x07message\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12.\n\rupdated_input\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"T\n\x18\x44\x65\x63idePermissionResponse\x12\x38\n\x07\x64\x65\x63ided\x18\x01 \x01(\x0b\x32\'.pointsman.session.v1.PermissionDecided2\xfa\x03\n\x0bTurnService\x12\x62\n\x0b\x45nqueueTurn\x12(.pointsman.session.v1.EnqueueTurnRequest\x1a).pointsman.session.v1.EnqueueTurnResponse\x12X\n\x07RunTurn\x12$.pointsman.session.v1.RunTurnRequest\x1a%.pointsman.session.v1.RunTurnResponse0\x01\x12Y\n\x08\x46indTurn\x12%.pointsman.session.v1.FindTurnRequest\x1a&.pointsman.session.v1.FindTurnResponse\x12_\n\nCancelTurn\x12\'.pointsman.session.v1.CancelTurnRequest\x1a(.pointsman.session.v1.CancelTurnResponse\x12q\n\x10\x44\x65\x63idePermission\x12-.pointsman.session.v1.DecidePermissionRequest\x1a..pointsman.session.v1.DecidePermissionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENQUEUETURNREQUEST'].fields_by_name['context']._serialized_options = b'\272H\006r\004(\200\200@'
   _globals['_ENQUEUETURNREQUEST'].fields_by_name['preface']._loaded_options = None
   _globals['_ENQUEUETURNREQUEST'].fields_by_name['preface']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_RUNTURNREQUEST'].fields_by_name['request']._loaded_options = None
+  _globals['_RUNTURNREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
   _globals['_FINDTURNREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_FINDTURNREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CANCELTURNREQUEST'].fields_by_name['name']._loaded_options = None
@@ -65,18 +67,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENQUEUETURNREQUEST']._serialized_end=938
   _globals['_ENQUEUETURNRESPONSE']._serialized_start=940
   _globals['_ENQUEUETURNRESPONSE']._serialized_end=1020
-  _globals['_FINDTURNREQUEST']._serialized_start=1022
-  _globals['_FINDTURNREQUEST']._serialized_end=1106
-  _globals['_FINDTURNRESPONSE']._serialized_start=1108
-  _globals['_FINDTURNRESPONSE']._serialized_end=1168
-  _globals['_CANCELTURNREQUEST']._serialized_start=1171
-  _globals['_CANCELTURNREQUEST']._serialized_end=1383
-  _globals['_CANCELTURNRESPONSE']._serialized_start=1385
-  _globals['_CANCELTURNRESPONSE']._serialized_end=1447
-  _globals['_DECIDEPERMISSIONREQUEST']._serialized_start=1450
-  _globals['_DECIDEPERMISSIONREQUEST']._serialized_end=1851
-  _globals['_DECIDEPERMISSIONRESPONSE']._serialized_start=1853
-  _globals['_DECIDEPERMISSIONRESPONSE']._serialized_end=1937
-  _globals['_TURNSERVICE']._serialized_start=1940
-  _globals['_TURNSERVICE']._serialized_end=2356
+  _globals['_RUNTURNREQUEST']._serialized_start=1022
+  _globals['_RUNTURNREQUEST']._serialized_end=1105
+  _globals['_RUNTURNRESPONSE']._serialized_start=1107
+  _globals['_RUNTURNRESPONSE']._serialized_end=1222
+  _globals['_FINDTURNREQUEST']._serialized_start=1224
+  _globals['_FINDTURNREQUEST']._serialized_end=1308
+  _globals['_FINDTURNRESPONSE']._serialized_start=1310
+  _globals['_FINDTURNRESPONSE']._serialized_end=1370
+  _globals['_CANCELTURNREQUEST']._serialized_start=1373
+  _globals['_CANCELTURNREQUEST']._serialized_end=1585
+  _globals['_CANCELTURNRESPONSE']._serialized_start=1587
+  _globals['_CANCELTURNRESPONSE']._serialized_end=1649
+  _globals['_DECIDEPERMISSIONREQUEST']._serialized_start=1652
+  _globals['_DECIDEPERMISSIONREQUEST']._serialized_end=2053
+  _globals['_DECIDEPERMISSIONRESPONSE']._serialized_start=2055
+  _globals['_DECIDEPERMISSIONRESPONSE']._serialized_end=2139
+  _globals['_TURNSERVICE']._serialized_start=2142
+  _globals['_TURNSERVICE']._serialized_end=2648
 # @@protoc_insertion_point(module_scope)

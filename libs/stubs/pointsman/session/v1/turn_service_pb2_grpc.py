@@ -41,6 +41,11 @@ class TurnServiceStub:
                 request_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnRequest.SerializeToString,
                 response_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnResponse.FromString,
                 _registered_method=True)
+        self.RunTurn = channel.unary_stream(
+                '/pointsman.session.v1.TurnService/RunTurn',
+                request_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.RunTurnRequest.SerializeToString,
+                response_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.RunTurnResponse.FromString,
+                _registered_method=True)
         self.FindTurn = channel.unary_unary(
                 '/pointsman.session.v1.TurnService/FindTurn',
                 request_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.FindTurnRequest.SerializeToString,
@@ -67,6 +72,16 @@ class TurnServiceServicer:
         """Make a turn durable, and its session with it when `session` is empty.
         Idempotent by `request_id`: same body, same turn; another body,
         REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunTurn(self, request, context):
+        """EnqueueTurn, and then the turn's events, in one call: first the turn, when
+        it is durable, then what SessionService.WatchEvents has of it, from its
+        first event to `turn_finished`. Idempotent as EnqueueTurn is. Going away
+        does not stop the turn; WatchEvents takes a stream up that broke off.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +117,11 @@ def add_TurnServiceServicer_to_server(servicer, server):
                     servicer.EnqueueTurn,
                     request_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnRequest.FromString,
                     response_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnResponse.SerializeToString,
+            ),
+            'RunTurn': grpc.unary_stream_rpc_method_handler(
+                    servicer.RunTurn,
+                    request_deserializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.RunTurnRequest.FromString,
+                    response_serializer=pointsman_dot_session_dot_v1_dot_turn__service__pb2.RunTurnResponse.SerializeToString,
             ),
             'FindTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.FindTurn,
@@ -148,6 +168,33 @@ class TurnService:
             '/pointsman.session.v1.TurnService/EnqueueTurn',
             pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnRequest.SerializeToString,
             pointsman_dot_session_dot_v1_dot_turn__service__pb2.EnqueueTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pointsman.session.v1.TurnService/RunTurn',
+            pointsman_dot_session_dot_v1_dot_turn__service__pb2.RunTurnRequest.SerializeToString,
+            pointsman_dot_session_dot_v1_dot_turn__service__pb2.RunTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,12 @@ class TurnServiceStub:
     Idempotent by `request_id`: same body, same turn; another body,
     REQUEST_ID_REUSED.
     """
+    RunTurn: _grpc.UnaryStreamMultiCallable[_turn_service_pb2.RunTurnRequest, _turn_service_pb2.RunTurnResponse]
+    """EnqueueTurn, and then the turn's events, in one call: first the turn, when
+    it is durable, then what SessionService.WatchEvents has of it, from its
+    first event to `turn_finished`. Idempotent as EnqueueTurn is. Going away
+    does not stop the turn; WatchEvents takes a stream up that broke off.
+    """
     FindTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.FindTurnRequest, _turn_service_pb2.FindTurnResponse]
     """The turn that the same EnqueueTurn made before, if it has come before: for
     the router, which then has nothing to gather or to decide. The same id with
@@ -61,6 +67,12 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """Make a turn durable, and its session with it when `session` is empty.
     Idempotent by `request_id`: same body, same turn; another body,
     REQUEST_ID_REUSED.
+    """
+    RunTurn: _aio.UnaryStreamMultiCallable[_turn_service_pb2.RunTurnRequest, _turn_service_pb2.RunTurnResponse]  # type: ignore[assignment]
+    """EnqueueTurn, and then the turn's events, in one call: first the turn, when
+    it is durable, then what SessionService.WatchEvents has of it, from its
+    first event to `turn_finished`. Idempotent as EnqueueTurn is. Going away
+    does not stop the turn; WatchEvents takes a stream up that broke off.
     """
     FindTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.FindTurnRequest, _turn_service_pb2.FindTurnResponse]  # type: ignore[assignment]
     """The turn that the same EnqueueTurn made before, if it has come before: for
@@ -86,6 +98,18 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         """Make a turn durable, and its session with it when `session` is empty.
         Idempotent by `request_id`: same body, same turn; another body,
         REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def RunTurn(
+        self,
+        request: _turn_service_pb2.RunTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_turn_service_pb2.RunTurnResponse], _abc.AsyncIterator[_turn_service_pb2.RunTurnResponse]]:
+        """EnqueueTurn, and then the turn's events, in one call: first the turn, when
+        it is durable, then what SessionService.WatchEvents has of it, from its
+        first event to `turn_finished`. Idempotent as EnqueueTurn is. Going away
+        does not stop the turn; WatchEvents takes a stream up that broke off.
         """
 
     @_abc_1.abstractmethod
