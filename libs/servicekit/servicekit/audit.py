@@ -22,7 +22,7 @@ from servicekit.interceptors.call_log import Outcome
 from servicekit.interceptors.incoming import Incoming
 from servicekit.metadata import internal_metadata
 from servicekit.metrics import audit_dropped
-from servicekit.passport import INTERNAL_SCOPE, PassportSigner
+from servicekit.passport import PassportSigner
 
 Entry = audit_service_pb2.AuditEntry
 Deliver = Callable[[Sequence[Entry]], Awaitable[None]]
@@ -55,7 +55,7 @@ class AuditTrail:
     ) -> None:
         """Add an entry for a call from outside that changed something, or tried to."""
         passport = call.passport
-        if access not in CHANGING or passport is None or INTERNAL_SCOPE in passport.scopes:
+        if access not in CHANGING or passport is None or not call.from_outside:
             return
         entry = Entry(
             tenant=passport.tenant,

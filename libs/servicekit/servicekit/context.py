@@ -12,7 +12,7 @@ from typing import Any, Final
 from pointsman.errors.v1 import errors_pb2
 
 from servicekit.errors import Failure
-from servicekit.passport import Passport
+from servicekit.passport import INTERNAL_SCOPE, Passport
 
 DEFAULT_ACCOUNT: Final = "default"
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -29,6 +29,11 @@ class Call:
     """The message, once it is read; None for a stream of them."""
     log_fields: dict[str, str] = field(default_factory=dict)
     answer_headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether somebody with a passport makes it who is none of our services."""
+        return self.passport is not None and INTERNAL_SCOPE not in self.passport.scopes
 
 
 _CURRENT: ContextVar[Call] = ContextVar("pointsman_call")

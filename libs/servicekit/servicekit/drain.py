@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pointsman.errors.v1 import errors_pb2
 
@@ -19,6 +19,8 @@ class Drain:
 
     def __init__(self) -> None:
         self.started = asyncio.Event()
+        # Who waits for the next item of a raced stream, and whether we have cancelled that.
+        self._waiting: dict[asyncio.Task[Any], bool] = {}
 
     @property
     def draining(self) -> bool:
@@ -27,7 +29,11 @@ class Drain:
 
     def start(self) -> None:
         """Begin. Calling it again changes nothing."""
-        self.started.set()
+        if not self.draining:
+            self.started.set()
+            if self._waiting:
+                # Not at once: who has an item ready gets it first.
+                asyncio.get_running_loop().call_soon(self._interrupt)
 
     def check(self) -> None:
         """Raise Failure SERVICE_DRAINING when the service is stopping."""
@@ -48,24 +54,41 @@ class Drain:
 
         An item that is ready at that moment is still yielded. The stream is closed in every case.
         """
-        drained = asyncio.ensure_future(self.started.wait())
-        upcoming: asyncio.Future[Item] | None = None
         try:
             while True:
-                upcoming = asyncio.ensure_future(anext(stream))
-                await asyncio.wait({upcoming, drained}, return_when=asyncio.FIRST_COMPLETED)
-                if not upcoming.done():
-                    raise self.failure()
+                self.check()
                 try:
-                    item = upcoming.result()
+                    item = await self._unless_started(stream)
                 except StopAsyncIteration:
                     return
                 yield item
         finally:
-            pending = [task for task in (upcoming, drained) if task is not None and not task.done()]
-            for task in pending:
-                task.cancel()
-            # The stream cannot be closed while a step of it still runs.
-            await asyncio.gather(*pending, return_exceptions=True)
             if hasattr(stream, "aclose"):
                 await stream.aclose()
+
+    async def _unless_started(self, stream: AsyncIterator[Item]) -> Item:
+        """Return the next item; raise SERVICE_DRAINING when the drain starts while it is waited for.
+
+        The wait is in the caller's own task, which is cancelled then, as a timeout does it: a task for each
+        item would cost more than the item.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - awaited, so in a task
+        self._waiting[task] = False
+        interrupted = False
+        try:
+            return await anext(stream)
+        except asyncio.CancelledError:
+            interrupted = self._waiting.pop(task)
+            if interrupted and task.uncancel() == 0:
+                raise self.failure() from None
+            raise
+        finally:
+            if self._waiting.pop(task, False) and not interrupted:
+                # The item was there first.
+                task.uncancel()
+
+    def _interrupt(self) -> None:
+        for task in self._waiting:
+            self._waiting[task] = True
+            task.cancel()

@@ -125,6 +125,58 @@ async def test_a_raced_stream_ends_by_itself_or_with_the_drain_and_is_closed() -
         drain.check()
 
 
+async def test_a_drain_interrupts_only_the_wait_for_an_item() -> None:
+    drain, closed = Drain(), asyncio.Event()
+    waiting, working = drain.race(endless("x", closed)), drain.race(endless("y", asyncio.Event()))
+    assert [await anext(waiting), await anext(working)] == ["x", "y"]
+    next_item = asyncio.ensure_future(anext(waiting))
+    await asyncio.sleep(0)
+    drain.start()
+    # What is done with an item goes on, and can still be waited for.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    for raced in (next_item, asyncio.ensure_future(anext(working))):
+        with pytest.raises(Failure) as caught:
+            await raced
+        assert caught.value.reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING
+    assert closed.is_set()
+
+
+async def test_who_is_cancelled_in_a_drain_is_cancelled() -> None:
+    drain, closed = Drain(), asyncio.Event()
+    raced = drain.race(endless("x", closed))
+    assert await anext(raced) == "x"
+    next_item = asyncio.ensure_future(anext(raced))
+    await asyncio.sleep(0)
+    drain.start()
+    await asyncio.sleep(0)
+    next_item.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await next_item
+    assert closed.is_set()
+
+
+async def test_an_item_that_is_ready_when_the_drain_starts_is_still_given_out() -> None:
+    drain, ready = Drain(), asyncio.Event()
+
+    async def one() -> AsyncIterator[str]:
+        await ready.wait()
+        yield "last"
+        await asyncio.Event().wait()
+
+    raced = drain.race(one())
+    next_item = asyncio.ensure_future(anext(raced))
+    await asyncio.sleep(0)
+    ready.set()
+    drain.start()
+    assert await next_item == "last"
+    with pytest.raises(Failure):
+        await anext(raced)
+
+
 async def test_reflection_lists_what_is_served(kit: Any, echo: Any) -> None:
     async with kit.serve(Echo=echo) as started:
         stub = reflection_pb2_grpc.ServerReflectionStub(started.channel)

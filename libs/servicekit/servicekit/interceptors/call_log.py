@@ -28,7 +28,13 @@ class Outcome:
     reason: str = ""
     fault: BaseException | None = None
     """What to write a traceback of: an exception that nobody expected."""
-    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    """How long it took, once it is over."""
+    _started: float = field(default_factory=time.perf_counter)
+
+    def over(self) -> None:
+        """Note that the call is over now."""
+        self.seconds = time.perf_counter() - self._started
 
     def failed(self, failure: Failure, error: BaseException | None = None) -> None:
         """Note the failure that the caller is told, and the error behind it when that is a fault of ours."""
@@ -40,14 +46,13 @@ class Outcome:
 
 def record(call: Call, outcome: Outcome, *, known: bool) -> None:
     """Write the call's log line and count it. `known` is False for a method that does not exist."""
-    seconds = time.perf_counter() - outcome.started
     # Names that callers make up would make a new time series each.
     service, _, method = call.method.partition("/") if known else ("unknown", "", "unknown")
-    call_metrics().observe(service, method, outcome.code.name, seconds)
+    call_metrics().observe(service, method, outcome.code.name, outcome.seconds)
     fields: dict[str, Any] = {
         "method": call.method if known else call.method[:200],
         "code": outcome.code.name,
-        "duration_ms": round(seconds * 1000, 2),
+        "duration_ms": round(outcome.seconds * 1000, 2),
         "request_id": call.request_id,
     }
     if outcome.reason:

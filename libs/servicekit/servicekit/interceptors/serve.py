@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -132,10 +133,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             outcome.failed(failure, error)
             await errors.abort(context, failure, call.request_id)
         finally:
-            record(call, outcome, known=known)
-            if known and self._audit is not None:
-                row = needed(self._access, incoming.path)
-                self._audit.note(call, outcome, incoming, row, context.peer())
+            outcome.over()
+            # The answer goes first.
+            note = partial(self._note, call, outcome, incoming, context.peer(), known=known)
+            asyncio.get_running_loop().call_soon(note)
+
+    def _note(self, call: Call, outcome: Outcome, incoming: Incoming, peer: str, *, known: bool) -> None:
+        """Write down how a call went."""
+        record(call, outcome, known=known)
+        if known and self._audit is not None:
+            self._audit.note(call, outcome, incoming, needed(self._access, incoming.path), peer)
 
 
 def _asking(handler: Any) -> Ask:
@@ -160,4 +167,7 @@ def _once(serialize: Serialize) -> Serialize:
 
 
 async def _send_headers(context: Any, call: Call) -> None:
+    if not call.from_outside and not call.answer_headers:
+        # Nobody looks at them, and they are a step of their own.
+        return
     await context.send_initial_metadata(((REQUEST_ID_HEADER, call.request_id), *call.answer_headers.items()))
