@@ -13,7 +13,8 @@ from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
-from sqlalchemy import Connection, delete, insert, select, update
+from servicekit.statement import Statement
+from sqlalchemy import Connection, bindparam, delete, insert, literal_column, select, update
 
 from llm_proxy.ledger.database import Database
 from llm_proxy.ledger.money import Pico
@@ -27,6 +28,20 @@ LONGEST_SECONDS: Final = 3600.0
 _TRUST_SECONDS: Final = 0.8
 # One for each turn that runs now, and each takes 1 KB.
 _CACHE_ENTRIES: Final = 4096
+# Between looks for tokens that have expired. A busy installation gives out some thousand meanwhile.
+_SWEEP_SECONDS: Final = 60.0
+
+_ISSUE: Final = Statement(insert(session_tokens))
+_SWEEP: Final = Statement(delete(session_tokens).where(session_tokens.c.expire_time < bindparam("before")))
+_OF_SESSION: Final = (session_tokens.c.tenant == bindparam("of_tenant")) & (
+    session_tokens.c.session == bindparam("of_session")
+)
+_REVOKE: Final = Statement(update(session_tokens).where(_OF_SESSION).values(revoked=literal_column("1")))
+_REVOKE_TURN: Final = Statement(
+    update(session_tokens)
+    .where(_OF_SESSION & (session_tokens.c.turn == bindparam("of_turn")))
+    .values(revoked=literal_column("1"))
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,7 @@ class SessionTokens:
         self._database = database
         self._clock = clock
         self._known: OrderedDict[str, tuple[SessionToken, float]] = OrderedDict()
+        self._swept = 0.0
 
     async def issue(
         self,
@@ -57,7 +73,11 @@ class SessionTokens:
         budget: Pico | None = None,
         ttl: float = LONGEST_SECONDS,
     ) -> tuple[str, SessionToken]:
-        """Give out a token, valid for `ttl` seconds, at most an hour. Durable when this returns."""
+        """Give out a token, valid for `ttl` seconds, at most an hour.
+
+        It outlives this process when this returns. A power cut may take the last tenth of a second's away,
+        with the turns that they are for.
+        """
         now = self._clock()
         token = PREFIX + secrets.token_urlsafe(32)
         known = SessionToken(payer, principal, tuple(models), budget, now + min(ttl, LONGEST_SECONDS))
@@ -76,24 +96,25 @@ class SessionTokens:
         }
 
         def job(connection: Connection) -> None:
-            connection.execute(
-                delete(session_tokens).where(session_tokens.c.expire_time < now - LONGEST_SECONDS)
-            )
-            connection.execute(insert(session_tokens), row)
+            if now - self._swept > _SWEEP_SECONDS:
+                self._swept = now
+                _SWEEP.run(connection, {"before": now - LONGEST_SECONDS})
+            _ISSUE.run(connection, row)
 
-        await self._database.run(job)
+        await self._database.run(job, fsynced=False)
         # Whoever gets it asks a model next.
         self._remember(digest, known)
         return token, known
 
     async def revoke(self, tenant: str, session: str, turn: str = "") -> None:
         """Take back a session's tokens, or a turn's. Refused from now on; by other replicas in a second."""
-        mine = (session_tokens.c.tenant == tenant) & (session_tokens.c.session == session)
-        if turn:
-            mine &= session_tokens.c.turn == turn
+        whose = {"of_tenant": tenant, "of_session": session}
 
         def job(connection: Connection) -> None:
-            connection.execute(update(session_tokens).where(mine).values(revoked=1))
+            if turn:
+                _REVOKE_TURN.run(connection, {**whose, "of_turn": turn})
+            else:
+                _REVOKE.run(connection, whose)
 
         await self._database.run(job)
         for digest, (known, _) in list(self._known.items()):

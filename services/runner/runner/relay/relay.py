@@ -54,14 +54,30 @@ _ANSWER_HEADERS: Final = ("content-type", "retry-after", "x-should-retry", "requ
 class Grant:
     """What a turn lets its sandbox's requests do, and where it hears of them."""
 
-    token: asyncio.Future[str]
-    """Being asked for while the turn starts."""
+    ask: Callable[[], asyncio.Task[str]]
+    """Begins to ask llm-proxy for a token."""
     note: Callable[[str, Mapping[str, Any]], None]
     """Takes what llm-proxy reports: `usage` or `retry`, and its values."""
     listen: Callable[[], ModelText] | None = None
     """Makes what takes the text of a streamed answer as it goes by, before the sandbox has it."""
     refusal: Failure | None = None
     """What llm-proxy refused last; None again after a call that succeeded."""
+    _token: asyncio.Task[str] | None = None
+
+    def token(self) -> asyncio.Task[str]:
+        """Return the token, which is asked for the first time that it is wanted."""
+        if self._token is None:
+            self._token = self.ask()
+        return self._token
+
+    def renew(self) -> None:
+        """Ask for another token, which takes the place of the one before."""
+        self._token = self.ask()
+
+    def close(self) -> None:
+        """Nobody wants the token any more."""
+        if self._token is not None:
+            self._token.cancel()
 
 
 class Relay:
@@ -103,7 +119,7 @@ class Relay:
     async def _pass_on(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         try:
             async with asyncio.timeout(_TOKEN_SECONDS):
-                token = await asyncio.shield(grant.token)
+                token = await asyncio.shield(grant.token())
         except (Failure, TimeoutError) as error:
             grant.refusal = error if isinstance(error, Failure) else _unreachable()
             return _refused(503, "api_error", grant.refusal.message)

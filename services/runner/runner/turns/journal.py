@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _FRAME: Final = struct.Struct(">cI")
 _TURN: Final = b"T"
 _ITEM: Final = b"I"
 _ACTS: Final = b"A"
+# Sessions whose newest turn need not be read from the disk; each is some 200 bytes.
+_REMEMBERED: Final = 10_000
 # More than the first frame has.
 _HEAD_BYTES: Final = 256
 
@@ -71,12 +74,15 @@ class Journal:
             since.write_text(str(time.time_ns() // 1000))
         self.since = int(since.read_text() or "0") or time.time_ns() // 1000
         """Of every turn that began here after this time (microseconds since 1970), something is known."""
+        # The newest turn of sessions that had one since this process started, and its epoch.
+        self._newest: OrderedDict[SessionRef, tuple[int, str]] = OrderedDict()
 
     def begin(self, ref: TurnRef, epoch: int) -> TurnJournal:
         """Begin a turn, in the place of the session's turn before. Failure DISK_FULL."""
         path = self._root / ref.session.folder
         try:
             path.parent.mkdir(exist_ok=True)
+            self._newest.pop(ref.session, None)
             # A new file each time: to cut the old one to nothing takes 2 ms, all before the agent is asked.
             path.unlink(missing_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -85,6 +91,7 @@ class Journal:
             raise _disk(error) from error
         try:
             journal.frame(_TURN, f"{epoch} {ref.turn_id}".encode())
+            self._remember(ref, epoch)
         except OSError as error:
             journal.close()
             raise _disk(error) from error
@@ -92,6 +99,9 @@ class Journal:
 
     def epoch(self, ref: TurnRef) -> int:
         """Return the epoch that a turn began under; 0 when its session has a newer one. Takes no time."""
+        if ref.session in self._newest:
+            epoch, turn_id = self._newest[ref.session]
+            return epoch if turn_id == ref.turn_id else 0
         try:
             with (self._root / ref.session.folder).open("rb") as file:
                 epoch, turn_id = _turn_of(next(_frames(file.read(_HEAD_BYTES)), None))
@@ -129,7 +139,14 @@ class Journal:
 
     def forget(self, session: SessionRef) -> None:
         """Remove a session's file."""
+        self._newest.pop(session, None)
         (self._root / session.folder).unlink(missing_ok=True)
+
+    def _remember(self, ref: TurnRef, epoch: int) -> None:
+        self._newest[ref.session] = (epoch, ref.turn_id)
+        self._newest.move_to_end(ref.session)
+        if len(self._newest) > _REMEMBERED:
+            self._newest.popitem(last=False)
 
 
 class _Open:

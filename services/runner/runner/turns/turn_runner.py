@@ -143,8 +143,8 @@ class TurnRunner:
         # An agent that does not tell of messages as they are written leaves nothing to go ahead of.
         partial = work.boot.options.partial_messages
         listen = conversation.ahead.call if partial else None
-        grant = Grant(self._asked_token(turn, work), conversation.note, listen)
-        keeper = asyncio.create_task(self._renew(grant, turn, work))
+        grant = Grant(lambda: self._asked_token(turn, work), conversation.note, listen)
+        keeper = asyncio.create_task(_renew(grant))
         try:
             claim = await self._lifecycle.claim(
                 self.wish(turn.ref.session, work), lambda: _say_state(turn, event_pb2.SANDBOX_STATE_STARTING)
@@ -153,7 +153,7 @@ class TurnRunner:
             return await self._talk(turn, work, conversation, claim.sandbox, grant)
         finally:
             keeper.cancel()
-            grant.token.cancel()
+            grant.close()
             revoke = self._tokens.revoke(turn.ref, metadata=lambda: self._metadata(work.caller))
             task = asyncio.create_task(revoke)
             self._revoking.add(task)
@@ -175,6 +175,8 @@ class TurnRunner:
             await self._store.begin_turn(turn.ref.session, turn.ref.turn_id)
             turn.prompt_goes()
             await agent.query(work.prompt, turn.ref.turn_id)
+            # The agent needs it in some 20 ms, and the prompt at once.
+            grant.token()
             await _first(conversation.result, ended, watching)
             if watching.done():
                 # Nothing runs unwatched: if the watch itself failed, so does the turn.
@@ -229,11 +231,6 @@ class TurnRunner:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
-    async def _renew(self, grant: Grant, turn: Turn, work: TurnWork) -> None:
-        while True:
-            await asyncio.sleep(TOKEN_TTL.total_seconds() * 0.8)
-            grant.token = self._asked_token(turn, work)
-
     def _metadata(self, caller: Caller) -> CallMetadata:
         return internal_metadata(
             self._signer,
@@ -242,6 +239,12 @@ class TurnRunner:
             principal=caller.principal,
             request_id=caller.request_id,
         )
+
+
+async def _renew(grant: Grant) -> None:
+    while True:
+        await asyncio.sleep(TOKEN_TTL.total_seconds() * 0.8)
+        grant.renew()
 
 
 async def _until(turn: Turn, seconds: float, ends: set[asyncio.Task[Any]]) -> None:
