@@ -50,9 +50,7 @@ class AuditTrail:
         self._queue: asyncio.Queue[Entry] = asyncio.Queue(_QUEUE_LIMIT)
         self._closing = asyncio.Event()
 
-    def note(
-        self, call: Call, outcome: Outcome, incoming: Incoming, access: Access | None, peer: str
-    ) -> None:
+    def note(self, call: Call, outcome: Outcome, incoming: Incoming, access: Access | None) -> None:
         """Add an entry for a call from outside that changed something, or tried to."""
         passport = call.passport
         if access not in CHANGING or passport is None or not call.from_outside:
@@ -64,7 +62,7 @@ class AuditTrail:
             account=call.log_fields.get("account") or passport.account or "",
             method=call.method,
             resource=_resource(call),
-            source_address=_source(incoming, peer),
+            source_address=incoming.source,
             code=outcome.code.name,
             reason=outcome.reason,
             request_id=call.request_id,
@@ -205,9 +203,3 @@ def _prompt(request: Any) -> str:
     return next(
         (str(getattr(request, name)) for name in ("prompt", "query", "message") if hasattr(request, name)), ""
     )
-
-
-def _source(incoming: Incoming, peer: str) -> str:
-    """Return the client's address as the edge saw it; the peer's own where no edge was passed."""
-    seen = incoming.values("x-envoy-external-address") or incoming.values("x-forwarded-for")
-    return seen[-1].rpartition(",")[2].strip() if seen else peer.partition(":")[2].rpartition(":")[0]

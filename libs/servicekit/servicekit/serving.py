@@ -17,6 +17,7 @@ from servicekit.audit import AuditTrail
 from servicekit.config import ConfigError
 from servicekit.drain import Drain
 from servicekit.health import HealthServicer
+from servicekit.interceptors.admission import Admission, Credentials
 from servicekit.interceptors.serve import CallInterceptor
 from servicekit.limits import server_options
 from servicekit.passport import PassportVerifier
@@ -53,6 +54,7 @@ async def serving(
     address: str,
     servicers: Sequence[Servicer],
     verifier: PassportVerifier,
+    credentials: Credentials | None = None,
     drain: Drain,
     grace: float = 10.0,
     access: Mapping[str, Access] = ACCESS,
@@ -61,14 +63,16 @@ async def serving(
 ) -> AsyncIterator[RunningServer]:
     """Serve at `address` (`host:port`, where port 0 takes a free one, or `unix:/path`) while inside.
 
-    Reflection lists the services in `reflected`, by default those that are served. Calls from outside that
-    change something are noted in `audit`.
+    With `credentials`, who brings no passport may bring a credential. Reflection lists the services in
+    `reflected`, by default those that are served. Calls from outside that change something are noted in
+    `audit`.
 
     On the way out: the drain starts, and with it health turns NOT_SERVING; no new calls are taken; running
     ones have `grace` seconds to end before they are cancelled. Raises ConfigError when the address is taken.
     """
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(verifier, access, audit)], options=server_options()
+        interceptors=[CallInterceptor(Admission(access, verifier, credentials), audit)],
+        options=server_options(),
     )
     names = [servicer.descriptor.full_name for servicer in servicers]
     for servicer in servicers:

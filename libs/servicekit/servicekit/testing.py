@@ -18,6 +18,7 @@ from servicekit.access import ACCESS, Access
 from servicekit.channels import service_channel
 from servicekit.config import Config
 from servicekit.drain import Drain
+from servicekit.interceptors.admission import Credentials
 from servicekit.keys import create_keys
 from servicekit.metadata import CallMetadata, call_metadata
 from servicekit.passport import SERVICE_ISSUERS, Passport, PassportSigner, PassportVerifier
@@ -100,6 +101,7 @@ async def serve(
     *servicers: Servicer,
     keys: Keys,
     service: str = "test",
+    credentials: Credentials | None = None,
     access: Mapping[str, Access] = ACCESS,
     grace: float = 5.0,
     signer: PassportSigner | None = None,
@@ -113,6 +115,7 @@ async def serve(
             address="127.0.0.1:0",
             servicers=servicers,
             verifier=keys.verifier,
+            credentials=credentials,
             drain=drain,
             grace=grace,
             access=access,

@@ -34,6 +34,7 @@ from router.admission.admission import Admission
 from router.config import RouterConfig
 from router.context import gather
 from router.conversations import Conversations
+from router.identity.callers import Callers
 from router.identity.identity import Identity
 from router.identity.key_lookup import KeyLookup
 from router.identity.oidc import Tokens
@@ -102,6 +103,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
         stored_keys = StoredKeys(KeyLookup(key_store))
         shared_key = SharedKey(config.api_key.get_secret_value()) if config.api_key else None
         identity = Identity(shared_key, stored_keys, Tokens(settings.issuers))
+        callers = Callers(identity, admission, audit)
         servicers = [
             Servicer(
                 router_service_pb2_grpc.add_RouterServiceServicer_to_server,
@@ -130,7 +132,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
             ),
             Servicer(
                 external_auth_pb2_grpc.add_AuthorizationServicer_to_server,
-                AuthorizationServicer(identity, admission, signer, audit),
+                AuthorizationServicer(callers, signer),
                 external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"],
             ),
             diagnostics(NAME, config),
@@ -141,6 +143,7 @@ async def app(config: RouterConfig, drain: Drain) -> AsyncIterator[RunningServer
                 address=config.address,
                 servicers=servicers,
                 verifier=verifier,
+                credentials=callers,
                 drain=drain,
                 reflected=PUBLIC_SERVICES,
                 audit=audit,

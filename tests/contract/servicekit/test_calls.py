@@ -133,6 +133,14 @@ async def test_a_fault_of_ours_has_its_traceback_in_the_line(kit: Any, stderr: i
     assert "KeyError: 'lost'" in line["exception"]
 
 
+async def test_a_key_in_a_url_is_in_no_line_and_no_answer(kit: Any, echo: Any, stderr: io.StringIO) -> None:
+    async with kit.serve(Echo=echo) as started:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await started.channel.unary_unary("/made.up/Name?key=secret")(b"", timeout=60)
+        await wait_until(lambda: len(calls(stderr)) == 1)
+    assert "secret" not in stderr.getvalue() + str(refused.value.details())
+
+
 async def test_calls_are_counted_by_code_and_made_up_names_are_not_kept(kit: Any, echo: Any) -> None:
     async with kit.serve(Echo=echo) as started:
         await kit.callable(started.channel, "Echo")(kit.Echo(), metadata=kit.caller, timeout=60)

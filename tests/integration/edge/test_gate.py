@@ -103,6 +103,18 @@ async def test_a_deadline_that_cannot_be_read_is_the_callers_mistake(edge, given
     assert (answer.headers["grpc-status"], "grpc-timeout" in answer.headers["grpc-message"]) == ("3", True)
 
 
+async def test_the_routers_own_services_are_told_the_credential_and_not_asked_about(edge):
+    forged = [("x-pointsman-passport", "forged"), ("x-pointsman-tenant", "victim")]
+    stub = router_service_pb2_grpc.RouterServiceStub(edge.channel)
+    request = router_service_pb2.QueryRequest(query="hi")
+    answer = await stub.Query(request, metadata=[*METADATA, *forged], timeout=60)
+    assert answer.response == "acme: hi"
+    assert (edge.peers.seen.asked, edge.peers.seen.identified) == ([], 1)
+    reached = edge.peers.seen.metadata[-1]
+    assert reached["authorization"] == f"Bearer {KEY}"
+    assert not {name for name in reached if name.startswith("x-pointsman-")}
+
+
 async def test_the_credential_stays_at_the_edge(edge):
     both = {**edge.key, "x-api-key": KEY}
     await edge.http.post("/query", json={"query": "hi"}, headers=both)
@@ -125,6 +137,7 @@ async def test_internal_services_do_not_exist_outside(edge, key):
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
     for service in (
         "session.v1.TurnService/EnqueueTurn",
+        "router.v1.AuditTrailService/RecordEntries",
         "session.v1.TranscriptService/LoadEntries",
         "runner.v1.RunnerService/RunTurn",
         "system.v1.DiagnosticsService/GetDiagnostics",
@@ -139,6 +152,7 @@ async def test_internal_services_do_not_exist_outside(edge, key):
     )
     assert as_web.headers["grpc-status"] == "12"
     assert edge.peers.seen.internal_calls == 0
+    assert edge.peers.seen.identified == 0
 
 
 @pytest.mark.parametrize(

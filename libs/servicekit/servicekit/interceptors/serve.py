@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from servicekit.access import Access, needed
 from servicekit.audit import AuditTrail
 from servicekit.context import Call, begin
 from servicekit.interceptors import errors
-from servicekit.interceptors.admission import admit
+from servicekit.interceptors.admission import Admission
 from servicekit.interceptors.call_log import Outcome, record
 from servicekit.interceptors.incoming import Incoming
 from servicekit.interceptors.request_id import request_id
 from servicekit.interceptors.requests import no_message, read, read_each
-from servicekit.passport import REQUEST_ID_HEADER, PassportVerifier
+from servicekit.passport import REQUEST_ID_HEADER
 
 Serialize = Callable[[Any], bytes]
 Behavior = Callable[[Any, Any], Any]
@@ -36,11 +36,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     not parse is refused in our words.
     """
 
-    def __init__(
-        self, verifier: PassportVerifier, access: Mapping[str, Access], audit: AuditTrail | None
-    ) -> None:
-        self._verifier = verifier
-        self._access = access
+    def __init__(self, admission: Admission, audit: AuditTrail | None) -> None:
+        self._admission = admission
         self._audit = audit
 
     async def intercept_service(
@@ -107,13 +104,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self, incoming: Incoming, context: Any, *, known: bool = True
     ) -> AsyncIterator[Call]:
         """Surround one call: its id and passport before, its status, log line and numbers after."""
+        incoming = replace(incoming, peer=context.peer())
         call = Call(incoming.method, request_id(incoming))
         begin(call)
         outcome = Outcome()
         try:
             incoming.check_size()
             if known:
-                admit(call, incoming, self._access, self._verifier)
+                await self._admission.admit(call, incoming)
             yield call
         except grpc.aio.AbortError:
             # A servicer that speaks a foreign protocol, such as health, ended the call in that one's terms.
@@ -135,14 +133,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         finally:
             outcome.over()
             # The answer goes first.
-            note = partial(self._note, call, outcome, incoming, context.peer(), known=known)
+            note = partial(self._note, call, outcome, incoming, known=known)
             asyncio.get_running_loop().call_soon(note)
 
-    def _note(self, call: Call, outcome: Outcome, incoming: Incoming, peer: str, *, known: bool) -> None:
+    def _note(self, call: Call, outcome: Outcome, incoming: Incoming, *, known: bool) -> None:
         """Write down how a call went."""
         record(call, outcome, known=known)
         if known and self._audit is not None:
-            self._audit.note(call, outcome, incoming, needed(self._access, incoming.path), peer)
+            self._audit.note(call, outcome, incoming, self._admission.needed(incoming))
 
 
 def _asking(handler: Any) -> Ask:
