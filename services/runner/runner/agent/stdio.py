@@ -63,6 +63,7 @@ class SandboxTransport(Transport):
         self._received = 0
         self._open_requests: set[str] = set()
         self._write_lock = asyncio.Lock()
+        self._broken: ProtocolBroken | None = None
 
     async def connect(self) -> None:
         """The sandbox runs already."""
@@ -77,11 +78,17 @@ class SandboxTransport(Transport):
         self._received = 0
 
     async def write(self, data: str) -> None:
-        """Write one line. TimeoutError when the sandbox does not take it."""
+        """Write one line. TimeoutError when the sandbox does not take it, which is ended then."""
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS), self._write_lock:
+                self._process.stdin.write(data.encode())
+                await self._process.stdin.drain()
+        except TimeoutError:
+            self._broken = ProtocolBroken(f"what it was told waited {_WRITE_SECONDS:g} seconds to be read")
+            await self._process.kill()
+            raise
+        # Not before: answers that nobody reads wait here, and each request whose answer waits is counted.
         self._answered(data)
-        async with self._write_lock, asyncio.timeout(_WRITE_SECONDS):
-            self._process.stdin.write(data.encode())
-            await self._process.stdin.drain()
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield messages until the sandbox ends; ProcessError when it ended with another code than 0."""
@@ -101,6 +108,8 @@ class SandboxTransport(Transport):
             if len(pending) > self._limits.line_bytes:
                 raise ProtocolBroken(f"a line is longer than {self._limits.line_bytes} bytes")
         code = await self._process.wait()
+        if self._broken is not None:
+            raise self._broken
         if code != 0:
             raise ProcessError("the agent's process ended", exit_code=code)
 
@@ -142,6 +151,8 @@ class SandboxTransport(Transport):
             return
         if not isinstance(message.get("request_id"), str) or not isinstance(message.get("request"), dict):
             raise ProtocolBroken("a control request has no id or no body")
+        if message["request_id"] in self._open_requests:
+            raise ProtocolBroken("two control requests that wait have one id")
         self._open_requests.add(message["request_id"])
         if len(self._open_requests) > self._limits.open_requests:
             raise ProtocolBroken(f"more than {self._limits.open_requests} requests wait for an answer")

@@ -1,0 +1,97 @@
+"""What the runner takes from a sandbox's CLI, and what it does with one that does not listen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from runner.agent.stdio import ProtocolBroken, SandboxTransport, StreamLimits
+
+ANSWER = {"type": "control_response", "response": {"subtype": "success"}}
+
+
+class Pipes:
+    """A sandbox's process whose output is a script. It reads what it is told only while `reads` is set."""
+
+    def __init__(self, *lines: dict[str, Any]) -> None:
+        self.stdout = asyncio.StreamReader()
+        for line in lines:
+            self.stdout.feed_data(json.dumps(line).encode() + b"\n")
+        self.stdin = self
+        self.stderr = asyncio.StreamReader()
+        self.reads = asyncio.Event()
+        self.killed = False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    async def drain(self) -> None:
+        await self.reads.wait()
+
+    async def kill(self) -> None:
+        self.killed = True
+        self.stdout.feed_eof()
+
+    async def wait(self) -> int:
+        return -9 if self.killed else 0
+
+
+def hook(name: str) -> dict[str, Any]:
+    return {"type": "control_request", "request_id": name, "request": {"subtype": "hook_callback"}}
+
+
+def answered(name: str) -> str:
+    response = {**ANSWER, "response": {"subtype": "success", "request_id": name}}
+    return json.dumps(response) + "\n"
+
+
+def transport(pipes: Any, most: int = 3) -> SandboxTransport:
+    return SandboxTransport(pipes, StreamLimits(open_requests=most))
+
+
+async def taken(messages: AsyncIterator[dict[str, Any]], count: int) -> list[str]:
+    return [(await anext(messages))["request_id"] for _ in range(count)]
+
+
+async def test_a_request_counts_until_its_answer_is_read_and_not_only_given() -> None:
+    pipes = Pipes(*(hook(f"r{number}") for number in range(4)))
+    talk = transport(pipes)
+    messages = talk.read_messages()
+    writing = [asyncio.create_task(talk.write(answered(name))) for name in await taken(messages, 3)]
+    await asyncio.sleep(0)
+    with pytest.raises(ProtocolBroken, match="more than 3 requests"):
+        await anext(messages)
+    pipes.reads.set()
+    await asyncio.gather(*writing)
+
+
+async def test_requests_whose_answers_are_read_may_be_any_number() -> None:
+    pipes = Pipes(*(hook(f"r{number}") for number in range(100)))
+    pipes.reads.set()
+    talk = transport(pipes)
+    messages = talk.read_messages()
+    for number in range(100):
+        assert await taken(messages, 1) == [f"r{number}"]
+        await talk.write(answered(f"r{number}"))
+
+
+async def test_one_id_cannot_stand_for_many_requests() -> None:
+    messages = transport(Pipes(hook("r0"), hook("r0"))).read_messages()
+    assert await taken(messages, 1) == ["r0"]
+    with pytest.raises(ProtocolBroken, match="one id"):
+        await anext(messages)
+
+
+async def test_one_that_does_not_read_what_it_is_told_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.agent.stdio._WRITE_SECONDS", 0.05)
+    pipes = Pipes()
+    talk = transport(pipes)
+    messages = talk.read_messages()
+    with pytest.raises(TimeoutError):
+        await talk.write(answered("r0"))
+    assert pipes.killed
+    with pytest.raises(ProtocolBroken, match="to be read"):
+        await anext(messages)
