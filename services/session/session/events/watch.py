@@ -1,28 +1,24 @@
-"""Streams of events: from the log first, then as they happen, each logged one exactly once and in order."""
+"""Who watches a session: callers with a cursor, and those who have just made a turn."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 
-from session import clock, names
+from session import names
 from session.caller import Caller
 from session.events.hub import Hub, Watcher
+from session.events.stream import Stream
 from session.refusals import invalid_field
 from session.storage.database import Database
 from session.storage.rows import SessionRow, TurnRow
-from session.storage.statements import events, sessions, turns
+from session.storage.statements import sessions, turns
 from session.storage.transaction import Transaction
-
-# Events read from the log at once: at most this many are held per stream that catches up.
-_PAGE: Final = 200
 
 
 class Watch:
@@ -45,25 +41,19 @@ class Watch:
         turn_id = _turn_id(session_id, turn)
         with self._hub.watching(session_id) as watcher:
             cursor = await self._start(caller, session_id, after, turn_id)
-            stream = Stream(self._database, watcher, session_id, cursor or 0, turn_id)
-            stream.finished = cursor is None
-            yield self.events(stream, watcher)
+            yield _nothing() if cursor is None else self.stream(watcher, session_id, cursor, turn_id).events()
 
     @contextmanager
     def place(self) -> Iterator[Place]:
         """Give a place at the events of a turn that is about to be made."""
         with ExitStack() as stack:
-            place = Place(self, self._hub, self._database, stack)
+            place = Place(self, self._hub, stack)
             stack.callback(place.leave)
             yield place
 
-    async def events(self, stream: Stream, watcher: Watcher) -> AsyncIterator[event_pb2.Event]:
-        """Yield a stream's events, to its end."""
-        while not stream.finished:
-            async for event in stream.advance():
-                yield event
-            if not stream.finished and not await self._woken(watcher):
-                yield _keep_alive()
+    def stream(self, watcher: Watcher, session_id: str, cursor: int, turn_id: str) -> Stream:
+        """Return a stream that begins after a cursor."""
+        return Stream(self._database, watcher, session_id, cursor=cursor, turn_id=turn_id, quiet=self._quiet)
 
     async def _start(self, caller: Caller, session_id: str, after: int, turn_id: str) -> int | None:
         """Return the cursor to begin at; None when there is nothing to come."""
@@ -80,23 +70,13 @@ class Watch:
             return None
         return max(cursor, turn.first_sequence - 1)
 
-    async def _woken(self, watcher: Watcher) -> bool:
-        """Wait for something to do; False when it stayed quiet."""
-        try:
-            async with asyncio.timeout(self._quiet):
-                await watcher.wake.wait()
-        except TimeoutError:
-            return False
-        return True
-
 
 class Place:
     """A place at one turn's events, taken before there are any: then nothing has to be looked for."""
 
-    def __init__(self, watch: Watch, hub: Hub, database: Database, stack: ExitStack) -> None:
+    def __init__(self, watch: Watch, hub: Hub, stack: ExitStack) -> None:
         self._watch = watch
         self._hub = hub
-        self._database = database
         self._stack = stack
         self._left = False
         self._events: AsyncIterator[event_pb2.Event] | None = None
@@ -108,8 +88,8 @@ class Place:
         watcher = self._stack.enter_context(self._hub.watching(turn.session_id))
         watcher.catch_up()
         watcher.go_live()
-        stream = Stream(self._database, watcher, turn.session_id, turn.first_sequence - 1, turn.id)
-        self._events = self._watch.events(stream, watcher)
+        stream = self._watch.stream(watcher, turn.session_id, turn.first_sequence - 1, turn.id)
+        self._events = stream.events()
 
     def leave(self) -> None:
         """Nobody sits here any more."""
@@ -127,54 +107,6 @@ class Place:
         after = turn.first_sequence - 1
         async with self._watch.watching(caller, turn.session_id, after, turn.name) as events:
             yield events
-
-
-class Stream:
-    """One stream's place in the log."""
-
-    def __init__(
-        self, database: Database, watcher: Watcher, session_id: str, cursor: int, turn_id: str
-    ) -> None:
-        self._database = database
-        self._watcher = watcher
-        self._session_id = session_id
-        self._cursor = cursor
-        self._turn = names.turn_name(session_id, turn_id) if turn_id else ""
-        self.finished = False
-
-    async def advance(self) -> AsyncIterator[event_pb2.Event]:
-        """Yield all that is there now."""
-        if self._watcher.behind:
-            self._watcher.catch_up()
-            more = True
-            while more and not self.finished:
-                page = await self._database.run(
-                    lambda tx: events.read(tx, self._session_id, self._cursor, _PAGE)
-                )
-                more = len(page) == _PAGE
-                for event in self._accepted(page):
-                    yield event
-            self._watcher.go_live()
-        for event in self._accepted(self._watcher.take()):
-            yield event
-        if self._watcher.ended is not None and not self._watcher.behind and not self.finished:
-            raise self._watcher.ended
-
-    def _accepted(self, read: list[event_pb2.Event]) -> list[event_pb2.Event]:
-        """Return what the stream has not had yet and asked for."""
-        fresh = []
-        for event in read:
-            if event.sequence:
-                if event.sequence <= self._cursor:
-                    continue
-                self._cursor = event.sequence
-            if self._turn and event.turn != self._turn:
-                continue
-            fresh.append(event)
-            if self._turn and event.HasField("turn_finished"):
-                self.finished = True
-                break
-        return fresh
 
 
 def check_cursor(session: SessionRow, after: int) -> int:
@@ -209,5 +141,7 @@ def _turn_id(session_id: str, turn: str) -> str:
     return turn_id
 
 
-def _keep_alive() -> event_pb2.Event:
-    return event_pb2.Event(create_time=clock.timestamp(clock.now()), keep_alive=event_pb2.KeepAlive())
+async def _nothing() -> AsyncIterator[event_pb2.Event]:
+    none: tuple[event_pb2.Event, ...] = ()
+    for event in none:
+        yield event
