@@ -58,6 +58,19 @@ class Talk:
 
 
 @pytest.mark.parametrize(
+    "mark", ["[Request interrupted by user]", "[Request interrupted by user for tool use]"]
+)
+def test_a_prompt_that_was_broken_off_is_not_part_of_the_next_one(mark):
+    texts = ["Count to a million, slowly.", mark, "What is 2+2?"]
+    together = [{"type": "text", "text": text} for text in texts]
+    apart = [{"role": "user", "content": text} for text in texts]
+    for messages in ([{"role": "user", "content": together}], apart):
+        conversation = read_conversation({"messages": messages})
+        assert [exchange.prompt for exchange in conversation.exchanges] == [texts[0], texts[2]]
+        assert answer(conversation).text == "4"
+
+
+@pytest.mark.parametrize(
     ("prompt", "result"),
     [
         ("What is 2+2?", "4"),

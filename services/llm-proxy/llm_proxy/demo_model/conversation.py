@@ -20,6 +20,8 @@ _ADDED: Final = (
     "command-args",
     "local-command-stdout",
 )
+# What Claude Code puts between a prompt that was broken off and the next one, in one message.
+_INTERRUPTED: Final = re.compile(r"\[Request interrupted by user[^\]]*\]")
 _DIRECTORY: Final = re.compile(r"[Ww]orking directory:\s*`?(/[^\s`]*)")
 _DEFAULT_DIRECTORY: Final = "/workspace"
 
@@ -95,9 +97,8 @@ def _exchanges(messages: Sequence[Mapping[str, Any]]) -> tuple[Exchange, ...]:
             results = [block for block in _blocks(message) if block.get("type") == "tool_result"]
             for block in results:
                 _finish(exchanges, pending, block)
-            prompt, gathered = _prompt(message)
-            if prompt:
-                exchanges.append(Exchange(prompt, gathered=gathered))
+            prompts, gathered = _prompts(message)
+            exchanges += [Exchange(prompt, gathered=gathered) for prompt in prompts]
         elif message["role"] == "assistant" and exchanges:
             answer = _text(message["content"]).strip()
             exchanges[-1] = replace(exchanges[-1], answer=answer)
@@ -116,12 +117,13 @@ def _finish(exchanges: list[Exchange], pending: dict[str, ToolUse], block: Mappi
     exchanges[-1] = replace(exchanges[-1], tools=(*exchanges[-1].tools, done), answer="")
 
 
-def _prompt(message: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return the user's own words, and what was gathered for them."""
+def _prompts(message: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the user's own words, those of prompts that were broken off first, and what was gathered."""
     text, gathered = without_gathered(_text(message["content"]))
     for tag in _ADDED:
         text = without(text, tag)
-    return text.strip(), gathered
+    prompts = [prompt.strip() for prompt in _INTERRUPTED.split(text)]
+    return [prompt for prompt in prompts if prompt], gathered
 
 
 def _blocks(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
