@@ -1,6 +1,6 @@
 """R_warm and R_token: a warm turn through the whole house beside the bare agent SDK, in one run.
 
-    python bench/warm.py [--rounds 40] [--json out.json]
+    python bench/warm.py [--rounds 100] [--json out.json]
 
 The house runs as `make run` starts it. The model is a stub process whose every token says when its call came
 and when it was sent; a client on the same machine compares that with its own clock. R_warm is the time to the
@@ -249,7 +249,7 @@ def _row(name: str, values: list[float]) -> str:
 def main() -> int:
     """Print the table; 1 past a gate."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--stub", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pointsman.errors.v1 import errors_pb2
 from servicekit.config import ConfigError
+from servicekit.statement import Statement
 from session import clock
 from session.config import SessionConfig
 from session.events.retention import Retention
@@ -49,7 +51,7 @@ async def test_migrations_from_nothing_make_what_the_code_expects(url: str) -> N
         await upgrade(database)
 
 
-@pytest.mark.parametrize("version", ["0001", "0002"])
+@pytest.mark.parametrize("version", ["0001", "0002", "0004"])
 async def test_migrations_from_a_version_before_keep_what_is_there(url: str, version: str) -> None:
     async with opened(url) as database:
         await upgrade(database, version)
@@ -69,6 +71,32 @@ async def test_migrations_from_a_version_before_keep_what_is_there(url: str, ver
         assert await differences(database) == []
         kept = (await database.run(lambda tx: tx.execute(sa.select(sessions)))).one()
         assert (kept.title, kept.workspace_changed) == (b"kept", 0)
+
+
+async def test_what_a_turn_looks_up_is_found_however_many_turns_there_were(tmp_path: Path) -> None:
+    def plans(connection: sa.Connection) -> dict[str, list[str]]:
+        driver: Any = connection.connection.driver_connection
+        found = {}
+        for name in ("accounts", "claims", "events", "sessions", "turns"):
+            module = importlib.import_module(f"session.storage.statements.{name}")
+            for statement in vars(module).values():
+                if isinstance(statement, Statement) and isinstance(statement.clause, sa.Select):
+                    compiled: Any = statement.clause.compile(dialect=connection.dialect)
+                    text, values = str(compiled), [0] * len(compiled.positiontup)
+                    found[text] = [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {text}", values)]
+        return found
+
+    async with opened(f"sqlite:///{tmp_path}/plans.db") as database:
+        await upgrade(database)
+        found = await database.run(lambda tx: tx.run_sync(plans))
+    assert len(found) > 8
+    newest_answers = next(plan for text, plan in found.items() if "turns_1.route" in text)
+    searches = [step for step in newest_answers if step.startswith("SEARCH")]
+    assert len(searches) == 2
+    assert all("turns_by_answer (session_id=? AND route=? AND state=?" in step for step in searches)
+    # All that may be gone through is what is not over yet.
+    scans = [step for plan in found.values() for step in plan if step.startswith("SCAN ")]
+    assert scans == ["SCAN turns USING COVERING INDEX turns_active", "SCAN anon_1"]
 
 
 async def test_replicas_that_start_at_once_wait_for_one_another(tmp_path: Path, database_url: str) -> None:

@@ -154,6 +154,7 @@ turns: Final = sa.Table(
     _partial("turns_active", "tenant", "account", "state", "position_key", where=_ACTIVE_ONLY),
     sa.Index("turns_by_session", "session_id", "create_time", "id"),
     sa.Index("turns_by_end", "end_time"),
+    sa.Index("turns_by_answer", "session_id", "route", "state", "start_time"),
 )
 
 # Written with literals, which is what lets both databases see that a partial index serves.
