@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
 
 import structlog
 from google.protobuf.struct_pb2 import Struct
@@ -19,12 +18,8 @@ from runner.agent.outcome import Outcome, output_limit
 from runner.names import SessionRef, TurnRef
 from runner.threads import to_the_end
 from runner.turns.journal import Journal, Past, TurnJournal
+from runner.turns.kept import KeptTurns
 from runner.turns.turn_log import LogFull, TurnLog
-
-KEPT_SECONDS: Final = 600.0
-"""How long a turn that is over can still be followed: longer than a session service takes to come back."""
-KEPT_BYTES: Final = 256 * 1024 * 1024
-"""Of all turns that are over."""
 
 _log = structlog.get_logger("runner.turns")
 
@@ -46,7 +41,11 @@ class Turn:
         self.cancelled = asyncio.Event()
         self.overflowed = asyncio.Event()
         self.began = time.monotonic()
-        self.ended: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What is kept of what it has said."""
+        return self.log.bytes
 
     def emit(self, event: event_pb2.Event) -> None:
         """Say something. When it is too much, `overflowed` is set and the rest is dropped."""
@@ -91,7 +90,6 @@ class Turn:
             finished.error.CopyFrom(outcome.failure.to_proto())
         self.log.append(event_pb2.Event(turn_finished=finished))
         self._journal.close()
-        self.ended = time.monotonic()
 
     async def follow(self, after_index: int, epoch: int) -> AsyncIterator[pb.RunTurnResponse]:
         """Yield its items. Raises Failure LEASE_LOST when a newer epoch takes the turn over."""
@@ -131,6 +129,7 @@ class Turns:
         self._turns: dict[TurnRef, Turn] = {}
         self._running: dict[SessionRef, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._kept = KeptTurns()
 
     def find(self, ref: TurnRef) -> Turn | None:
         """Return a turn that runs or ran here."""
@@ -209,12 +208,14 @@ class Turns:
             if turn.prompted:
                 state = turn_pb2.TurnState.Name(outcome.state)
                 _log.info("turn_ended", turn=turn.ref.name, epoch=turn.epoch, outcome=state)
+            self._kept.add(turn)
             self._forget()
 
     def forget(self, session: SessionRef) -> None:
         """Remove what is kept of a session's turns. None runs."""
         for ref in [ref for ref in self._turns if ref.session == session]:
             del self._turns[ref]
+        self._kept.forget(session)
         self._journal.forget(session)
 
     async def close(self) -> None:
@@ -224,25 +225,8 @@ class Turns:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _forget(self) -> None:
-        now = time.monotonic()
-        over = [
-            ref
-            for ref, turn in self._turns.items()
-            if turn.ended is not None and now - turn.ended > KEPT_SECONDS
-        ]
-        for ref in over:
+        for ref in self._kept.outdated():
             del self._turns[ref]
-        ended = sorted(
-            (turn for turn in self._turns.values() if turn.ended is not None),
-            key=lambda turn: turn.ended or 0,
-        )
-        kept = sum(turn.log.bytes for turn in ended)
-        # The oldest have been followed to their end long since. The newest one stays in any case.
-        for turn in ended[:-1]:
-            if kept <= KEPT_BYTES:
-                break
-            kept -= turn.log.bytes
-            del self._turns[turn.ref]
 
 
 def lease_lost(epoch: int) -> Failure:
