@@ -81,12 +81,10 @@ class Journal:
         """Begin a turn, in the place of the session's turn before. Failure DISK_FULL."""
         path = self._root / ref.session.folder
         try:
-            path.parent.mkdir(exist_ok=True)
             self._newest.pop(ref.session, None)
             # A new file each time: to cut the old one to nothing takes 2 ms, all before the agent is asked.
             path.unlink(missing_ok=True)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            journal = _Open(file, path.parent)
+            journal = _Open(_new(path), path.parent)
         except OSError as error:
             raise _disk(error) from error
         try:
@@ -194,6 +192,16 @@ class _Open:
             if self._open:
                 self._open = False
                 os.close(self._file)
+
+
+def _new(path: Path) -> int:
+    """Make a file, and its folder with the first one in it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        return os.open(path, flags, 0o600)
 
 
 def _frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:
