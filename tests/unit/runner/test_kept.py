@@ -60,6 +60,14 @@ def test_the_oldest_go_when_all_together_are_too_large_and_the_newest_stays(cloc
     assert list(kept.outdated()) == []
 
 
+def test_a_turn_that_comes_twice_is_counted_once(clock: Clock) -> None:
+    kept = KeptTurns(clock)
+    turn, other = Over(KEPT_BYTES // 2), Over(KEPT_BYTES // 2)
+    for each in (turn, turn, other):
+        kept.add(each)
+    assert list(kept.outdated()) == []
+
+
 def test_those_of_a_session_that_is_deleted_take_no_room_any_more(clock: Clock) -> None:
     kept = KeptTurns(clock)
     session = str(uuid4())

@@ -85,6 +85,36 @@ async def test_one_id_cannot_stand_for_many_requests() -> None:
         await anext(messages)
 
 
+async def test_taking_a_request_back_makes_no_room_once_its_answer_is_under_way() -> None:
+    takes_back = [{"type": "control_cancel_request", "request_id": f"r{number}"} for number in range(3)]
+    pipes = Pipes(*(hook(f"r{number}") for number in range(3)), *takes_back, hook("r3"))
+    talk = transport(pipes)
+    messages = talk.read_messages()
+    writing = [asyncio.create_task(talk.write(answered(name))) for name in await taken(messages, 3)]
+    await asyncio.sleep(0)
+    for _ in takes_back:
+        await anext(messages)
+    with pytest.raises(ProtocolBroken, match="more than 3 requests"):
+        await anext(messages)
+    for task in writing:
+        task.cancel()
+    await asyncio.gather(*writing, return_exceptions=True)
+    # The first one's answer is on its way in any case; the others have not begun.
+    assert talk._open_requests == {"r0", "r3"}
+
+
+async def test_a_request_that_is_taken_back_before_its_answer_makes_room() -> None:
+    requests = [hook("r0"), {"type": "control_cancel_request", "request_id": "r0"}] * 10
+    messages = transport(Pipes(*requests)).read_messages()
+    assert len([await anext(messages) for _ in requests]) == 20
+
+
+async def test_what_is_taken_back_has_an_id() -> None:
+    messages = transport(Pipes({"type": "control_cancel_request", "request_id": 17})).read_messages()
+    with pytest.raises(ProtocolBroken, match="no id"):
+        await anext(messages)
+
+
 async def test_one_that_does_not_read_what_it_is_told_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.agent.stdio._WRITE_SECONDS", 0.05)
     pipes = Pipes()

@@ -62,6 +62,8 @@ class SandboxTransport(Transport):
         self._ready = False
         self._received = 0
         self._open_requests: set[str] = set()
+        # Those whose answers are being written, or wait for it.
+        self._answering: set[str] = set()
         self._write_lock = asyncio.Lock()
         self._broken: ProtocolBroken | None = None
 
@@ -79,16 +81,25 @@ class SandboxTransport(Transport):
 
     async def write(self, data: str) -> None:
         """Write one line. TimeoutError when the sandbox does not take it, which is ended then."""
+        request, begun = _request_answered(data), False
+        self._answering.add(request)
         try:
             async with asyncio.timeout(_WRITE_SECONDS), self._write_lock:
+                begun = True
                 self._process.stdin.write(data.encode())
                 await self._process.stdin.drain()
+            # Not before: answers that nobody reads wait here, and each request whose answer waits is counted.
+            self._open_requests.discard(request)
         except TimeoutError:
             self._broken = ProtocolBroken(f"what it was told waited {_WRITE_SECONDS:g} seconds to be read")
             await self._process.kill()
             raise
-        # Not before: answers that nobody reads wait here, and each request whose answer waits is counted.
-        self._answered(data)
+        except asyncio.CancelledError:
+            if not begun:
+                self._open_requests.discard(request)
+            raise
+        finally:
+            self._answering.discard(request)
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield messages until the sandbox ends; ProcessError when it ended with another code than 0."""
@@ -146,7 +157,11 @@ class SandboxTransport(Transport):
 
     def _asked(self, message: dict[str, Any]) -> None:
         if message.get("type") == "control_cancel_request":
-            self._open_requests.discard(str(message.get("request_id")))
+            request = message.get("request_id")
+            if not isinstance(request, str):
+                raise ProtocolBroken("a request is taken back by something that is no id")
+            if request not in self._answering:
+                self._open_requests.discard(request)
         if message.get("type") != "control_request":
             return
         if not isinstance(message.get("request_id"), str) or not isinstance(message.get("request"), dict):
@@ -157,10 +172,12 @@ class SandboxTransport(Transport):
         if len(self._open_requests) > self._limits.open_requests:
             raise ProtocolBroken(f"more than {self._limits.open_requests} requests wait for an answer")
 
-    def _answered(self, data: str) -> None:
-        if data.startswith('{"type": "control_response"'):
-            answer = json.loads(data)["response"]
-            self._open_requests.discard(str(answer.get("request_id")))
+
+def _request_answered(data: str) -> str:
+    """Return the id of the request that a line answers; empty for any other line."""
+    if data.startswith('{"type": "control_response"'):
+        return str(json.loads(data)["response"].get("request_id"))
+    return ""
 
 
 def _has_more_values(line: bytes, limit: int) -> bool:

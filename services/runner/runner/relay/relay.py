@@ -63,9 +63,15 @@ class Grant:
     refusal: Failure | None = None
     """What llm-proxy refused last; None again after a call that succeeded."""
     _token: asyncio.Task[str] | None = None
+    _closed: bool = False
 
     def token(self) -> asyncio.Task[str]:
-        """Return the token, which is asked for the first time that it is wanted."""
+        """Return the token, which is asked for the first time that it is wanted.
+
+        Raises Failure TURN_NOT_FOUND after the turn's end: what was given out then, nobody would take back.
+        """
+        if self._closed:
+            raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "The turn that asked for a model is over.")
         if self._token is None:
             self._token = self.ask()
         return self._token
@@ -76,6 +82,7 @@ class Grant:
 
     def close(self) -> None:
         """Nobody wants the token any more."""
+        self._closed = True
         if self._token is not None:
             self._token.cancel()
 

@@ -40,6 +40,8 @@ class KeptTurns:
 
     def add(self, turn: OverTurn) -> None:
         """Take in a turn that ends now."""
+        if turn.ref in self._over:
+            self._let_go(turn.ref, self._over[turn.ref][1])
         self._over[turn.ref] = (self._clock(), turn.bytes)
         self._bytes += turn.bytes
 

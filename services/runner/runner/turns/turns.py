@@ -226,7 +226,8 @@ class Turns:
 
     def _forget(self) -> None:
         for ref in self._kept.outdated():
-            del self._turns[ref]
+            # One whose session was deleted while it ran is not there.
+            self._turns.pop(ref, None)
 
 
 def lease_lost(epoch: int) -> Failure:
