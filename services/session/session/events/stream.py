@@ -53,7 +53,8 @@ class Stream:
                 return
             if self._watcher.ended is not None and not self._watcher.behind:
                 raise self._watcher.ended
-            if not await self._woken():
+            # It may have fallen behind while the log was read, and then nobody wakes it.
+            if not self._watcher.behind and not await self._woken():
                 yield _keep_alive()
 
     async def _logged(self) -> AsyncIterator[event_pb2.Event]:

@@ -81,13 +81,17 @@ class Place:
         self._left = False
         self._events: AsyncIterator[event_pb2.Event] | None = None
 
-    def take(self, turn: TurnRow) -> None:
-        """Join the watchers of a turn that was just made, of which nothing is published yet."""
+    def take(self, turn: TurnRow, ours: bool) -> None:
+        """Join the watchers of a turn that was just made, of which nothing is published yet.
+
+        One that is not `ours` to run may have been begun elsewhere meanwhile: the log is read then.
+        """
         if self._left:
             return
         watcher = self._stack.enter_context(self._hub.watching(turn.session_id))
-        watcher.catch_up()
-        watcher.go_live()
+        if ours:
+            watcher.catch_up()
+            watcher.go_live()
         stream = self._watch.stream(watcher, turn.session_id, turn.first_sequence - 1, turn.id)
         self._events = stream.events()
 

@@ -68,13 +68,14 @@ class Queue:
         caller: Caller,
         account: str,
         request: turn_service_pb2.EnqueueTurnRequest,
-        made: Callable[[TurnRow], None] | None = None,
+        made: Callable[[TurnRow, bool], None] | None = None,
     ) -> Accepted:
         """Make a turn durable, and its session with it when the request names none.
 
-        `made` is called with a turn that is new, before anything of it is published; not with one that was
-        made before, and late when the caller has gone away meanwhile. Raises Failure REQUEST_ID_REUSED,
-        SESSION_NOT_FOUND, SESSION_BUSY, QUEUE_FULL, or what llm-proxy says of the model.
+        `made` is called with a turn that is new, and whether it runs here from now on, before anything of it
+        is published; not with one that was made before, and late when the caller has gone away meanwhile.
+        Raises Failure REQUEST_ID_REUSED, SESSION_NOT_FOUND, SESSION_BUSY, QUEUE_FULL, or what llm-proxy says
+        of the model.
         """
         asked = Asked.of(caller, account, request)
         resolved: dict[str, str] = {}
@@ -118,7 +119,7 @@ class Queue:
         return await self._models.resolve(_party(asked, account), model)
 
     async def _accept(
-        self, asked: Asked, resolved: dict[str, str], made: Callable[[TurnRow], None] | None
+        self, asked: Asked, resolved: dict[str, str], made: Callable[[TurnRow, bool], None] | None
     ) -> Accepted:
         def model_of(tenant: str, name: str) -> str | None:
             return resolved[name] if name in resolved else self._models.remembered(tenant, name)
@@ -132,7 +133,7 @@ class Queue:
                 resolved[wanted.model] = await self._resolve(asked, wanted.account, wanted.model)
 
     async def _write(
-        self, acceptance: Acceptance, asked: Asked, made: Callable[[TurnRow], None] | None
+        self, acceptance: Acceptance, asked: Asked, made: Callable[[TurnRow, bool], None] | None
     ) -> Accepted:
         try:
             async with self._writing:
@@ -142,7 +143,7 @@ class Queue:
                     )
                     if accepted.created:
                         if made is not None:
-                            made(accepted.turn)
+                            made(accepted.turn, accepted.claim is not None)
                         self._hub.publish(accepted.turn.session_id, accepted.events)
                     if accepted.claim is not None and start is not None:
                         start(accepted.claim)
