@@ -17,6 +17,7 @@ from servicekit.statement import Statement
 from sqlalchemy import Connection, bindparam, delete, insert, literal_column, select, update
 
 from llm_proxy.ledger.database import Database
+from llm_proxy.ledger.jobs import IN_LOOP, TakesLong
 from llm_proxy.ledger.money import Pico
 from llm_proxy.ledger.scopes import Payer
 from llm_proxy.ledger.tables import session_tokens
@@ -75,8 +76,8 @@ class SessionTokens:
     ) -> tuple[str, SessionToken]:
         """Give out a token, valid for `ttl` seconds, at most an hour.
 
-        It outlives this process when this returns. A power cut may take the last tenth of a second's away,
-        with the turns that they are for.
+        It outlives this process when this returns. A power cut may take the last tenth of a second's away; a
+        turn on another machine then asks with one that is not known, until it gets its next one.
         """
         now = self._clock()
         token = PREFIX + secrets.token_urlsafe(32)
@@ -97,6 +98,8 @@ class SessionTokens:
 
         def job(connection: Connection) -> None:
             if now - self._swept > _SWEEP_SECONDS:
+                if connection.info.get(IN_LOOP):
+                    raise TakesLong
                 self._swept = now
                 _SWEEP.run(connection, {"before": now - LONGEST_SECONDS})
             _ISSUE.run(connection, row)
