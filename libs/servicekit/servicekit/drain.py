@@ -56,7 +56,6 @@ class Drain:
         """
         try:
             while True:
-                self.check()
                 try:
                     item = await self._unless_started(stream)
                 except StopAsyncIteration:
@@ -75,6 +74,8 @@ class Drain:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - awaited, so in a task
         self._waiting[task] = False
+        if self.draining:
+            asyncio.get_running_loop().call_soon(self._interrupt)
         interrupted = False
         try:
             return await anext(stream)
@@ -89,6 +90,7 @@ class Drain:
                 task.uncancel()
 
     def _interrupt(self) -> None:
-        for task in self._waiting:
-            self._waiting[task] = True
-            task.cancel()
+        for task, interrupted in self._waiting.items():
+            if not interrupted:
+                self._waiting[task] = True
+                task.cancel()

@@ -70,6 +70,21 @@ async def test_a_refusal_is_typed_and_noted(house, metadata, reason):
     ]
 
 
+async def test_a_method_that_does_not_exist_is_told_to_callers_only(house):
+    path = "/pointsman.router.v1.RouterService/Guess"
+    call = house.channel.unary_unary(path)
+    assert (await refused(call(b"", timeout=60))).reason == errors_pb2.ERROR_REASON_CREDENTIAL_MISSING
+    failure = await refused(call(b"", metadata=[KEY], timeout=60))
+    assert failure.reason == errors_pb2.ERROR_REASON_METHOD_UNIMPLEMENTED
+    in_the_url = house.channel.unary_unary(f"/pointsman.router.v1.RouterService/Query?key={API_KEY}")
+    failure = await refused(in_the_url(b"", metadata=[KEY], timeout=60))
+    assert (failure.reason_name, "leaked" in failure.message) == ("CREDENTIAL_INVALID", True)
+    # Tools ask for the newest version of an open door first, and take the next one.
+    newer = house.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    failure = await refused(newer(iter([b""]), timeout=60).read())
+    assert failure.reason == errors_pb2.ERROR_REASON_METHOD_UNIMPLEMENTED
+
+
 async def test_a_passport_counts_and_a_credential_beside_it_does_not(house):
     await query(house, *house.caller(tenant="acme"), KEY)
     assert house.peer.passports[0].tenant == "acme"

@@ -145,6 +145,18 @@ async def test_a_drain_interrupts_only_the_wait_for_an_item() -> None:
     assert closed.is_set()
 
 
+async def test_a_stream_that_is_over_ends_as_it_would_although_the_drain_has_started() -> None:
+    async def one() -> AsyncIterator[str]:
+        yield "last"
+
+    drain = Drain()
+    got = []
+    async for item in drain.race(one()):
+        got.append(item)
+        drain.start()
+    assert got == ["last"]
+
+
 async def test_who_is_cancelled_in_a_drain_is_cancelled() -> None:
     drain, closed = Drain(), asyncio.Event()
     raced = drain.race(endless("x", closed))

@@ -48,12 +48,23 @@ class Admission:
         row = self.needed(incoming)
         if row is Access.OPEN:
             return
-        tokens = incoming.values(PASSPORT_HEADER)
-        if self._credentials is not None and not tokens and row is not Access.INTERNAL:
-            call.passport = await self._credentials.identify(call, incoming)
-        else:
-            call.passport = self._verifier.verify(_only(tokens))
+        if not await self.identify(call, incoming):
+            call.passport = self._verifier.verify(_only(incoming.values(PASSPORT_HEADER)))
+        assert call.passport is not None  # noqa: S101 - noted by one or the other
         check_scope(row, call.passport, incoming.method)
+
+    async def identify(self, call: Call, incoming: Incoming) -> bool:
+        """Note who calls by their credential, where one is needed and may come; say whether that was so.
+
+        Raises Failure. Also for a method that does not exist, in a service that does: its caller is counted
+        and refused as any other.
+        """
+        row = self.needed(incoming)
+        closed = row in (None, Access.OPEN, Access.INTERNAL)
+        if self._credentials is None or closed or incoming.values(PASSPORT_HEADER):
+            return False
+        call.passport = await self._credentials.identify(call, incoming)
+        return True
 
 
 def _only(tokens: Sequence[str]) -> str:

@@ -110,8 +110,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         outcome = Outcome()
         try:
             incoming.check_size()
-            if known:
-                await self._admission.admit(call, incoming)
+            await (self._admission.admit if known else self._admission.identify)(call, incoming)
             yield call
         except grpc.aio.AbortError:
             # A servicer that speaks a foreign protocol, such as health, ended the call in that one's terms.
