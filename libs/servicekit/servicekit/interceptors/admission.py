@@ -59,9 +59,8 @@ class Admission:
         Raises Failure. Also for a method that does not exist, in a service that does: its caller is counted
         and refused as any other.
         """
-        row = self.needed(incoming)
-        closed = row in (None, Access.OPEN, Access.INTERNAL)
-        if self._credentials is None or closed or incoming.values(PASSPORT_HEADER):
+        takes_one = self.needed(incoming) not in (None, Access.OPEN, Access.INTERNAL)
+        if self._credentials is None or not takes_one or incoming.values(PASSPORT_HEADER):
             return False
         call.passport = await self._credentials.identify(call, incoming)
         return True
