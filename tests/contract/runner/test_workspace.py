@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,43 @@ async def test_what_a_command_wrote_is_told_with_a_diff(open_runner: OpenRunner)
         assert changes["old.txt"].type == event_pb2.FILE_CHANGE_TYPE_MODIFIED
         assert "-one\n+two\n" in changes["old.txt"].diff
         assert "--- a/old.txt\n+++ b/old.txt\n" in changes["old.txt"].diff
+
+
+def write(path: str, content: str) -> Reply:
+    return Reply.tool("Write", {"file_path": f"/workspace/{path}", "content": content})
+
+
+def apply(diff: str, folder: Path) -> None:
+    subprocess.run(["git", "apply", "-"], input=diff.encode(), cwd=folder, check=True, timeout=60)
+
+
+async def test_the_diffs_of_edit_tools_reproduce_the_file(open_runner: OpenRunner, tmp_path: Path) -> None:
+    edit = {"file_path": "/workspace/mixed.txt", "old_string": "two", "new_string": "TWO"}
+    script = [
+        write("lf.txt", "one\ntwo\n"),
+        write("crlf.bat", "one\r\ntwo\r\n"),
+        write("no-end.txt", "one"),
+        write("empty.txt", ""),
+        write("separator.js", "s = 'a\u2028b\x85'\n"),
+        Reply.tool("Read", {"file_path": "/workspace/mixed.txt"}),
+        Reply.tool("Edit", edit),
+        bash("printf 'a\\0b' > data.bin; printf 'x\\r\\ny' > by-command.txt; chmod 0 crlf.bat"),
+        Reply.text("Done."),
+    ]
+    async with open_runner(script) as house:
+        session = new_id()
+        await house.write(session, "mixed.txt", b"one\r\ntwo\r\nthree")
+        result = await house.run(session, "Go")
+        (tmp_path / "mixed.txt").write_bytes(b"one\r\ntwo\r\nthree")
+        for change in result.of("file_change"):
+            await asyncio.to_thread(apply, change.diff, tmp_path)
+        told = {change.path for change in result.of("file_change")}
+        assert told == {"lf.txt", "crlf.bat", "no-end.txt", "empty.txt", "separator.js", "mixed.txt"} | {
+            "data.bin",
+            "by-command.txt",
+        }
+        for path in told:
+            assert (tmp_path / path).read_bytes() == await house.read(session, path), path
 
 
 async def test_the_diff_since_a_turn_began_has_every_change_after_it(open_runner: OpenRunner) -> None:

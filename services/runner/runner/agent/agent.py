@@ -20,11 +20,10 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk.types import HookInput, HookJSONOutput
 from pointsman.errors.v1 import errors_pb2
-from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 
 from runner.agent.agent_options import PermissionModeName
-from runner.agent.file_change import EDIT_TOOLS, file_change
+from runner.agent.file_change import EDIT_TOOLS
 from runner.agent.outcome import death_failure, out_of_memory
 from runner.agent.stdio import SandboxTransport
 from runner.bounded import clean
@@ -47,8 +46,12 @@ class Listener(Protocol):
         """Take one of the SDK's messages, in order."""
         ...
 
-    def file_changed(self, change: event_pb2.FileChange) -> None:
-        """Take a change of a file. Comes between the tool's use and its result."""
+    async def edit_comes(self, tool_input: Any, tool_use_id: str) -> None:
+        """Take note that an edit tool is about to change a file. The agent waits."""
+        ...
+
+    async def edited(self, report: Any, tool_use_id: str) -> None:
+        """Take what an edit tool says that it did. Comes between the tool's use and its result."""
         ...
 
     async def tool_may_run(self) -> None:
@@ -246,12 +249,13 @@ class Agent:
             await self.listener.tool_may_run()
         except Failure as failure:
             return _deny(failure.message)
+        if hook.get("tool_name") in EDIT_TOOLS.split("|"):
+            await self.listener.edit_comes(hook.get("tool_input"), clean(tool_use_id))
         return {}
 
     async def _edited(self, hook: HookInput, tool_use_id: str | None, context: HookContext) -> HookJSONOutput:
-        change = file_change(hook.get("tool_response"), clean(tool_use_id))
-        if change is not None and self.listener is not None:
-            self.listener.file_changed(change)
+        if self.listener is not None:
+            await self.listener.edited(hook.get("tool_response"), clean(tool_use_id))
         return {}
 
 

@@ -1,44 +1,88 @@
-"""From what the edit tools report to `file_change`, with a unified diff."""
+"""From what the edit tools report to `file_change`, with a diff that reproduces the file.
+
+The tools report lines without their ends, so the diff is made of the file itself: its bytes before the tool
+ran, and after.
+"""
 
 from __future__ import annotations
 
+import os
 import posixpath
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
+from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
 
 from runner.bounded import bounded_text, clean
+from runner.diffs import DIFF_BYTES, file_diff
 from runner.sandboxes.protocol import WORKSPACE
+from runner.threads import to_the_end
+from runner.workspace.door import Door, is_plain
 
-DIFF_BYTES: Final = 64 * 1024
 EDIT_TOOLS: Final = "Write|Edit|MultiEdit|NotebookEdit"
 """The hook's matcher."""
-_DEV_NULL: Final = "/dev/null"
+# Larger files are told as changed, without a diff.
+_FILE_BYTES: Final = 2 * 1024 * 1024
+# Tools that were announced and have not run: the CLI runs edits one after the other.
+_EDITS: Final = 8
+_PATH_FIELDS: Final = ("file_path", "notebook_path")
 
 
-def file_change(report: Any, tool_use_id: str) -> event_pb2.FileChange | None:
-    """Return what an edit tool changed; None when it says nothing of a file in the workspace.
+class Edits:
+    """Looks at files before and after edit tools change them. `workspace` is the folder on the host."""
 
-    `report` is the hook's `tool_response`. It comes out of the sandbox, so any of it may be anything.
-    """
-    if not isinstance(report, dict):
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._before: OrderedDict[str, _Seen] = OrderedDict()
+
+    async def comes(self, tool_input: Any, tool_use_id: str) -> None:
+        """Remember the file that an edit tool is about to change. The input may be anything."""
+        path = _path_in(tool_input, _PATH_FIELDS)
+        if path is None:
+            return
+        self._before[tool_use_id] = await to_the_end(_look, self._workspace, path)
+        while len(self._before) > _EDITS:
+            self._before.popitem(last=False)
+
+    async def change(self, report: Any, tool_use_id: str) -> event_pb2.FileChange | None:
+        """Return what an edit tool changed; None when it says nothing of a file in the workspace.
+
+        `report` is the hook's `tool_response`. It comes out of the sandbox, so any of it may be anything.
+        """
+        before = self._before.pop(tool_use_id, None)
+        path = _path_in(report, ("filePath", *_PATH_FIELDS))
+        if path is None:
+            return None
+        if before is None or before.path != path:
+            before = _Seen(path, known=False, created=report.get("type") == "create")
+        after = await to_the_end(_look, self._workspace, path)
+        return await to_the_end(_change, before, after, tool_use_id)
+
+
+class _Seen:
+    """A file at one moment. `content` is None when it was not there; it says nothing unless `known`."""
+
+    def __init__(
+        self, path: str, *, known: bool = True, content: bytes | None = None, created: bool = False
+    ) -> None:
+        self.path = path
+        self.known = known
+        self.content = content
+        self.missing = created or (known and content is None)
+
+
+def _path_in(said: Any, fields: tuple[str, ...]) -> str | None:
+    """Return the path below the workspace that one of these fields names."""
+    if not isinstance(said, Mapping):
         return None
-    path = workspace_path(clean(report.get("filePath")))
-    if path is None:
-        return None
-    created = report.get("type") == "create"
-    if created:
-        diff = added_diff(path, clean(report.get("content")))
-    else:
-        diff = _patch_diff(path, report.get("structuredPatch"))
-    text, cut = bounded_text(diff, DIFF_BYTES)
-    return event_pb2.FileChange(
-        path=path,
-        type=event_pb2.FILE_CHANGE_TYPE_CREATED if created else event_pb2.FILE_CHANGE_TYPE_MODIFIED,
-        diff=text,
-        tool_use_id=tool_use_id,
-        truncated=cut,
-    )
+    for field in fields:
+        if said.get(field):
+            return workspace_path(posixpath.join(WORKSPACE, clean(said[field])))
+    return None
 
 
 def workspace_path(path: str) -> str | None:
@@ -49,31 +93,40 @@ def workspace_path(path: str) -> str | None:
     return relative
 
 
-def added_diff(path: str, content: str) -> str:
-    """Return the diff of a file that is new."""
-    # Cut before it is taken apart: what is over the limit is not shown anyway.
-    lines = bounded_text(content, DIFF_BYTES)[0].splitlines()
-    hunk = [f"@@ -0,0 +1,{len(lines)} @@", *(f"+{line}" for line in lines)] if lines else []
-    return "\n".join([f"--- {_DEV_NULL}", f"+++ b/{path}", *hunk, ""])
+def _look(workspace: Path, path: str) -> _Seen:
+    """Read a file. One behind a link, too large, or not readable is not known."""
+    try:
+        # A fifo would otherwise make us wait for a writer.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        with Door(workspace) as door, door.opened(path, flags) as descriptor:
+            if not is_plain(os.fstat(descriptor)) or os.fstat(descriptor).st_size > _FILE_BYTES:
+                return _Seen(path, known=False)
+            content = _read(descriptor)
+            return _Seen(path, known=content is not None, content=content)
+    except Failure as failure:
+        return _Seen(path, known=failure.reason == errors_pb2.ERROR_REASON_FILE_NOT_FOUND)
+    except OSError:
+        return _Seen(path, known=False)
 
 
-def _patch_diff(path: str, hunks: Any) -> str:
-    lines = [f"--- a/{path}", f"+++ b/{path}"]
-    size = 0
-    for hunk in hunks if isinstance(hunks, list) else []:
-        if not isinstance(hunk, dict):
-            continue
-        old, new = (f"{_line(hunk, f'{side}Start')},{_line(hunk, f'{side}Lines')}" for side in ("old", "new"))
-        lines.append(f"@@ -{old} +{new} @@")
-        body = hunk.get("lines")
-        for line in body if isinstance(body, list) else []:
-            lines.append(clean(line))
-            size += len(lines[-1])
-            if size > DIFF_BYTES:
-                return "\n".join(lines)
-    return "\n".join([*lines, ""]) if len(lines) > 2 else ""
+def _read(descriptor: int) -> bytes | None:
+    content = b""
+    while piece := os.read(descriptor, _FILE_BYTES + 1 - len(content)):
+        content += piece
+        if len(content) > _FILE_BYTES:
+            return None
+    return content
 
 
-def _line(hunk: dict[str, Any], name: str) -> int:
-    number = hunk.get(name)
-    return number if isinstance(number, int) and 0 <= number < 1 << 31 else 0
+def _change(before: _Seen, after: _Seen, tool_use_id: str) -> event_pb2.FileChange:
+    known = before.known and after.known
+    diff = file_diff(after.path, before.content, after.content) if known else None
+    text, cut = bounded_text(diff or "", DIFF_BYTES)
+    created = event_pb2.FILE_CHANGE_TYPE_CREATED
+    return event_pb2.FileChange(
+        path=after.path,
+        type=created if before.missing else event_pb2.FILE_CHANGE_TYPE_MODIFIED,
+        diff=text,
+        tool_use_id=tool_use_id,
+        truncated=cut or diff is None,
+    )

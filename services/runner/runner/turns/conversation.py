@@ -16,6 +16,7 @@ from claude_agent_sdk import (
 from pointsman.session.v1 import event_pb2, turn_pb2
 
 from runner.agent.ahead import Ahead
+from runner.agent.file_change import Edits
 from runner.agent.translate import TranslateState, translate
 from runner.bounded import bounded_text, clean
 from runner.turns.turns import Turn
@@ -29,9 +30,10 @@ class Conversation:
     prompt.
     """
 
-    def __init__(self, turn: Turn, prompt_uuid: str) -> None:
+    def __init__(self, turn: Turn, prompt_uuid: str, edits: Edits) -> None:
         self._turn = turn
         self._prompt_uuid = prompt_uuid
+        self._edits = edits
         self._state = TranslateState()
         self.ahead = Ahead(self._state, turn.emit)
         self.told: set[str] = set()
@@ -51,8 +53,15 @@ class Conversation:
         self.ahead.heard(message)
         self._turn.tool_ran = self._turn.tool_ran or self._state.tool_ran
 
-    def file_changed(self, change: event_pb2.FileChange) -> None:
+    async def edit_comes(self, tool_input: Any, tool_use_id: str) -> None:
         """See Listener."""
+        await self._edits.comes(tool_input, tool_use_id)
+
+    async def edited(self, report: Any, tool_use_id: str) -> None:
+        """See Listener."""
+        change = await self._edits.change(report, tool_use_id)
+        if change is None:
+            return
         self._turn.tool_ran = True
         self.told.add(change.path)
         self._turn.emit(event_pb2.Event(file_change=change))

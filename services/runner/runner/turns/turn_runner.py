@@ -15,6 +15,7 @@ from servicekit.channels import CallMetadata, internal_metadata
 from servicekit.passport import PassportSigner
 
 from runner.agent.agent_options import BootOptions, permission_mode
+from runner.agent.file_change import Edits
 from runner.agent.outcome import Outcome, cancelled, outcome_of, output_limit, timed_out
 from runner.agent.transcript import TranscriptStore
 from runner.lifecycle.lifecycle import Claim, Lifecycle, Wish
@@ -116,7 +117,8 @@ class TurnRunner:
 
     async def run(self, turn: Turn, work: TurnWork) -> Outcome:
         """Run a turn to its end, whatever that is. Cancelling the call ends its sandbox."""
-        conversation = Conversation(turn, turn.ref.turn_id)
+        edits = Edits(self._store.places.path(turn.ref.session))
+        conversation = Conversation(turn, turn.ref.turn_id, edits)
         task = asyncio.create_task(self._work(turn, work, conversation), name="turn's work")
         stops = [asyncio.create_task(stop.wait()) for stop in (turn.cancelled, turn.overflowed)]
         try:

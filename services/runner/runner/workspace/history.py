@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,8 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
 
-from runner.agent.file_change import DIFF_BYTES
 from runner.bounded import bounded_text, clean
+from runner.diffs import DIFF_BYTES, file_diff
 from runner.names import SessionRef
 from runner.workspace import manifest
 from runner.workspace.manifest import Manifest, Mark
@@ -25,7 +26,10 @@ _CHANGES: Final = 1000
 _OBJECT_BYTES: Final = 256 * 1024 * 1024
 # Sessions whose newest manifest is known to hold; forgetting one costs a scan.
 _CLEAN: Final = 10_000
-_DIFF_SECONDS: Final = 5.0
+_DIFF_SECONDS: Final = 2.0
+# Of all diffs of one answer: a turn's end and a caller wait for them, and files can be made to take long.
+_DIFFS_SECONDS: Final = 5.0
+_DIFFS_BYTES: Final = 3 * 1024 * 1024
 
 
 class History:
@@ -142,8 +146,7 @@ class History:
             if path not in skip and _differs(before.get(path), after.get(path))
         )
         objects = folder / "objects"
-        found = [_change(path, before.get(path), after.get(path), objects) for path in paths[:_CHANGES]]
-        return found, len(paths) > _CHANGES
+        return list(_changed(paths[:_CHANGES], before, after, objects)), len(paths) > _CHANGES
 
 
 def _bytes_of(folder: Path) -> int:
@@ -162,30 +165,31 @@ def _differs(old: Mark | None, new: Mark | None) -> bool:
     return (old.size, old.modified_ns) != (new.size, new.modified_ns)
 
 
-def _change(path: str, old: Mark | None, new: Mark | None, objects: Path) -> event_pb2.FileChange:
-    kind = event_pb2.FILE_CHANGE_TYPE_MODIFIED
-    if old is None or new is None:
-        kind = event_pb2.FILE_CHANGE_TYPE_CREATED if old is None else event_pb2.FILE_CHANGE_TYPE_DELETED
-    name = clean(os.fsencode(path).decode(errors="replace"))
-    known = all(mark is None or mark.content for mark in (old, new))
-    text, cut = bounded_text(_diff(name, old, new, objects) if known else "", DIFF_BYTES)
-    return event_pb2.FileChange(path=name, type=kind, diff=text, truncated=cut)
+def _changed(
+    paths: list[str], before: Manifest, after: Manifest, objects: Path
+) -> Iterator[event_pb2.FileChange]:
+    """Yield changes; those whose diffs do not fit into the time and bytes of one answer come without."""
+    deadline, left = time.monotonic() + _DIFFS_SECONDS, _DIFFS_BYTES
+    for path in paths:
+        old, new = before.get(path), after.get(path)
+        seconds = min(_DIFF_SECONDS, deadline - time.monotonic())
+        diff = _diff(path, old, new, objects, seconds) if left > 0 and seconds > 0 else None
+        text, cut = bounded_text(diff or "", DIFF_BYTES)
+        left -= len(text)
+        kind = event_pb2.FILE_CHANGE_TYPE_MODIFIED
+        if old is None or new is None:
+            kind = event_pb2.FILE_CHANGE_TYPE_CREATED if old is None else event_pb2.FILE_CHANGE_TYPE_DELETED
+        name = clean(os.fsencode(path).decode(errors="replace"))
+        yield event_pb2.FileChange(path=name, type=kind, diff=text, truncated=cut or diff is None)
 
 
-def _diff(name: str, old: Mark | None, new: Mark | None, objects: Path) -> str:
-    """Compare with the system's diff: Python's own takes minutes for files made to be hard to compare."""
-    one = str(objects / old.content) if old else os.devnull
-    other = str(objects / new.content) if new else os.devnull
-    labels = ["--label", f"a/{name}" if old else os.devnull, "--label", f"b/{name}" if new else os.devnull]
+def _diff(path: str, old: Mark | None, new: Mark | None, objects: Path, seconds: float) -> str | None:
+    """Return the diff of what is kept; None when a side is not, or the two are not to be compared."""
+    if not all(mark is None or mark.content for mark in (old, new)):
+        return None
     try:
-        run = subprocess.run(
-            ["diff", "-u", *labels, "--", one, other],
-            capture_output=True,
-            timeout=_DIFF_SECONDS,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    # It says one line about binary files, and that is no diff.
-    return run.stdout.decode(errors="replace") if run.stdout.startswith(b"---") else ""
+        sides = [(objects / mark.content).read_bytes() if mark else None for mark in (old, new)]
+    except FileNotFoundError:
+        # It was let go of to make room.
+        return None
+    return file_diff(path, sides[0], sides[1], seconds)

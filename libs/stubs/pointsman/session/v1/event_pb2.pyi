@@ -675,11 +675,17 @@ class FileChange(_message.Message):
     type: Global___FileChangeType.ValueType
     """What happened to it."""
     diff: _builtins.str
-    """The change as a unified diff, at most 64 KiB; empty for binary files."""
+    """The change as a unified diff, at most 64 KiB. `git apply` makes the new file
+    of the old one with it, byte for byte, unless `truncated`. Files that are not
+    UTF-8 have git's binary patch, for which `git apply` is needed.
+    """
     tool_use_id: _builtins.str
     """The tool call that changed it; empty when it was found by comparing."""
     truncated: _builtins.bool
-    """Whether `diff` was cut."""
+    """Whether `diff` was cut, or is empty because the file is too large to compare
+    (256 KiB, or 2 MiB for the edit tools; 16 KiB when it is not text), cannot be
+    read, or takes too long to compare.
+    """
     def __init__(
         self,
         *,
