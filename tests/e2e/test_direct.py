@@ -161,6 +161,21 @@ def test_a_direct_answer_that_turns_out_to_need_tools_takes_one_then(house: Hous
     assert house.sandboxes()[0] == alive + 1
 
 
+def test_an_agent_continues_a_session_that_began_with_direct_answers(house: House) -> None:
+    session = house.client.create_session(account="mixed").name
+
+    def ask(prompt: str) -> list[event_pb2.Event]:
+        return list(house.client.run_turn(prompt, session=session))
+
+    assert result(ask("What is 17*23?")) == "391"
+    events = ask("Create hello.py that prints hello world, then run it")
+    assert [one.route for one in decisions(events)] == [turn_pb2.TURN_ROUTE_AGENT]
+    assert "hello world" in result(events)
+    assert result(ask("What was the first thing I asked?")) == (
+        'The first thing you asked was: "What is 17*23?"'
+    )
+
+
 def seconds(house: House, account: str, route: turn_pb2.TurnRoute.ValueType, reached: set[str]) -> float:
     """How long a new session takes from a question to its first event of one of these kinds."""
     begun = time.perf_counter()

@@ -81,6 +81,8 @@ def _next(conversation: Conversation, plan: list[Step]) -> Answer:
     """Return the next step that is not done, or the report when all are, or one cannot be."""
     done: list[tuple[Step, ToolUse]] = []
     uses = [use for use in conversation.current.tools if use.name != _STRUCTURED]
+    # A file is read once before it is written. If the write fails again, the plan ends.
+    read_first = False
     for use in uses:
         if len(done) == len(plan):
             break
@@ -90,11 +92,13 @@ def _next(conversation: Conversation, plan: list[Step]) -> Answer:
             continue
         if not use.failed:
             done.append((step, use))
-        elif not _wants_reading(use) or use is not uses[-1]:
-            if not _wants_reading(use):
-                return Answer(_report(done, use, step))
-        else:
+            read_first = False
+        elif not _wants_reading(use) or read_first:
+            return Answer(_report(done, use, step))
+        elif use is uses[-1]:
             return _call(conversation, read(step.path, "the file"), "The file exists, so I read it first.")
+        else:
+            read_first = True
     if len(done) == len(plan):
         return Answer(_report(done))
     return _call(conversation, plan[len(done)], _announced(plan[len(done)], first=not done))

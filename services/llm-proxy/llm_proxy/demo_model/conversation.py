@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from llm_proxy.demo_model.tags import without, without_gathered
+from llm_proxy.demo_model.tags import without, without_earlier, without_gathered
 
 # What agents add to the user's words.
 _ADDED: Final = (
     "system-reminder",
-    "context",
     "local-command-caveat",
     "command-name",
     "command-message",
@@ -97,8 +96,7 @@ def _exchanges(messages: Sequence[Mapping[str, Any]]) -> tuple[Exchange, ...]:
             results = [block for block in _blocks(message) if block.get("type") == "tool_result"]
             for block in results:
                 _finish(exchanges, pending, block)
-            prompts, gathered = _prompts(message)
-            exchanges += [Exchange(prompt, gathered=gathered) for prompt in prompts]
+            exchanges += _prompted(message)
         elif message["role"] == "assistant" and exchanges:
             answer = _text(message["content"]).strip()
             exchanges[-1] = replace(exchanges[-1], answer=answer)
@@ -117,13 +115,19 @@ def _finish(exchanges: list[Exchange], pending: dict[str, ToolUse], block: Mappi
     exchanges[-1] = replace(exchanges[-1], tools=(*exchanges[-1].tools, done), answer="")
 
 
-def _prompts(message: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the user's own words, those of prompts that were broken off first, and what was gathered."""
-    text, gathered = without_gathered(_text(message["content"]))
+def _prompted(message: Mapping[str, Any]) -> list[Exchange]:
+    """Return what a user's message adds: direct turns before it, interrupted prompts, and its own prompt."""
+    text = _text(message["content"])
     for tag in _ADDED:
         text = without(text, tag)
+    text, direct = without_earlier(text)
+    text, gathered = without_gathered(text)
+    text = without(text, "context")
     prompts = [prompt.strip() for prompt in _INTERRUPTED.split(text)]
-    return [prompt for prompt in prompts if prompt], gathered
+    return [
+        *(Exchange(prompt, answer=answer) for prompt, answer in direct),
+        *(Exchange(prompt, gathered=gathered) for prompt in prompts if prompt),
+    ]
 
 
 def _blocks(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -61,4 +61,4 @@ def chat(prompt: str) -> str:
         return f"Hello! {WHAT_I_CAN_DO}"
     if _THANKS.match(prompt):
         return "You are welcome."
-    return f"That is out of my depth. {WHAT_I_CAN_DO}"
+    return f"I cannot answer that. {WHAT_I_CAN_DO}"

@@ -10,17 +10,26 @@ from typing import Any, Final
 
 from llm_proxy.demo_model.answering import answer
 from llm_proxy.demo_model.conversation import read_conversation
+from llm_proxy.messages.request import DEFAULT_MAX_TOKENS
 from llm_proxy.messages.sse import event
 
-# A word or so at a time, as real models do.
+# One word at a time, like a real model.
 _PIECE: Final = re.compile(r"\S+\s*|\s+")
 _JSON_PIECE: Final = 24
 _BYTES_PER_TOKEN: Final = 4
 
 
 def stream(body: Mapping[str, Any], size: int, model: str) -> Iterator[bytes]:
-    """Yield the events of the answer to a checked request; `size` is its bytes, for the count of tokens."""
+    """Yield the events of the answer to a checked request; `size` is its bytes, for the count of tokens.
+
+    An answer longer than the request's `max_tokens` is cut there, with the stop reason `max_tokens`. A
+    tool call that does not fit is left out.
+    """
     reply = answer(read_conversation(body))
+    room = int(body.get("max_tokens", DEFAULT_MAX_TOKENS)) * _BYTES_PER_TOKEN
+    value = json.dumps(dict(reply.input or {}), ensure_ascii=False) if reply.tool else ""
+    cut = len(reply.text) + len(value) > room
+    text, value = reply.text[:room], "" if cut else value
     identity = hashlib.sha256(json.dumps(body.get("messages"), sort_keys=True).encode()).hexdigest()[:24]
     message: dict[str, Any] = {
         "id": f"msg_demo{identity}",
@@ -34,14 +43,14 @@ def stream(body: Mapping[str, Any], size: int, model: str) -> Iterator[bytes]:
     }
     yield event("message_start", message=message)
     index = 0
-    if reply.text:
-        yield from _text_block(index, reply.text)
+    if text:
+        yield from _text_block(index, text)
         index += 1
-    if reply.tool:
-        yield from _tool_block(index, f"toolu_demo{identity}", reply.tool, dict(reply.input or {}))
-    written = _tokens(len(reply.text) + (len(json.dumps(dict(reply.input or {}))) if reply.tool else 0))
-    stop = {"stop_reason": "tool_use" if reply.tool else "end_turn", "stop_sequence": None}
-    yield event("message_delta", delta=stop, usage={"output_tokens": written})
+    if value:
+        yield from _tool_block(index, f"toolu_demo{identity}", reply.tool, value)
+    reason = "max_tokens" if cut else "tool_use" if reply.tool else "end_turn"
+    usage = {"output_tokens": _tokens(len(text) + len(value))}
+    yield event("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=usage)
     yield event("message_stop")
 
 
@@ -57,10 +66,10 @@ def _text_block(index: int, text: str) -> Iterator[bytes]:
     yield event("content_block_stop", index=index)
 
 
-def _tool_block(index: int, identity: str, name: str, value: Mapping[str, Any]) -> Iterator[bytes]:
+def _tool_block(index: int, identity: str, name: str, text: str) -> Iterator[bytes]:
+    """Yield a tool call whose input is this JSON text, which may be cut."""
     block = {"type": "tool_use", "id": identity, "name": name, "input": {}}
     yield event("content_block_start", index=index, content_block=block)
-    text = json.dumps(value, ensure_ascii=False)
     for start in range(0, len(text), _JSON_PIECE):
         delta = {"type": "input_json_delta", "partial_json": text[start : start + _JSON_PIECE]}
         yield event("content_block_delta", index=index, delta=delta)
