@@ -78,7 +78,15 @@ class Catalogue:
     def models(self) -> Sequence[CatalogueModel]:
         """Return all models that have a name, those that can be asked first, then in the file's order."""
         listed = [self._describe(name, places) for name, places in self._named.items()]
-        demo = CatalogueModel(
+        return sorted([*listed, self._demo()], key=lambda model: not model.available)
+
+    def model(self, name: str) -> CatalogueModel:
+        """Return the model that a name stands for. Raises Failure as `resolve` does."""
+        model = self.resolve(name)
+        return self._demo() if model == DEMO else self._describe(model, self.deployments(model))
+
+    def _demo(self) -> CatalogueModel:
+        return CatalogueModel(
             name=DEMO,
             display_name="Demo (offline)",
             available=True,
@@ -87,7 +95,6 @@ class Catalogue:
             is_default=self.default == DEMO,
             description=_DEMO_DESCRIPTION,
         )
-        return sorted([*listed, demo], key=lambda model: not model.available)
 
     def _describe(self, name: str, places: Sequence[Deployment]) -> CatalogueModel:
         info = places[0].info

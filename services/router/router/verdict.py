@@ -25,6 +25,14 @@ _HTTP_STATUS: Final[Mapping[str, int]] = {
     "RESOURCE_EXHAUSTED": 429,
     "UNAVAILABLE": 503,
 }
+_ANTHROPIC_TYPES: Final[Mapping[str, str]] = {
+    "UNAUTHENTICATED": "authentication_error",
+    "PERMISSION_DENIED": "permission_error",
+    "RESOURCE_EXHAUSTED": "rate_limit_error",
+    "UNAVAILABLE": "overloaded_error",
+}
+MESSAGES_PREFIX: Final = "/llm/"
+"""Where the edge serves Anthropic's Messages API."""
 
 
 def allowed(token: str | None, sent: Iterable[str]) -> external_auth_pb2.CheckResponse:
@@ -43,10 +51,12 @@ def allowed(token: str | None, sent: Iterable[str]) -> external_auth_pb2.CheckRe
     return external_auth_pb2.CheckResponse(status=status_pb2.Status(code=0), ok_response=ok)
 
 
-def denied(failure: Failure, *, speaks_grpc: bool, request_id: str) -> external_auth_pb2.CheckResponse:
-    """Refuse the request in the words of its protocol.
+def denied(
+    failure: Failure, *, path: str, speaks_grpc: bool, request_id: str
+) -> external_auth_pb2.CheckResponse:
+    """Refuse the request in the form of its protocol.
 
-    An HTTP client gets a JSON `google.rpc.Status`. For one of gRPC or gRPC-Web, Envoy makes the code from
+    An HTTP client gets a JSON `google.rpc.Status`, below `/llm/` an error of Anthropic's API. For one of gRPC or gRPC-Web, Envoy makes the code from
     the HTTP status and the message from the body; the typed details travel in their header.
     """
     response = external_auth_pb2.DeniedHttpResponse(
@@ -63,7 +73,12 @@ def denied(failure: Failure, *, speaks_grpc: bool, request_id: str) -> external_
         # Envoy's own mapping makes UNAVAILABLE of 429.
         response.headers.append(_overwriting("grpc-status", str(failure.code.value[0])))
     else:
-        response.body = json.dumps(_as_json(failure))
+        if path.startswith(MESSAGES_PREFIX):
+            response.body = json.dumps(_as_anthropic(failure, request_id))
+            for name, value in _anthropic_headers(failure, request_id).items():
+                response.headers.append(_overwriting(name, value))
+        else:
+            response.body = json.dumps(_as_json(failure))
         response.headers.append(_overwriting("content-type", "application/json"))
         if failure.code.name == "UNAUTHENTICATED":
             response.headers.append(_overwriting("www-authenticate", 'Bearer realm="pointsman"'))
@@ -84,6 +99,21 @@ def _as_json(failure: Failure) -> dict[str, object]:
         delay = f"{failure.retry_after.total_seconds():.3f}s"
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
     return {"code": failure.code.value[0], "message": failure.message, "details": details}
+
+
+def _as_anthropic(failure: Failure, request_id: str) -> dict[str, object]:
+    kind = _ANTHROPIC_TYPES.get(failure.code.name, "permission_error")
+    error = {"type": kind, "message": failure.message}
+    return {"type": "error", "error": error, "request_id": request_id or None}
+
+
+def _anthropic_headers(failure: Failure, request_id: str) -> dict[str, str]:
+    """Return what Anthropic's SDKs read: the request's id, and whether a retry can help."""
+    headers = {"request-id": request_id, "x-pointsman-reason": failure.reason_name}
+    if failure.code.name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        # Claude Code retries a refused key for minutes unless it is told not to.
+        headers["x-should-retry"] = "false"
+    return headers
 
 
 def _details(failure: Failure) -> str:

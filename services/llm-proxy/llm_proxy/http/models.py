@@ -29,6 +29,11 @@ class ModelsRoutes:
             }
         )
 
+    async def get_model(self, http: web.Request) -> web.Response:
+        """Return one model, also one that a wildcard stands for. Raises Failure as `Catalogue.resolve`."""
+        await self._identity.caller(http.headers, Access.MODELS_READ)
+        return web.json_response(_entry(self._catalogue.model(http.match_info["model"])))
+
     async def root(self, _: web.Request) -> web.Response:
         """Say that somebody is here."""
         return web.Response()

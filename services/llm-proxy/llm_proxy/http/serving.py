@@ -14,14 +14,20 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pointsman.errors.v1 import errors_pb2
 from servicekit.config import ConfigError
-from servicekit.context import Call, begin
+from servicekit.context import Call, begin, current_request_id
 from servicekit.drain import Drain
 from servicekit.errors import Failure
 from servicekit.passport import REQUEST_ID_HEADER
 
 from llm_proxy.http.messages import MessagesRoutes
 from llm_proxy.http.models import ModelsRoutes
-from llm_proxy.messages.errors import error_data, error_headers, http_status, internal
+from llm_proxy.messages.errors import (
+    REQUEST_ID_RESPONSE_HEADER,
+    error_data,
+    error_headers,
+    http_status,
+    internal,
+)
 from llm_proxy.metrics import Metrics
 
 _log = structlog.get_logger("llm_proxy.http")
@@ -37,8 +43,15 @@ def routes(messages: MessagesRoutes, models: ModelsRoutes, drain: Drain, metrics
     application.router.add_post("/v1/messages", messages.create)
     application.router.add_post("/v1/messages/count_tokens", messages.count)
     application.router.add_get("/v1/models", models.list_models)
+    application.router.add_get("/v1/models/{model:.+}", models.get_model)
     application.router.add_get("/", models.root)
+    application.on_response_prepare.append(_name_request)
     return application
+
+
+async def _name_request(_: web.Request, response: web.StreamResponse) -> None:
+    """Add the request's id to a response, streams included."""
+    response.headers[REQUEST_ID_RESPONSE_HEADER] = current_request_id()
 
 
 def _surrounding(drain: Drain, metrics: Metrics) -> Middleware:
@@ -102,7 +115,7 @@ def _of_http(error: web.HTTPException) -> Failure:
         return Failure(
             errors_pb2.ERROR_REASON_METHOD_UNIMPLEMENTED,
             "There is no such path here. There are: POST /v1/messages, POST /v1/messages/count_tokens, "
-            "GET /v1/models, HEAD /.",
+            "GET /v1/models, GET /v1/models/{id}, HEAD /.",
         )
     return Failure(errors_pb2.ERROR_REASON_MALFORMED_REQUEST, "This is not a request that HTTP allows.")
 

@@ -12,6 +12,8 @@ from servicekit.context import current_request_id
 from servicekit.errors import Failure, Reason
 
 REASON_HEADER: Final = "x-pointsman-reason"
+ERROR_CODE: Final = "error_code"
+"""The key in a failure's metadata that holds Anthropic's own code for it."""
 
 _BY_CODE: Final[Mapping[grpc.StatusCode, int]] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -61,20 +63,58 @@ _TYPES: Final[Mapping[int, str]] = {
 }
 
 
+REQUEST_ID_RESPONSE_HEADER: Final = "request-id"
+"""The header in which Anthropic's API names a request, and its SDKs look for it."""
+
+# After a pause these calls can succeed; every other failure repeats.
+_RETRYABLE: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+_PERMANENT: Final = frozenset({400, 401, 403, 404, 413})
+
+
 def http_status(failure: Failure) -> int:
     """Return the HTTP status that Anthropic's API would have for this."""
     return _BY_REASON.get(failure.reason, _BY_CODE[failure.code])
 
 
 def error_data(failure: Failure) -> dict[str, Any]:
-    """Return the body of an error."""
+    """Return the body of an error. `details` are what Anthropic's SDKs read of errors that they know."""
     kind = _TYPES[http_status(failure)]
-    return {"type": "error", "error": {"type": kind, "message": failure.message}}
+    error: dict[str, Any] = {"type": kind, "message": failure.message}
+    if error_code := failure.metadata.get(ERROR_CODE):
+        error["details"] = {"error_code": error_code}
+    return {"type": "error", "error": error, "request_id": _request_id()}
+
+
+def _request_id() -> str | None:
+    """Return the id of the current call, None outside of one."""
+    try:
+        return current_request_id()
+    except LookupError:
+        return None
+
+
+def retryable(failure: Failure) -> bool:
+    """Return whether the same request can succeed later."""
+    return failure.code in _RETRYABLE and http_status(failure) not in _PERMANENT
 
 
 def error_headers(failure: Failure) -> dict[str, str]:
-    """Return the headers of an error: its reason, and when to come back."""
+    """Return the headers of an error: its reason, and when to retry.
+
+    `x-should-retry: false` tells Anthropic's SDKs and Claude Code that a retry cannot help. Without it,
+    Claude Code 2.1 retries some of these for minutes, a refused key among them.
+    """
     headers = {REASON_HEADER: failure.reason_name}
+    if not retryable(failure):
+        headers["x-should-retry"] = "false"
     if failure.retry_after is not None:
         headers["retry-after"] = str(max(1, round(failure.retry_after.total_seconds())))
     return headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from servicekit.errors import Failure
 
 # Where a picture or a document comes from: in the request itself.
 _OWN_SOURCES: Final = frozenset({"base64", "text", "content"})
+CLIENT_TOOL: Final = re.compile(r"(bash|text_editor|computer|memory)_\d{8}")
+"""Types of Anthropic's tools that the caller's own program runs; the provider only knows their schema."""
 # What makes a provider connect somewhere, or keeps something there from call to call.
 _REACHING_FIELDS: Final = ("mcp_servers", "container")
 
@@ -24,13 +27,24 @@ def check_reach(body: Mapping[str, Any]) -> None:
 
     Betas need no list of their own: without these fields, tools and sources they reach nowhere.
     """
+    if body.get("thread") is not None:
+        raise Failure(
+            errors_pb2.ERROR_REASON_INVALID_FIELD,
+            "thread: conversations are not stored here. Send the whole conversation in messages, without "
+            "thread.",
+            fields=[("thread", "is not supported: send the whole conversation in messages")],
+            error_code="thread_unsupported_request",
+        )
     for name in _REACHING_FIELDS:
         if body.get(name) is not None:
             raise invalid(name, "is not accepted here: it would reach beyond the model")
     for index, tool in enumerate(body.get("tools", ())):
-        if tool.get("type", "custom") != "custom":
+        kind = tool.get("type")
+        if kind not in (None, "custom") and not (isinstance(kind, str) and CLIENT_TOOL.fullmatch(kind)):
             raise invalid(
-                f"tools[{index}].type", "must be custom: tools that run at the provider reach the network"
+                f"tools[{index}].type",
+                "must be custom, or a tool that your own program runs (bash_*, text_editor_*, computer_*, "
+                "memory_*). Tools that run at the provider reach the network and are refused",
             )
     _check_blocks("system", body.get("system"))
     for index, message in enumerate(body["messages"]):

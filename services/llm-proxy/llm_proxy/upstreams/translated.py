@@ -8,12 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from servicekit.errors import Failure
+
 from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.secrets import Secrets
 from llm_proxy.messages.assemble import Assembler
 from llm_proxy.messages.request import CALL_ID_HEADER, MessagesRequest
 from llm_proxy.messages.sse import StreamReader
 from llm_proxy.routing.litellm_library import LitellmLibrary
+from llm_proxy.upstreams.client_tools import as_function
 from llm_proxy.upstreams.protocol import upstream_model
 from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event, from_status
 
@@ -129,7 +132,7 @@ class _Failures:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, ProviderFailure):
+        if not isinstance(error, Exception) or isinstance(error, (ProviderFailure, Failure)):
             return
         raise self._translated(error) from None
 
@@ -182,9 +185,5 @@ def translatable(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a request can be said in another provider's language."""
     kept = {name: body[name] for name in _FIELDS if name in body}
     if "tools" in kept:
-        # Tools with another type run at Anthropic.
-        kept["tools"] = [tool for tool in kept["tools"] if tool.get("type", "custom") == "custom"]
-        if not kept["tools"]:
-            del kept["tools"]
-            kept.pop("tool_choice", None)
+        kept["tools"] = [as_function(tool, f"tools[{index}]") for index, tool in enumerate(kept["tools"])]
     return kept

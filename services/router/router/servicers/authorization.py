@@ -43,7 +43,12 @@ class AuthorizationServicer(external_auth_pb2_grpc.AuthorizationServicer):  # ty
         except Failure as failure:
             log_fields(refused=failure.reason_name)
             speaks_grpc = headers.get("content-type", "").startswith("application/grpc")
-            return denied(failure, speaks_grpc=speaks_grpc, request_id=headers.get(REQUEST_ID_HEADER, ""))
+            return denied(
+                failure,
+                path=asked.path,
+                speaks_grpc=speaks_grpc,
+                request_id=headers.get(REQUEST_ID_HEADER, ""),
+            )
         log_fields(tenant=known.passport.tenant, principal=known.passport.principal)
         return allowed(self._signer.sign(known.passport, known.ttl), headers)
 
