@@ -56,8 +56,9 @@ def denied(
 ) -> external_auth_pb2.CheckResponse:
     """Refuse the request in the form of its protocol.
 
-    An HTTP client gets a JSON `google.rpc.Status`, below `/llm/` an error of Anthropic's API. For one of gRPC or gRPC-Web, Envoy makes the code from
-    the HTTP status and the message from the body; the typed details travel in their header.
+    An HTTP client gets a JSON `google.rpc.Status`, below `/llm/` an error of Anthropic's API. For a
+    client of gRPC or gRPC-Web, Envoy takes the code from the HTTP status and the message from the body;
+    the typed details are in their header.
     """
     response = external_auth_pb2.DeniedHttpResponse(
         status=http_status_pb2.HttpStatus(code=_HTTP_STATUS.get(failure.code.name, 403)),
