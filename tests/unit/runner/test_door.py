@@ -20,6 +20,7 @@ from runner.workspace.place import Workspaces
 from runner.workspace.remove import remove_folder
 from runner.workspace.snapshots import Snapshots, _exchange
 from runner.workspace.store import WorkspaceStore
+from runner.workspace.told import ToldFiles
 from servicekit.errors import Failure
 
 SWAPS = 10_000
@@ -236,7 +237,7 @@ def test_contents_kept_for_diffs_have_a_bound(tmp_path: Path, monkeypatch: pytes
     for turn in range(12):
         history.begin(SESSION, f"turn{turn}", workspace)
         (workspace / "file").write_text(f"{turn}" * 10_000)
-        changes, _ = history.end(SESSION, workspace, set())
+        changes, _ = history.end(SESSION, workspace, ToldFiles())
         assert [change.path for change in changes] == ["file"]
     kept = sum(path.stat().st_size for path in (tmp_path / "history").rglob("objects/*"))
     assert kept <= 50_000

@@ -22,6 +22,7 @@ from runner.diffs import DIFF_BYTES, file_diff
 from runner.sandboxes.protocol import WORKSPACE
 from runner.threads import to_the_end
 from runner.workspace.door import Door, is_plain
+from runner.workspace.told import Told, ToldFiles
 
 EDIT_TOOLS: Final = "Write|Edit|MultiEdit|NotebookEdit"
 """The hook's matcher."""
@@ -33,9 +34,13 @@ _PATH_FIELDS: Final = ("file_path", "notebook_path")
 
 
 class Edits:
-    """Looks at files before and after edit tools change them. `workspace` is the folder on the host."""
+    """Looks at files before and after edit tools change them. `workspace` is the folder on the host.
+
+    `told` has each file as its last event describes it.
+    """
 
     def __init__(self, workspace: Path) -> None:
+        self.told = ToldFiles()
         self._workspace = workspace
         self._before: OrderedDict[str, _Seen] = OrderedDict()
 
@@ -59,7 +64,11 @@ class Edits:
             return None
         if before is None or before.path != path:
             before = _Seen(path, known=False, created=report.get("type") == "create")
+        if (last := self.told.get(path)) is not None and last.content is not None:
+            # A command may have changed it since its last event, and this event says that, too.
+            before = _Seen(path, content=last.content)
         after = await to_the_end(_look, self._workspace, path)
+        self.told.add(path, Told(after.status, after.content))
         return await to_the_end(_change, before, after, tool_use_id)
 
 
@@ -67,9 +76,16 @@ class _Seen:
     """A file at one moment. `content` is None when it was not there; it says nothing unless `known`."""
 
     def __init__(
-        self, path: str, *, known: bool = True, content: bytes | None = None, created: bool = False
+        self,
+        path: str,
+        *,
+        known: bool = True,
+        content: bytes | None = None,
+        created: bool = False,
+        status: os.stat_result | None = None,
     ) -> None:
         self.path = path
+        self.status = status
         self.known = known
         self.content = content
         self.missing = created or (known and content is None)
@@ -99,10 +115,11 @@ def _look(workspace: Path, path: str) -> _Seen:
         # A fifo would otherwise make us wait for a writer.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
         with Door(workspace) as door, door.opened(path, flags) as descriptor:
-            if not is_plain(os.fstat(descriptor)) or os.fstat(descriptor).st_size > _FILE_BYTES:
-                return _Seen(path, known=False)
+            status = os.fstat(descriptor)
+            if not is_plain(status) or status.st_size > _FILE_BYTES:
+                return _Seen(path, known=False, status=status)
             content = _read(descriptor)
-            return _Seen(path, known=content is not None, content=content)
+            return _Seen(path, known=content is not None, content=content, status=status)
     except Failure as failure:
         return _Seen(path, known=failure.reason == errors_pb2.ERROR_REASON_FILE_NOT_FOUND)
     except OSError:

@@ -25,7 +25,7 @@ from runner.turns.turns import Turn
 class Conversation:
     """The listener of one turn's agent and of its relay: turns both into the turn's events.
 
-    `told` are the paths whose change was told. `ahead` takes the model's text past the agent.
+    `ahead` takes the model's text past the agent.
     `result` is done when the agent says that it is. `interrupt` asks the agent to stop, once it has the
     prompt.
     """
@@ -33,10 +33,9 @@ class Conversation:
     def __init__(self, turn: Turn, prompt_uuid: str, edits: Edits) -> None:
         self._turn = turn
         self._prompt_uuid = prompt_uuid
-        self._edits = edits
+        self.edits = edits
         self._state = TranslateState()
         self.ahead = Ahead(self._state, turn.emit)
-        self.told: set[str] = set()
         self.result: asyncio.Future[ResultMessage] = asyncio.get_running_loop().create_future()
         self.interrupt: Callable[[], Awaitable[bool]] | None = None
 
@@ -55,15 +54,14 @@ class Conversation:
 
     async def edit_comes(self, tool_input: Any, tool_use_id: str) -> None:
         """See Listener."""
-        await self._edits.comes(tool_input, tool_use_id)
+        await self.edits.comes(tool_input, tool_use_id)
 
     async def edited(self, report: Any, tool_use_id: str) -> None:
         """See Listener."""
-        change = await self._edits.change(report, tool_use_id)
+        change = await self.edits.change(report, tool_use_id)
         if change is None:
             return
         self._turn.tool_ran = True
-        self.told.add(change.path)
         self._turn.emit(event_pb2.Event(file_change=change))
 
     async def tool_may_run(self) -> None:

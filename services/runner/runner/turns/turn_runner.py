@@ -206,7 +206,7 @@ class TurnRunner:
         if not turn.tool_ran:
             return
         try:
-            changes = await self._store.end_turn(turn.ref.session, conversation.told)
+            changes = await self._store.end_turn(turn.ref.session, conversation.edits.told)
         except OSError as error:
             _log.warning("workspace_not_compared", turn=turn.ref.name, error=error.strerror)
             return

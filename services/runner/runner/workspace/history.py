@@ -18,6 +18,7 @@ from runner.names import SessionRef
 from runner.workspace import manifest
 from runner.workspace.manifest import Manifest, Mark
 from runner.workspace.remove import remove_folder
+from runner.workspace.told import ToldFiles
 
 # Turns that can be compared with.
 _KEPT_TURNS: Final = 20
@@ -64,17 +65,21 @@ class History:
         (turns / f"{max(numbers, default=0) + 1:08}-{turn_id}.json").hardlink_to(folder / "newest.json")
 
     def end(
-        self, session: SessionRef, workspace: Path, told: set[str]
+        self, session: SessionRef, workspace: Path, told: ToldFiles
     ) -> tuple[list[event_pb2.FileChange], bool]:
-        """Note how it is when a turn ends; return what changed in it that was not told, and if it is cut."""
+        """Note how it is when a turn ends; return what no event of the turn says, and whether it is cut.
+
+        For a file in `told` that is a change since its last event, for others one since the turn's beginning.
+        """
         folder = self._folder(session)
         before = self._newest(folder)
         after = manifest.scan(workspace, before, folder / "objects")
         manifest.save(after, folder / "newest.json")
         self._mark_clean(session)
         self._prune(folder)
-        still_there = {path for path in told if path in after}
-        return self._changes(folder, before, after, skip=still_there)
+        again = list(_changed_again(told, workspace, after, folder / "objects"))
+        changes, more = self._changes(folder, before, after, skip=told)
+        return [*again, *changes], more
 
     def since(
         self, session: SessionRef, turn_id: str, workspace: Path
@@ -83,7 +88,7 @@ class History:
         folder = self._folder(session)
         before = self._turn(folder, turn_id)
         after = manifest.scan(workspace, self._newest(folder), folder / "objects")
-        return self._changes(folder, before, after, skip=set())
+        return self._changes(folder, before, after, skip=ToldFiles())
 
     def forget(self, session: SessionRef) -> None:
         """Remove all of a session's."""
@@ -138,7 +143,7 @@ class History:
                 content.unlink()
 
     def _changes(
-        self, folder: Path, before: Manifest, after: Manifest, skip: set[str]
+        self, folder: Path, before: Manifest, after: Manifest, skip: ToldFiles
     ) -> tuple[list[event_pb2.FileChange], bool]:
         paths = sorted(
             path
@@ -181,6 +186,41 @@ def _changed(
             kind = event_pb2.FILE_CHANGE_TYPE_CREATED if old is None else event_pb2.FILE_CHANGE_TYPE_DELETED
         name = clean(os.fsencode(path).decode(errors="replace"))
         yield event_pb2.FileChange(path=name, type=kind, diff=text, truncated=cut or diff is None)
+
+
+def _changed_again(
+    told: ToldFiles, workspace: Path, after: Manifest, objects: Path
+) -> Iterator[event_pb2.FileChange]:
+    """Yield how files differ from what the turn's events say of them."""
+    deadline = time.monotonic() + _DIFFS_SECONDS
+    for path, before in told.items():
+        # Folders that a scan skips can hold files that tools edit.
+        mark = after.get(path) or manifest.look(workspace, path, objects)
+        if mark is not None and before.is_still(mark):
+            continue
+        diff = None
+        content = _content(mark, objects)
+        seconds = min(_DIFF_SECONDS, deadline - time.monotonic())
+        if before.content is not None and (mark is None or content is not None) and seconds > 0:
+            diff = file_diff(path, before.content, content, seconds)
+        text, cut = bounded_text(diff or "", DIFF_BYTES)
+        modified, deleted = event_pb2.FILE_CHANGE_TYPE_MODIFIED, event_pb2.FILE_CHANGE_TYPE_DELETED
+        yield event_pb2.FileChange(
+            path=clean(os.fsencode(path).decode(errors="replace")),
+            type=deleted if mark is None else modified,
+            diff=text,
+            truncated=cut or diff is None,
+        )
+
+
+def _content(mark: Mark | None, objects: Path) -> bytes | None:
+    """Return a kept content, None when there is none."""
+    if mark is None or not mark.content:
+        return None
+    try:
+        return (objects / mark.content).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _diff(path: str, old: Mark | None, new: Mark | None, objects: Path, seconds: float) -> str | None:

@@ -63,9 +63,7 @@ def scan(root: Path, before: Manifest, objects: Path) -> Manifest:
             else:
                 content = _keep(door, path, status, objects) if status.st_size <= left else ""
                 left -= status.st_size if content else 0
-                found[path] = Mark(
-                    status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, content
-                )
+                found[path] = _mark(status, content)
             if len(found) == _FILES:
                 break
     return found
@@ -85,6 +83,28 @@ def _files(door: Door, folder: tuple[str, ...], depth: int) -> Iterator[tuple[st
             yield from _files(door, (*folder, name), depth - 1)
 
 
+def look(root: Path, path: str, objects: Path) -> Mark | None:
+    """Look at one file, as `scan` does; None when it is no plain file or there is none. Blocks."""
+    try:
+        with Door(root) as door:
+            with door.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
+                status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return _mark(status, _keep(door, path, status, objects))
+    except (Failure, OSError):
+        return None
+
+
+def _mark(status: os.stat_result, content: str) -> Mark:
+    return Mark(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, content)
+
+
+def content_hash(content: bytes) -> str:
+    """Return the hash that a content is kept under."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _keep(door: Door, path: str, status: os.stat_result, objects: Path) -> str:
     if status.st_size > KEPT_BYTES:
         return ""
@@ -95,7 +115,7 @@ def _keep(door: Door, path: str, status: os.stat_result, objects: Path) -> str:
         return ""
     if len(content) > KEPT_BYTES:
         return ""
-    digest = hashlib.sha256(content).hexdigest()
+    digest = content_hash(content)
     target = objects / digest
     if not target.exists():
         objects.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from runner.workspace import files
 from runner.workspace.history import History
 from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import Snapshots
+from runner.workspace.told import ToldFiles
 from runner.workspace.usage import disk_usage, workspace_full
 
 
@@ -54,8 +55,8 @@ class WorkspaceStore:
             else:
                 await to_the_end(self._history.begin, session, turn_id, root)
 
-    async def end_turn(self, session: SessionRef, told: set[str]) -> list[event_pb2.FileChange]:
-        """Note how it is when a turn ends; return what changed and was not told."""
+    async def end_turn(self, session: SessionRef, told: ToldFiles) -> list[event_pb2.FileChange]:
+        """Note how it is when a turn ends; return what the turn's events do not say yet."""
         root = await self.places.ensure(session)
         async with self._locks.hold(session):
             changes, _ = await to_the_end(self._history.end, session, root, told)

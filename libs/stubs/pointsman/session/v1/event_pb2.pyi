@@ -675,7 +675,9 @@ class FileChange(_message.Message):
     type: Global___FileChangeType.ValueType
     """What happened to it."""
     diff: _builtins.str
-    """The change as a unified diff, at most 64 KiB. `git apply` makes the new file
+    """The change since the file's last event of this turn, as a unified diff, at
+    most 64 KiB. In the first event of a file it is what the tool changed, or
+    without a tool the change since the turn's beginning. `git apply` makes the new file
     of the old one with it, byte for byte, unless `truncated`. Files that are not
     UTF-8 have git's binary patch, for which `git apply` is needed.
     """
