@@ -36,6 +36,12 @@ class Reply:
     """Begin to answer, then say nothing until the caller goes away."""
     notes: tuple[str, ...] = ()
     """SSE comment lines to send before the end, such as `pointsman-usage {...}`."""
+    cut: bool = False
+    """End with an error event instead of the answer's end, after the notes."""
+    stop: str = ""
+    """The stop reason; empty for the one that fits the blocks."""
+    message: str = ""
+    """What an error says; empty for a text that names its kind."""
 
     @classmethod
     def text(cls, text: str, **options: Any) -> Reply:
@@ -43,7 +49,7 @@ class Reply:
         return cls(({"type": "text", "text": text},), **options)
 
     @classmethod
-    def tool(cls, name: str, tool_input: Mapping[str, Any], text: str = "", **options: Any) -> Reply:
+    def tool(cls, name: str, tool_input: Mapping[str, Any] | str, text: str = "", **options: Any) -> Reply:
         """Call a tool, after some text."""
         said = ({"type": "text", "text": text},) if text else ()
         return cls((*said, {"type": "tool_use", "name": name, "input": tool_input}), **options)
@@ -100,7 +106,8 @@ class ScriptedAnthropic:
             return web.json_response(_message(body, [{"type": "text", "text": "ok"}]))
         reply = self._next(body)
         if reply.status != 200:
-            error = {"type": "error", "error": {"type": reply.error, "message": f"scripted {reply.error}"}}
+            said = reply.message or f"scripted {reply.error}"
+            error = {"type": "error", "error": {"type": reply.error, "message": said}}
             return web.json_response(error, status=reply.status, headers=reply.headers)
         if not body.get("stream"):
             return web.json_response(_message(body, _with_ids(reply.blocks)), headers=reply.headers)
@@ -127,6 +134,10 @@ class ScriptedAnthropic:
                         await asyncio.Event().wait()
                     for note in reply.notes:
                         await response.write(f": {note}\n\n".encode())
+                    if reply.cut:
+                        error = {"type": "error", "error": {"type": "api_error", "message": "cut"}}
+                        await response.write(f"event: error\ndata: {json.dumps(error)}\n\n".encode())
+                        break
                 await response.write(f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode())
             await response.write_eof()
         except (asyncio.CancelledError, ConnectionResetError):
@@ -177,7 +188,7 @@ def _events(body: Mapping[str, Any], reply: Reply) -> list[tuple[str, Mapping[st
     for index, block in enumerate(message["content"]):
         events += [(kind, {"index": index, **data}) for kind, data in _block(block, reply.piece)]
     stop = {
-        "delta": {"stop_reason": message["stop_reason"], "stop_sequence": None},
+        "delta": {"stop_reason": reply.stop or message["stop_reason"], "stop_sequence": None},
         "usage": message["usage"],
     }
     events += [("message_delta", stop), ("message_stop", {})]
@@ -187,7 +198,8 @@ def _events(body: Mapping[str, Any], reply: Reply) -> list[tuple[str, Mapping[st
 def _block(block: Mapping[str, Any], piece: int) -> list[tuple[str, Mapping[str, Any]]]:
     if block["type"] == "tool_use":
         text, empty, kind, key = (
-            json.dumps(block["input"]),
+            # A text is sent as it is, valid or not.
+            block["input"] if isinstance(block["input"], str) else json.dumps(block["input"]),
             {**block, "input": {}},
             "input_json",
             "partial_json",

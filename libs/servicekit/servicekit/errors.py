@@ -28,6 +28,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_MODEL_UNKNOWN,
         errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID,
         errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED,
+        errors_pb2.ERROR_REASON_ATTACHMENT_UNSUPPORTED,
     ),
     grpc.StatusCode.OUT_OF_RANGE: (
         errors_pb2.ERROR_REASON_CURSOR_AHEAD,
@@ -71,6 +72,10 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_SANDBOX_UNSUPPORTED,
         errors_pb2.ERROR_REASON_MAX_TURNS_REACHED,
         errors_pb2.ERROR_REASON_PROVIDER_CREDENTIAL_REFUSED,
+        errors_pb2.ERROR_REASON_OUTPUT_TOKENS_REACHED,
+        errors_pb2.ERROR_REASON_CONTEXT_TOO_LONG,
+        errors_pb2.ERROR_REASON_MODEL_REFUSED,
+        errors_pb2.ERROR_REASON_ANSWER_INCOMPLETE,
         errors_pb2.ERROR_REASON_MODEL_UNPRICED,
     ),
     grpc.StatusCode.ABORTED: (

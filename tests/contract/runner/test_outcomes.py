@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,58 @@ async def test_what_the_provider_refuses_is_the_turns_reason(
         result = await house.run(new_id(), "Hello")
         assert result.finished.outcome == turn_pb2.TURN_STATE_FAILED
         assert result.finished.error.reason == reason, result.finished
+
+
+LONG = "prompt is too long: 250000 tokens > 200000 maximum"
+TOO_LONG = Reply(status=400, error="invalid_request_error", message=LONG)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "result"),
+    [
+        (Reply.text("Half.", stop="max_tokens"), errors_pb2.ERROR_REASON_OUTPUT_TOKENS_REACHED, "Half." * 4),
+        (Reply.text("No.", stop="refusal"), errors_pb2.ERROR_REASON_MODEL_REFUSED, "No." * 2),
+        (
+            Reply.text("Half.", stop="model_context_window_exceeded"),
+            errors_pb2.ERROR_REASON_CONTEXT_TOO_LONG,
+            "Half." * 4,
+        ),
+        (Reply.text("Half.", stop="pause_turn"), errors_pb2.ERROR_REASON_ANSWER_INCOMPLETE, "Half."),
+        (
+            Reply.tool("Bash", '{"comm', stop="max_tokens"),
+            errors_pb2.ERROR_REASON_OUTPUT_TOKENS_REACHED,
+            "",
+        ),
+        (TOO_LONG, errors_pb2.ERROR_REASON_CONTEXT_TOO_LONG, ""),
+        (Reply(stop="max_tokens"), errors_pb2.ERROR_REASON_OUTPUT_TOKENS_REACHED, ""),
+    ],
+)
+async def test_an_ending_that_the_agent_makes_up_has_its_own_reason(
+    open_runner: OpenRunner, reply: Reply, reason: int, result: str
+) -> None:
+    def script(body: Mapping[str, Any]) -> Reply:
+        prompt = json.dumps(body["messages"])
+        return Reply.text("Fine.") if "And now?" in prompt else reply
+
+    async with open_runner(script) as house:
+        session = new_id()
+        first = await house.run(session, "Hello")
+        assert first.finished.outcome == turn_pb2.TURN_STATE_FAILED
+        assert first.finished.error.reason == reason, first.finished
+        assert first.finished.result == result
+        told = [said.text for said in first.of("assistant_message")]
+        assert "".join(told) == result
+        assert "CLAUDE_CODE" not in first.finished.error.message
+        after = await house.run(session, "And now?")
+        assert after.finished.result == "Fine.", after.finished
+
+
+async def test_the_reason_of_an_error_in_mid_stream_is_llm_proxys(open_runner: OpenRunner) -> None:
+    note = 'pointsman-error {"reason":"BUDGET_EXCEEDED","status":403,"message":"Spent.","metadata":{}}'
+    cut = Reply.text("Half.", notes=(note,), cut=True)
+    async with open_runner([cut]) as house:
+        result = await house.run(new_id(), "Hello")
+        assert result.finished.error.reason == errors_pb2.ERROR_REASON_BUDGET_EXCEEDED, result.finished
 
 
 async def test_no_token_no_model_and_the_reason_is_llm_proxys(open_runner: OpenRunner) -> None:

@@ -14,7 +14,8 @@ EVENT = b'event: content_block_delta\ndata: {"text": ": pointsman-usage {}"}\n\n
 USAGE = b': pointsman-usage {"model":"m","input_tokens":1}\n\n'
 RETRY = b': pointsman-retry {"attempt":1}\n\n'
 OTHER = b": ping\n\n: pointsman-other {}\n\n: pointsmanly\n"
-STREAM = RETRY + EVENT + OTHER + EVENT + USAGE
+ERROR = b': pointsman-error {"reason":"INTERNAL","metadata":{}}\n\n'
+STREAM = RETRY + EVENT + OTHER + EVENT + USAGE + ERROR
 
 
 def filtered(chunks: list[bytes]) -> tuple[bytes, list[tuple[str, Mapping[str, Any]]]]:
@@ -30,7 +31,7 @@ def test_however_it_is_cut_the_notes_are_out_and_the_rest_is_there(cuts: list[in
     chunks = [STREAM[start:end] for start, end in pairwise(at)]
     passed, notes = filtered(chunks)
     assert passed.replace(b"\n", b"") == (EVENT + OTHER + EVENT).replace(b"\n", b"")
-    assert [kind for kind, _ in notes] == ["retry", "usage"]
+    assert [kind for kind, _ in notes] == ["retry", "usage", "error"]
     assert notes[1][1] == {"model": "m", "input_tokens": 1}
 
 

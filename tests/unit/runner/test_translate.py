@@ -54,6 +54,31 @@ def test_blocks_of_one_message_are_numbered_through() -> None:
     assert [(block.text, block.block) for block in said] == [("one", 0), ("two", 2)]
 
 
+def streamed(kind: str, **data: Any) -> StreamEvent:
+    return StreamEvent(uuid="u", session_id="s", event={"type": kind, **data})
+
+
+@pytest.mark.parametrize("before", ["redacted_thinking", "text", "web_search_tool_result", "tool_use"])
+def test_a_block_has_the_same_number_in_deltas_and_message_whatever_comes_before(before: str) -> None:
+    state = TranslateState()
+    events: list[event_pb2.Event] = []
+    messages = [
+        streamed("message_start", message={"id": "msg", "model": "m"}),
+        streamed("content_block_start", index=0, content_block={"type": before}),
+        # Of the block before, the SDK gives nothing, or a message without content.
+        AssistantMessage([], "m", message_id="msg"),
+        streamed("content_block_stop", index=0),
+        streamed("content_block_start", index=1, content_block={"type": "text", "text": ""}),
+        streamed("content_block_delta", index=1, delta={"type": "text_delta", "text": "Hi"}),
+        AssistantMessage([TextBlock("Hi")], "m", message_id="msg"),
+        streamed("content_block_stop", index=1),
+    ]
+    for message in messages:
+        events += translate(message, state)
+    delta, said = events
+    assert (delta.text_delta.block, said.assistant_message.block) == (1, 1)
+
+
 def test_long_strings_of_a_tools_input_are_cut() -> None:
     block = ToolUseBlock("t", "Write", {"content": "ä" * 100_000, "deep": {"list": ["x" * 100_000]}})
     (event,) = translate(AssistantMessage([block], "m"), TranslateState())

@@ -13,6 +13,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
 
+from runner.agent.endings import Said, result_failure
 from runner.agent.stdio import OutputLimitReached
 from runner.bounded import bounded_text, clean
 
@@ -40,41 +41,14 @@ class Outcome:
         return turn_pb2.TURN_STATE_FAILED
 
 
-def outcome_of(message: ResultMessage, *, refusal: Failure | None, model: str) -> Outcome:
+def outcome_of(message: ResultMessage, *, refusal: Failure | None, model: str, said: Said) -> Outcome:
     """Read the agent's result. `refusal` is what the relay last saw llm-proxy refuse in this turn."""
-    text = bounded_text(clean(message.result), RESULT_BYTES)[0]
-    if message.subtype == "success" and not message.is_error:
+    failure = result_failure(message, refusal=refusal, model=model, error=said.error)
+    if failure is None:
+        text = bounded_text(clean(message.result), RESULT_BYTES)[0]
         return Outcome(result=text, structured_output=_structured(message.structured_output))
-    return Outcome(result=text, failure=_failure(message, text, refusal, model))
-
-
-def _failure(message: ResultMessage, text: str, refusal: Failure | None, model: str) -> Failure:
-    if message.subtype == "error_max_turns":
-        return Failure(
-            errors_pb2.ERROR_REASON_MAX_TURNS_REACHED,
-            "The agent used all its model calls before it was done. Ask it to go on, or give it a larger "
-            "max_turns.",
-        )
-    if message.api_error_status is not None or message.terminal_reason == "api_error":
-        return refusal or _provider_failure(message.api_error_status, text, model)
-    said = "; ".join(clean(error) for error in (message.errors or [])[:5]) or text or message.subtype
-    return Failure(
-        errors_pb2.ERROR_REASON_AGENT_FAILED,
-        f"The agent ended in an error of its own: {bounded_text(clean(said), 2048)[0]}",
-    )
-
-
-def _provider_failure(status: int | None, text: str, model: str) -> Failure:
-    """Type an API error that came without our header: made up inside the sandbox, or by a proxy."""
-    reason = errors_pb2.ERROR_REASON_PROVIDER_UNAVAILABLE
-    if status in (401, 403):
-        reason = errors_pb2.ERROR_REASON_PROVIDER_CREDENTIAL_REFUSED
-    elif status == 429:
-        reason = errors_pb2.ERROR_REASON_PROVIDER_RATE_LIMITED
-    elif status is not None and 400 <= status < 500:
-        reason = errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED
-    said = bounded_text(text or "no explanation", 2048)[0]
-    return Failure(reason, f"The model could not be called: {said}", model=model, status=str(status or 0))
+    # The agent's own result is its error message, which is in the failure.
+    return Outcome(result=bounded_text(said.answer, RESULT_BYTES)[0], failure=failure)
 
 
 def _structured(value: Any) -> Struct | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from claude_agent_sdk import (
     AssistantMessage,
@@ -36,8 +36,12 @@ class TranslateState:
     tool_ran: bool = False
     open_message: dict[str, str] = field(default_factory=dict)
     """The message being streamed, by the tool call of the sub-agent that streams it, '' for the agent."""
+    open_block: dict[str, int] = field(default_factory=dict)
+    """The block of that message that began last, by the same key."""
     blocks: dict[str, int] = field(default_factory=dict)
-    """Blocks of each message that were finished."""
+    """Blocks of each message that were finished; for messages that are not streamed."""
+    answer: str = ""
+    """What the agent, not a sub-agent, has written since its last tool call, as far as an event holds."""
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     """Characters of each open block that were sent."""
     heard: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -71,10 +75,13 @@ def _stream(raw: Any, parent: str, state: TranslateState) -> Iterator[event_pb2.
     kind = raw.get("type") if isinstance(raw, dict) else None
     if kind == "message_start" and isinstance(raw.get("message"), dict):
         state.open_message[parent] = clean(raw["message"].get("id"))
+        state.open_block.pop(parent, None)
         state.model = clean(raw["message"].get("model")) or state.model
+    if kind == "content_block_start" and _is_index(raw.get("index")):
+        state.open_block[parent] = raw["index"]
     delta = raw.get("delta") if kind == "content_block_delta" else None
     index = raw.get("index") if kind == "content_block_delta" else None
-    if not isinstance(delta, dict) or not isinstance(index, int) or not 0 <= index < 1 << 20:
+    if not isinstance(delta, dict) or not _is_index(index):
         return
     key = (state.open_message.get(parent, ""), index)
     for kind in ("text", "thinking"):
@@ -85,6 +92,10 @@ def _stream(raw: Any, parent: str, state: TranslateState) -> Iterator[event_pb2.
             event = unsent(state, key, kind, piece, start)
             if event is not None:
                 yield event
+
+
+def _is_index(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < 1 << 20
 
 
 def unsent(
@@ -116,15 +127,18 @@ def _assistant(message: AssistantMessage, state: TranslateState) -> Iterator[eve
     message_id = clean(message.message_id)
     state.model = clean(message.model) or state.model
     for block in message.content:
-        index = state.blocks.get(message_id, 0)
-        state.blocks[message_id] = index + 1
+        index = _index(message, message_id, state)
         state.offsets.pop((message_id, index), None)
         state.heard.pop((message_id, index), None)
         if isinstance(block, ToolUseBlock):
+            if not message.parent_tool_use_id:
+                state.answer = ""
             yield _tool_use(block, state)
         elif isinstance(block, TextBlock | ThinkingBlock):
             text = clean(block.text) if isinstance(block, TextBlock) else ""
             thinking = clean(block.thinking) if isinstance(block, ThinkingBlock) else ""
+            if text and not message.parent_tool_use_id and not message.error:
+                state.answer = (state.answer + text)[:RESULT_BYTES]
             if text or thinking:
                 said = event_pb2.AssistantMessage(
                     text=bounded_text(text, _BLOCK_BYTES)[0],
@@ -134,6 +148,22 @@ def _assistant(message: AssistantMessage, state: TranslateState) -> Iterator[eve
                     model=state.model,
                 )
                 yield event_pb2.Event(assistant_message=said)
+
+
+def _index(message: AssistantMessage, message_id: str, state: TranslateState) -> int:
+    """Return the number of the message's next finished block, the same one that its deltas have.
+
+    The agent tells one finished block at a time, without its number, and does not tell all of them: an empty
+    text is left out, and the SDK drops blocks that it does not know. So a streamed message's number is that
+    of the block that began last. One that is not streamed has no deltas to agree with, and is counted.
+    """
+    parent = clean(message.parent_tool_use_id)
+    streamed = state.open_message.get(parent) == message_id and len(message.content) == 1
+    if streamed and parent in state.open_block:
+        return state.open_block[parent]
+    index = state.blocks.get(message_id, 0)
+    state.blocks[message_id] = index + 1
+    return index
 
 
 def _tool_use(block: ToolUseBlock, state: TranslateState) -> event_pb2.Event:

@@ -184,7 +184,7 @@ class Relay:
             grant.note("usage", json.loads(usage))
         out = web.StreamResponse(status=answer.status, headers=headers)
         await out.prepare(request)
-        notes = NoteFilter(grant.note)
+        notes = NoteFilter(lambda kind, values: _note(grant, kind, values))
         streamed = answer.content_type == "text/event-stream"
         text = TextReader(grant.listen()) if streamed and grant.listen is not None else None
         try:
@@ -237,6 +237,17 @@ def _unreachable() -> Failure:
         "The llm-proxy service cannot be reached; try again.",
         service="llm-proxy",
     )
+
+
+def _note(grant: Grant, kind: str, values: Mapping[str, Any]) -> None:
+    """Take a note of llm-proxy's. An error in mid-stream has its reason here and nowhere else."""
+    if kind != "error":
+        grant.note(kind, values)
+        return
+    reason = reason_of(str(values.get("reason", "")))
+    if reason is not None:
+        message = bounded_text(clean(values.get("message")), 2048)[0]
+        grant.refusal = Failure(reason, message, status=str(values.get("status", 0)))
 
 
 def _refusal(answer: aiohttp.ClientResponse, body: bytes) -> Failure | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 _PREFIX: Final = b": pointsman-"
-_NOTE: Final = re.compile(rb"^: pointsman-(usage|retry) (\{[^\n]*\})\r?\n", re.MULTILINE)
+_NOTE: Final = re.compile(rb"^: pointsman-(usage|retry|error) (\{[^\n]*\})\r?\n", re.MULTILINE)
 # A note is a line of a few hundred bytes; what is longer is none.
 _NOTE_BYTES: Final = 16 * 1024
 
@@ -16,7 +16,8 @@ _NOTE_BYTES: Final = 16 * 1024
 class NoteFilter:
     """Passes a stream of server-sent events on, without the notes in it. Chunks may be cut anywhere.
 
-    `note` is called with the note's kind, `usage` or `retry`, and its values, before what follows is passed.
+    `note` is called with the note's kind, `usage`, `retry` or `error`, and its values, before what follows is
+    passed.
     """
 
     def __init__(self, note: Callable[[str, Mapping[str, Any]], None]) -> None:

@@ -8,14 +8,18 @@ from datetime import timedelta
 from typing import Any
 
 from claude_agent_sdk import (
+    AssistantMessage,
     PermissionResultAllow,
     PermissionResultDeny,
     ResultMessage,
+    StreamEvent,
     ToolPermissionContext,
+    UserMessage,
 )
 from pointsman.session.v1 import event_pb2, turn_pb2
 
 from runner.agent.ahead import Ahead
+from runner.agent.endings import Said
 from runner.agent.file_change import Edits
 from runner.agent.translate import TranslateState, translate
 from runner.bounded import bounded_text, clean
@@ -36,6 +40,7 @@ class Conversation:
         self.edits = edits
         self._state = TranslateState()
         self.ahead = Ahead(self._state, turn.emit)
+        self._error: AssistantMessage | None = None
         self.result: asyncio.Future[ResultMessage] = asyncio.get_running_loop().create_future()
         self.interrupt: Callable[[], Awaitable[bool]] | None = None
 
@@ -47,6 +52,26 @@ class Conversation:
             if mine and not self.result.done():
                 self.result.set_result(message)
             return
+        if isinstance(message, AssistantMessage) and message.error and not message.parent_tool_use_id:
+            # Most are the last message of a turn, whose end says the same with a reason.
+            self._error = message
+            return
+        if _is_next(message):
+            self._error_was_not_last()
+        self._tell(message)
+
+    @property
+    def said(self) -> Said:
+        """What the agent said before its result."""
+        return Said(self._state.answer, clean(self._error.error) if self._error is not None else "")
+
+    def _error_was_not_last(self) -> None:
+        """Tell an error that the agent went on after, such as that a picture was removed."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._tell(error)
+
+    def _tell(self, message: object) -> None:
         for event in translate(message, self._state):
             self._turn.emit(event)
         self.ahead.heard(message)
@@ -97,9 +122,16 @@ class Conversation:
             cache_write_tokens=int(values.get("cache_write_tokens", 0)),
             cost_usd=float(values.get("cost_usd", 0)),
             model_calls=1,
+            estimated_calls=int(bool(values.get("estimated"))),
         )
         total = self._turn.usage
         for field in usage.DESCRIPTOR.fields:
             setattr(total, field.name, getattr(total, field.name) + getattr(usage, field.name))
         reported = event_pb2.UsageReported(model=clean(values.get("model")), usage=usage)
         self._turn.emit(event_pb2.Event(usage=reported))
+
+
+def _is_next(message: object) -> bool:
+    """Whether the agent goes on with this. The rest of a streamed answer may come after its error message."""
+    begins = isinstance(message, StreamEvent) and message.event.get("type") == "message_start"
+    return begins or isinstance(message, AssistantMessage | UserMessage)

@@ -189,7 +189,12 @@ class TurnRunner:
             if broken := breach(agent, self._limits):
                 await agent.doom(broken)
                 return Outcome(failure=broken)
-            return outcome_of(conversation.result.result(), refusal=grant.refusal, model=work.model)
+            return outcome_of(
+                conversation.result.result(),
+                refusal=grant.refusal,
+                model=work.model,
+                said=conversation.said,
+            )
         finally:
             ended.cancel()
             watching.cancel()

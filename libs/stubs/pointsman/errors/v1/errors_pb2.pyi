@@ -195,6 +195,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The provider's answer broke off or is not readable."""
     ERROR_REASON_PROVIDER_TIMED_OUT: _ErrorReason.ValueType  # 65
     """DEADLINE_EXCEEDED. The provider did not answer in time."""
+    ERROR_REASON_OUTPUT_TOKENS_REACHED: _ErrorReason.ValueType  # 66
+    """FAILED_PRECONDITION. The model stopped at its limit of output tokens, so
+    the answer is incomplete. What came is kept: ask the model to continue, or
+    set a larger `max_output_tokens`. Metadata: `model`, `stop_reason`.
+    """
+    ERROR_REASON_CONTEXT_TOO_LONG: _ErrorReason.ValueType  # 67
+    """FAILED_PRECONDITION. The prompt, with the conversation before it, is longer
+    than the model can read. The same prompt fails again: send a shorter one,
+    start a new session, or choose a model with a larger context window.
+    Metadata: `model`.
+    """
+    ERROR_REASON_MODEL_REFUSED: _ErrorReason.ValueType  # 68
+    """FAILED_PRECONDITION. The model declined to answer, or a content filter of
+    its provider stopped the answer. The same prompt is likely to be refused
+    again: change it, or choose another model. Metadata: `model`,
+    `stop_reason`.
+    """
+    ERROR_REASON_ANSWER_INCOMPLETE: _ErrorReason.ValueType  # 69
+    """FAILED_PRECONDITION. The model stopped before its answer was complete, for
+    the reason in the metadata. Ask it to continue. Metadata: `model`,
+    `stop_reason`.
+    """
     ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 70
     """UNAVAILABLE. A service of this installation cannot be reached; try again.
     Metadata: `service`.
@@ -214,6 +236,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 76
     """INTERNAL. A fault of ours. The log has it under the `request_id` that is
     in the metadata.
+    """
+    ERROR_REASON_ATTACHMENT_UNSUPPORTED: _ErrorReason.ValueType  # 80
+    """INVALID_ARGUMENT. The model takes no images, or no documents of this kind,
+    and the request has one. Leave it out, send its text instead, or choose
+    another model. Metadata: `model`, `kind`: `image` or `document`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -393,6 +420,28 @@ ERROR_REASON_PROVIDER_RESPONSE_INVALID: ErrorReason.ValueType  # 64
 """UNAVAILABLE. The provider's answer broke off or is not readable."""
 ERROR_REASON_PROVIDER_TIMED_OUT: ErrorReason.ValueType  # 65
 """DEADLINE_EXCEEDED. The provider did not answer in time."""
+ERROR_REASON_OUTPUT_TOKENS_REACHED: ErrorReason.ValueType  # 66
+"""FAILED_PRECONDITION. The model stopped at its limit of output tokens, so
+the answer is incomplete. What came is kept: ask the model to continue, or
+set a larger `max_output_tokens`. Metadata: `model`, `stop_reason`.
+"""
+ERROR_REASON_CONTEXT_TOO_LONG: ErrorReason.ValueType  # 67
+"""FAILED_PRECONDITION. The prompt, with the conversation before it, is longer
+than the model can read. The same prompt fails again: send a shorter one,
+start a new session, or choose a model with a larger context window.
+Metadata: `model`.
+"""
+ERROR_REASON_MODEL_REFUSED: ErrorReason.ValueType  # 68
+"""FAILED_PRECONDITION. The model declined to answer, or a content filter of
+its provider stopped the answer. The same prompt is likely to be refused
+again: change it, or choose another model. Metadata: `model`,
+`stop_reason`.
+"""
+ERROR_REASON_ANSWER_INCOMPLETE: ErrorReason.ValueType  # 69
+"""FAILED_PRECONDITION. The model stopped before its answer was complete, for
+the reason in the metadata. Ask it to continue. Metadata: `model`,
+`stop_reason`.
+"""
 ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 70
 """UNAVAILABLE. A service of this installation cannot be reached; try again.
 Metadata: `service`.
@@ -412,6 +461,11 @@ ERROR_REASON_METHOD_UNIMPLEMENTED: ErrorReason.ValueType  # 75
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 76
 """INTERNAL. A fault of ours. The log has it under the `request_id` that is
 in the metadata.
+"""
+ERROR_REASON_ATTACHMENT_UNSUPPORTED: ErrorReason.ValueType  # 80
+"""INVALID_ARGUMENT. The model takes no images, or no documents of this kind,
+and the request has one. Leave it out, send its text instead, or choose
+another model. Metadata: `model`, `kind`: `image` or `document`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

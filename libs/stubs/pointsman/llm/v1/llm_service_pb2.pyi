@@ -228,7 +228,9 @@ class CreateMessageRequest(_message.Message):
     system: _builtins.str
     """The system prompt."""
     max_tokens: _builtins.int
-    """Tokens to write at most. Default 4096."""
+    """Tokens to write at most. Default: the model's limit where it is known, else
+    4096.
+    """
     temperature: _builtins.float
     """0 to 2. Default: the model's."""
     forced_tool: _builtins.str
@@ -347,7 +349,10 @@ class MessageFinished(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     stop_reason: _builtins.str
-    """`end_turn`, `max_tokens`, `tool_use`, `stop_sequence` or `refusal`."""
+    """As in Anthropic's Messages API: `end_turn`, `tool_use` and `stop_sequence`
+    end a complete answer; `max_tokens`, `model_context_window_exceeded`,
+    `refusal` and `pause_turn` an incomplete one.
+    """
     model: _builtins.str
     """The model that answered."""
     @_builtins.property

@@ -367,6 +367,7 @@ class TurnOptions(_message.Message):
     MCP_SERVERS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     PERMISSION_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     max_turns: _builtins.int
     """Calls to the model that the agent may make, 1 to 1000. Default 10."""
     permission_mode: Global___PermissionMode.ValueType
@@ -383,6 +384,12 @@ class TurnOptions(_message.Message):
     """Default: the model's."""
     max_thinking_tokens: _builtins.int
     """Tokens the model may think before it answers. Default: the model's."""
+    max_output_tokens: _builtins.int
+    """Tokens that a direct turn's answer may have, 1 to 1,000,000. Default: the
+    model's limit. An answer that reaches it ends the turn FAILED with
+    OUTPUT_TOKENS_REACHED, with what came as the result. Agents choose their
+    own limit for each call.
+    """
     @_builtins.property
     def allowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tools that run without asking. Default: all."""
@@ -431,15 +438,18 @@ class TurnOptions(_message.Message):
         mcp_servers: _abc.Iterable[_builtins.str] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         permission_timeout: _duration_pb2.Duration | None = ...,
+        max_output_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_partial_messages", b"_include_partial_messages", "_max_budget_usd", b"_max_budget_usd", "_max_thinking_tokens", b"_max_thinking_tokens", "_max_turns", b"_max_turns", "include_partial_messages", b"include_partial_messages", "max_budget_usd", b"max_budget_usd", "max_thinking_tokens", b"max_thinking_tokens", "max_turns", b"max_turns", "output_schema", b"output_schema", "permission_timeout", b"permission_timeout", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_partial_messages", b"_include_partial_messages", "_max_budget_usd", b"_max_budget_usd", "_max_output_tokens", b"_max_output_tokens", "_max_thinking_tokens", b"_max_thinking_tokens", "_max_turns", b"_max_turns", "include_partial_messages", b"include_partial_messages", "max_budget_usd", b"max_budget_usd", "max_output_tokens", b"max_output_tokens", "max_thinking_tokens", b"max_thinking_tokens", "max_turns", b"max_turns", "output_schema", b"output_schema", "permission_timeout", b"permission_timeout", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_partial_messages", b"_include_partial_messages", "_max_budget_usd", b"_max_budget_usd", "_max_thinking_tokens", b"_max_thinking_tokens", "_max_turns", b"_max_turns", "agents", b"agents", "allowed_tools", b"allowed_tools", "append_system_prompt", b"append_system_prompt", "disallowed_tools", b"disallowed_tools", "effort", b"effort", "include_partial_messages", b"include_partial_messages", "max_budget_usd", b"max_budget_usd", "max_thinking_tokens", b"max_thinking_tokens", "max_turns", b"max_turns", "mcp_servers", b"mcp_servers", "output_schema", b"output_schema", "permission_mode", b"permission_mode", "permission_timeout", b"permission_timeout", "system_prompt", b"system_prompt", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_partial_messages", b"_include_partial_messages", "_max_budget_usd", b"_max_budget_usd", "_max_output_tokens", b"_max_output_tokens", "_max_thinking_tokens", b"_max_thinking_tokens", "_max_turns", b"_max_turns", "agents", b"agents", "allowed_tools", b"allowed_tools", "append_system_prompt", b"append_system_prompt", "disallowed_tools", b"disallowed_tools", "effort", b"effort", "include_partial_messages", b"include_partial_messages", "max_budget_usd", b"max_budget_usd", "max_output_tokens", b"max_output_tokens", "max_thinking_tokens", b"max_thinking_tokens", "max_turns", b"max_turns", "mcp_servers", b"mcp_servers", "output_schema", b"output_schema", "permission_mode", b"permission_mode", "permission_timeout", b"permission_timeout", "system_prompt", b"system_prompt", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__include_partial_messages: _TypeAlias = _typing.Literal["include_partial_messages"]  # noqa: Y015
     _WhichOneofArgType__include_partial_messages: _TypeAlias = _typing.Literal["_include_partial_messages", b"_include_partial_messages"]  # noqa: Y015
     _WhichOneofReturnType__max_budget_usd: _TypeAlias = _typing.Literal["max_budget_usd"]  # noqa: Y015
     _WhichOneofArgType__max_budget_usd: _TypeAlias = _typing.Literal["_max_budget_usd", b"_max_budget_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_thinking_tokens: _TypeAlias = _typing.Literal["max_thinking_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_thinking_tokens: _TypeAlias = _typing.Literal["_max_thinking_tokens", b"_max_thinking_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_turns: _TypeAlias = _typing.Literal["max_turns"]  # noqa: Y015
@@ -448,6 +458,8 @@ class TurnOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__include_partial_messages) -> _WhichOneofReturnType__include_partial_messages | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_budget_usd) -> _WhichOneofReturnType__max_budget_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_thinking_tokens) -> _WhichOneofReturnType__max_thinking_tokens | None: ...
     @_typing.overload
@@ -467,6 +479,7 @@ class Usage(_message.Message):
     CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
     MODEL_CALLS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_CALLS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """Tokens the model read, not counting cached ones."""
     output_tokens: _builtins.int
@@ -481,6 +494,10 @@ class Usage(_message.Message):
     """
     model_calls: _builtins.int
     """Calls made to the model."""
+    estimated_calls: _builtins.int
+    """Those of the calls whose tokens are an estimate, because the provider did
+    not report them. Their tokens and cost are in the sums.
+    """
     def __init__(
         self,
         *,
@@ -490,10 +507,11 @@ class Usage(_message.Message):
         cache_write_tokens: _builtins.int = ...,
         cost_usd: _builtins.float = ...,
         model_calls: _builtins.int = ...,
+        estimated_calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "estimated_calls", b"estimated_calls", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
