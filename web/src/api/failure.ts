@@ -44,7 +44,8 @@ const ADVICE: Record<string, string> = {
   MAX_TURNS_REACHED: "Say “go on” to let it continue from here.",
   TURN_TIMED_OUT: "Say “go on” to let it continue from here.",
   OUTPUT_TOKENS_REACHED: "Say “continue”, or ask for less at once.",
-  CONTEXT_TOO_LONG: "Begin a new session, send a shorter prompt, or choose a model with a larger context window.",
+  CONTEXT_TOO_LONG:
+    "Begin a new session, send a shorter prompt, or choose a model with a larger context window.",
   MODEL_REFUSED: "Change the prompt, or choose another model.",
   ANSWER_INCOMPLETE: "Say “continue” to get the rest.",
   ATTACHMENT_UNSUPPORTED: "Choose a model that takes it, or leave it out.",
