@@ -119,7 +119,7 @@ def _command_line(pid: int) -> list[str]:
 
 @contextmanager
 def data_directory() -> Iterator[Path]:
-    """Make a directory that the sandboxes' own user can reach, as pytest's are not."""
+    """Make a directory that other users of the machine can reach, as pytest's are not."""
     path = Path(tempfile.mkdtemp(prefix="pointsman-"))
     path.chmod(0o711)
     try:
@@ -128,10 +128,54 @@ def data_directory() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+# Arguments: user, the folder that others cannot pass ('' for none), the command.
+_AS_USER = """
+set -eu
+user=$1 closed=$2; shift 2
+if [ -n "$closed" ]; then
+    stash=$(mktemp -d); number=0
+    mount -t tmpfs tmpfs "$stash"
+    for folder in "$PYTHON" "$REPOSITORY"; do
+        case $folder in "$closed"/*) mkdir "$stash/$number"; mount --rbind "$folder" "$stash/$number" ;; esac
+        number=$((number + 1))
+    done
+    mount -t tmpfs -o mode=0755 tmpfs "$closed"
+    number=0
+    for folder in "$PYTHON" "$REPOSITORY"; do
+        case $folder in "$closed"/*) mkdir -p "$folder"; mount --rbind "$stash/$number" "$folder" ;; esac
+        number=$((number + 1))
+    done
+fi
+exec setpriv --pdeathsig KILL --reuid="$user" --regid="$user" --clear-groups -- "$@"
+"""
+
+
+def as_user(user: int) -> list[str]:
+    """Return what starts a program as a normal user, who sees Python and this repository wherever they lie.
+
+    On machines where Python is root's own, it does so in a mount namespace of its own.
+    """
+    python = Path(sys.base_prefix).resolve()
+    above = {folder for folder in (*python.parents, *ROOT.parents) if not folder.stat().st_mode & 0o001}
+    closed = min(map(str, above), key=len, default="")
+    needed = [f"PYTHON={python}", f"REPOSITORY={ROOT}"]
+    script = ["sh", "-c", _AS_USER, "as-user", str(user), closed]
+    return ["unshare", "--mount", "--propagation", "private", "env", *needed, *script]
+
+
 def start(
-    data_dir: Path, environ: Mapping[str, str], port: int | None = None, program: Sequence[str] = SUPERVISOR
+    data_dir: Path,
+    environ: Mapping[str, str],
+    port: int | None = None,
+    program: Sequence[str] = SUPERVISOR,
+    *,
+    user: int | None = None,
+    umask: int = -1,
 ) -> Suite:
-    """Start the supervisor with this environment and nothing else; do not wait for it."""
+    """Start the supervisor with this environment and nothing else; do not wait for it.
+
+    `user`: whose it is, None for the user of the tests.
+    """
     chosen = port or free_port()
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     process = subprocess.Popen(
@@ -141,6 +185,7 @@ def start(
             "--pdeathsig",
             "KILL",
             "--",
+            *(as_user(user) if user is not None else ()),
             sys.executable,
             *program,
         ],
@@ -151,6 +196,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        umask=umask,
     )
     suite = Suite(port=chosen, data_dir=data_dir / "data", process=process)
     threading.Thread(target=suite.read, daemon=True).start()
@@ -158,10 +204,19 @@ def start(
 
 
 @contextmanager
-def running(environ: Mapping[str, str] | None = None, program: Sequence[str] = SUPERVISOR) -> Iterator[Suite]:
+def running(
+    environ: Mapping[str, str] | None = None,
+    program: Sequence[str] = SUPERVISOR,
+    *,
+    user: int | None = None,
+    umask: int = -1,
+) -> Iterator[Suite]:
     """Run the whole suite in a directory of its own, ready for calls; stop it and remove everything after."""
     with data_directory() as directory:
-        suite = start(directory, environ or {}, program=program)
+        if user is not None:
+            os.chown(directory, user, user)
+            environ = {"HOME": str(directory), **(environ or {})}
+        suite = start(directory, environ or {}, program=program, user=user, umask=umask)
         try:
             suite.wait_for_line("Ready on ")
             suite.key = suite.wait_for_line("API key").split()[2]

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 from pointsman.errors.v1 import errors_pb2
 
+from servicekit.config import ConfigError
 from servicekit.errors import Failure
 
 PASSPORT_HEADER: Final = "x-pointsman-passport"
@@ -30,6 +31,7 @@ SERVICE_ISSUERS: Final = frozenset({"router", "session", "runner", "llm-proxy", 
 """Who may sign passports with the scope `internal`."""
 
 _ALGORITHM: Final = "EdDSA"
+_MAKE_KEYS: Final = "make run makes the keys, in containers the service `keys` of compose.yaml"
 _AUDIENCE: Final = "pointsman"
 _REQUIRED_CLAIMS: Final = ("iss", "aud", "iat", "exp", "sub", "tenant", "scopes")
 # Clocks of machines that keep time differ by less.
@@ -69,8 +71,14 @@ class PassportSigner:
 
     @classmethod
     def from_directory(cls, directory: Path, issuer: str) -> PassportSigner:
-        """Read the private key of `issuer`, as `create_keys` wrote it."""
-        return cls((directory / f"{issuer}.pem").read_bytes(), issuer)
+        """Read the private key of `issuer`, as `create_keys` wrote it. ConfigError when it is none."""
+        path = directory / f"{issuer}.pem"
+        try:
+            return cls(path.read_bytes(), issuer)
+        except (OSError, ValueError, TypeError, jwt.PyJWTError):
+            raise ConfigError(
+                f"POINTSMAN_PASSPORT_KEY: {path} is missing or is not an Ed25519 private key; {_MAKE_KEYS}"
+            ) from None
 
     def sign(self, passport: Passport, ttl: timedelta = timedelta(seconds=60)) -> str:
         """Return a token that is valid for `ttl`, or at least for half of it.
@@ -114,8 +122,13 @@ class PassportVerifier:
 
     @classmethod
     def from_file(cls, path: Path) -> PassportVerifier:
-        """Read `jwks.json`, as `create_keys` wrote it."""
-        return cls(json.loads(path.read_text()))
+        """Read `jwks.json`, as `create_keys` wrote it. ConfigError when it is none."""
+        try:
+            return cls(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, KeyError, jwt.PyJWTError):
+            raise ConfigError(
+                f"POINTSMAN_PASSPORT_KEYS: {path} is missing or does not hold public keys; {_MAKE_KEYS}"
+            ) from None
 
     def verify(self, token: str) -> Passport:
         """Return what a valid token says; raises Failure PASSPORT_INVALID for any other."""

@@ -15,9 +15,10 @@ import structlog
 import uvloop
 
 from servicekit import logs
-from servicekit.config import Config, ConfigError, load
+from servicekit.config import Config, ConfigError, ServiceConfig, load
 from servicekit.drain import Drain
 from servicekit.metrics import metrics_endpoint
+from servicekit.private_data import NotPrivate, no_files_for_others, open_private
 
 _EXIT_CONFIG = 2
 
@@ -32,7 +33,9 @@ def run_service(
     Exits with 2, and a line on stderr for each variable that is wrong or address that cannot be had.
     """
     try:
+        no_files_for_others()
         config = load(config_class, os.environ)
+        _close_data(config)
         logs.configure(service, config.log_level)
         with metrics_endpoint(config.metrics_address):
             uvloop.run(_run(config, app))
@@ -45,6 +48,18 @@ def run_service(
     # Everything is closed. Taking down the interpreter with all that is imported costs a third of a second of
     # processor time, four services one after another, while somebody waits for their prompt.
     os._exit(0)
+
+
+def _close_data(config: ServiceConfig) -> None:
+    try:
+        open_private(config.data_dir)
+    except NotPrivate as error:
+        raise ConfigError(f"POINTSMAN_DATA_DIR: {error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"POINTSMAN_DATA_DIR: {config.data_dir} cannot be used ({error.strerror}: {error.filename}); "
+            "choose another directory"
+        ) from None
 
 
 async def _run(config: Config, app: Callable[[Config, Drain], AbstractAsyncContextManager[Any]]) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from servicekit.durable import make_private_folder, replace_file
 from servicekit.keys import create_keys
 from servicekit.passport import SERVICE_ISSUERS
+from servicekit.private_data import NotPrivate, open_private
 
 from supervisor.refusal import Refusal
+
+# What an Authorization header can carry.
+_KEY: Final = re.compile(r"[!-~]{8,}")
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,17 @@ def claimed(path: Path) -> Iterator[DataDir]:
 
     The lock is the operating system's: it goes with the process, however that ends.
     """
-    data = DataDir(path.resolve())
     try:
-        # Others may pass through, not look: sandboxes run as a user of their own and have their files below.
-        data.path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        data = DataDir(open_private(path))
         for private in (data.keys, data.logs, data.edge):
-            private.mkdir(mode=0o700, exist_ok=True)
+            make_private_folder(private)
         lock = (data.path / "lock").open("a+")
+    except NotPrivate as error:
+        raise Refusal(f"POINTSMAN_DATA_DIR: {error}") from None
     except OSError as error:
         raise Refusal(
-            f"POINTSMAN_DATA_DIR: {data.path} cannot be written ({error.strerror}); choose another directory"
+            f"POINTSMAN_DATA_DIR: {path.resolve()} cannot be written ({error.strerror}); choose another "
+            "directory"
         ) from error
     with lock:
         try:
@@ -77,12 +85,22 @@ def claimed(path: Path) -> Iterator[DataDir]:
 
 
 def api_key(data: DataDir) -> str:
-    """Return the installation's generated key; the first call makes it, readable by its owner only."""
+    """Return the installation's generated key; the first call makes it, and syncs it before it returns.
+
+    A file without contents holds no key that anybody could have, so it gets a new one. Raises Refusal for a
+    file with something else in it.
+    """
     path = data.path / "api-key"
     try:
-        return path.read_text().strip()
+        key = path.read_text(errors="replace").strip()
     except FileNotFoundError:
+        key = ""
+    if not key:
         key = f"pm_{secrets.token_urlsafe(32)}"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{key}\n")
+        replace_file(path, f"{key}\n".encode())
+    if not _KEY.fullmatch(key):
+        raise Refusal(
+            f"{path} does not hold an API key: one line of 8 or more letters, digits and punctuation. "
+            "Restore it from a backup, or delete it, and the next start makes a new key"
+        )
     return key

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from servicekit.config import ConfigError
+from servicekit.private_data import no_files_for_others
 from servicekit.starting import GRPC_VARIABLES
 
 from supervisor.data_dir import DataDir, api_key, claimed
@@ -32,6 +33,7 @@ def main() -> NoReturn:
     """Run the installation until Ctrl-C or SIGTERM. Exits 0 then, 1 for a refusal, 2 for a bad variable."""
     for name, value in GRPC_VARIABLES.items():
         os.environ.setdefault(name, value)
+    no_files_for_others()
     try:
         environ = read_environment(os.environ, Path(".env"))
         settings = load(environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,22 @@ async def test_the_socket_leads_to_the_messages_api_and_nowhere_else(open_runner
             "GET /v1/messages": 404,
             "GET /v1/messages/../../etc/passwd": 404,
         }
+
+
+async def test_no_file_gets_a_setuid_or_setgid_bit_and_other_modes_are_kept(
+    open_runner: Callable[..., Any], tmp_path: Path
+) -> None:
+    session = new_id()
+    probe = Path(__file__).with_name("set_id_probe.py").read_text()
+    async with open_runner() as house:
+        house.model.script = [
+            Reply.tool("Write", {"file_path": "/workspace/probe.py", "content": probe}),
+            Reply.tool("Bash", {"command": "python3 probe.py", "description": "Look"}),
+            Reply.text("Looked."),
+        ]
+        await house.run(session, "Look around")
+        assert json.loads(await house.read(session, "set_id.json")) == {}
+        workspace = next((tmp_path / "data/runner/workspaces").glob(f"*/{session}"))
+        assert [path for path in workspace.rglob("*") if path.lstat().st_mode & 0o6000] == []
+        assert stat.S_IMODE((workspace / "plain").stat().st_mode) == 0o751
+        assert stat.S_IMODE((workspace / "sticky").stat().st_mode) == 0o1644

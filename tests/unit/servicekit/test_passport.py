@@ -9,6 +9,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pointsman.errors.v1 import errors_pb2
+from servicekit.config import ConfigError
 from servicekit.errors import Failure
 from servicekit.keys import create_keys
 from servicekit.passport import Passport, PassportSigner, PassportVerifier
@@ -145,6 +146,6 @@ def test_the_public_file_has_nothing_private(tmp_path: Path) -> None:
 
 def test_a_key_of_another_kind_is_named(tmp_path: Path) -> None:
     (tmp_path / "router.pem").write_bytes(b"not a key")
-    with pytest.raises(ValueError):
+    with pytest.raises(ConfigError):
         create_keys(tmp_path, ["router"])
     assert isinstance(Ed25519PrivateKey.generate(), Ed25519PrivateKey)

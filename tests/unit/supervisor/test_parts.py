@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from servicekit.config import ConfigError
+from servicekit.passport import PassportSigner, PassportVerifier
 from supervisor.backoff import Backoff
 from supervisor.data_dir import api_key, claimed
 from supervisor.edge import Edge, render, split_address
@@ -63,6 +65,35 @@ class TestDataDir:
             assert len(files) == 6
             assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
             assert stat.S_IMODE(data.keys.stat().st_mode) == 0o700
+
+    def test_empty_files_of_a_power_cut_are_made_anew(self, tmp_path):
+        with claimed(tmp_path / "data") as data:
+            api_key(data)
+        for path in (data.path / "api-key", data.jwks, *data.keys.glob("*.pem")):
+            path.write_bytes(b"")
+        with claimed(tmp_path / "data") as data:
+            assert len(api_key(data)) > 40
+            assert len(json.loads(data.jwks.read_text())["keys"]) == 5
+            assert PassportSigner.from_directory(data.keys, "router")
+
+    @pytest.mark.parametrize("content", [b"two words\n", b"\0" * 46, b"short", b"pm_\xff\xfe_0123456789"])
+    def test_an_api_key_that_is_none_is_refused_by_name(self, tmp_path, content):
+        with claimed(tmp_path / "data") as data:
+            (data.path / "api-key").write_bytes(content)
+            with pytest.raises(Refusal, match=r"data/api-key does not hold an API key.*delete it"):
+                api_key(data)
+
+    @pytest.mark.parametrize("content", [b"\0" * 119, b"-----BEGIN PRIVATE KEY-----\n"])
+    def test_a_key_that_is_none_is_refused_by_name(self, tmp_path, content):
+        with claimed(tmp_path / "data") as data:
+            (data.keys / "runner.pem").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"runner.pem: it is not an Ed25519 private key; delete it"):
+            claimed(tmp_path / "data").__enter__()
+        with pytest.raises(ConfigError, match=r"POINTSMAN_PASSPORT_KEY: .*runner.pem"):
+            PassportSigner.from_directory(data.keys, "runner")
+        data.jwks.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"POINTSMAN_PASSPORT_KEYS: .*jwks.json"):
+            PassportVerifier.from_file(data.jwks)
 
     def test_a_place_that_cannot_be_written_is_refused(self, tmp_path):
         (tmp_path / "file").touch()

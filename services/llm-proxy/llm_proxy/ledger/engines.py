@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy
 import structlog
+from servicekit.durable import make_private_folder
 from servicekit.errors import Failure
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -272,7 +273,7 @@ async def open_engine(url: str) -> AsyncIterator[Engine]:
         finally:
             await server.close()
         return
-    Path(parsed.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(Path(parsed.database or "").parent)
     engine = sqlalchemy.create_engine(
         url, poolclass=sqlalchemy.StaticPool, connect_args={"check_same_thread": False}
     )

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from pointsman.errors.v1 import errors_pb2
+from servicekit.durable import make_private_folder
 from servicekit.errors import Failure
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -86,7 +87,7 @@ def _engine(url: str) -> AsyncEngine:
             pool_pre_ping=True,
             connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
         )
-    Path(sa.make_url(url).database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(Path(sa.make_url(url).database or "").parent)
     # One connection for the file: SQLite has one writer anyway, and this library's version can lose a WAL
     # that two connections reset at once.
     engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=_STATEMENT_SECONDS)

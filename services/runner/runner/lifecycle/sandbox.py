@@ -36,6 +36,8 @@ from runner.lifecycle.shared import NOTHING, Shown
 from runner.names import SessionRef
 from runner.relay.relay import Relay
 from runner.sandboxes.protocol import AGENT_DIR, SEED_NAME, SHARED, Limits, SandboxEngine, SandboxSpec
+from runner.sandboxes.root import own_all
+from runner.workspace.set_id import strip_set_id
 from runner.workspace.usage import DiskUse
 
 # Copies the transcript into the home, which is a tmpfs that only the sandbox itself can write.
@@ -114,6 +116,7 @@ class Sandbox:
             await self.relay.close()
             await self.egress.close()
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+            await strip_set_id(self.workspace)
 
 
 class SandboxMaker:
@@ -167,7 +170,10 @@ class SandboxMaker:
         egress.session = session.name if session else ""
         try:
             agent_id = session.session_id if session else str(uuid.uuid4())
-            await asyncio.to_thread(_furnish, spec.agent_dir, agent_id, transcript)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.to_thread(_furnish, spec.agent_dir, agent_id, transcript))
+                if session is not None:
+                    group.create_task(strip_set_id(workspace))
             await relay.open()
             await egress.open()
             disk.measure_soon()
@@ -217,14 +223,20 @@ class SandboxMaker:
         if spec.shared:
             # As little to ask about as what lies in the workspace.
             options.allowed_tools.append(f"Read(/{SHARED}/**)")
-        if prompt := prompt_file(options):
-            await asyncio.to_thread((spec.agent_dir / Path(PROMPT_FILE).name).write_text, prompt)
+        await asyncio.to_thread(_complete, spec, prompt_file(options))
         command = command_line(options, boot.model, session_id=agent_id, resume=resume)
         before = [_SEED] * resume + [_OPEN_DOOR] * bool(boot.egress)
         if before:
             command = ["sh", "-c", "; ".join([*before, 'exec "$@"']), "sh", *command]
         process = await self.engine.launch(spec, command, variables)
         return await Agent.start(process, options, boot.model)
+
+
+def _complete(spec: SandboxSpec, prompt: str) -> None:
+    """Write what its agent is started with, and let its user, and nobody else, read all of it."""
+    if prompt:
+        (spec.agent_dir / Path(PROMPT_FILE).name).write_text(prompt)
+    own_all(spec.agent_dir, spec.workspace.stat().st_uid)
 
 
 def _furnish(agent_dir: Path, agent_id: str, transcript: Transcript) -> None:

@@ -42,20 +42,23 @@ set -f; IFS='
 '
 for file in $joins; do echo $$ > "$file"; done
 unset IFS; set +f
+umask 022
 ulimit -c 0
 ulimit -n "$files"
 ulimit -f "$blocks"
 """
 # Arguments: open files, blocks of 512 bytes that a file may have, control groups, files with bubblewrap's
-# arguments and with the seccomp filter, owner, pairs of source and target to bind, `--`, the command. All of
-# it runs in a mount namespace of its own; root ends at setpriv. What attaches the shared folders stands
-# before that.
+# arguments and with the seccomp filter, owner, the folder that is copied to be /etc (on the host it is closed
+# to the sandbox's user), pairs of source and target to bind, `--`, the command. All of it runs in a mount
+# namespace of its own; root ends at setpriv. What attaches the shared folders stands before that.
 _ROOT_LAUNCHER: Final = f"""
 set -eu
 files=$1 blocks=$2 joins=$3 arguments=$4 seccomp=$5 owner=$6; shift 6
 {_LIMITS}
 exec 8< "$arguments" 9< "$seccomp"
-mount -t tmpfs -o mode=0755,size=1m,nosuid,nodev tmpfs {_STAGE}
+mount -t tmpfs -o mode=0755,size=4m,nosuid,nodev tmpfs {_STAGE}
+cp -R --no-preserve=all "$1" "{_STAGE}/etc"
+shift
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then mkdir "{_STAGE}/$2"; else : > "{_STAGE}/$2"; fi
     mount --bind "$1" "{_STAGE}/$2"
@@ -107,6 +110,9 @@ class BubblewrapEngine:
             _log.warning("orphans_removed", sandboxes=orphans)
         if self._root:
             _STAGE.mkdir(parents=True, exist_ok=True)
+            # Every sandbox's user has to pass, whatever the umask.
+            for folder in (_STAGE, _STAGE.parent):
+                folder.chmod(0o755)
 
     def new_owner(self) -> int:
         """See SandboxEngine."""
@@ -120,9 +126,11 @@ class BubblewrapEngine:
             "workspace": spec.workspace,
             "agent": spec.agent_dir,
             "claude": self._cli,
-            "etc": self._etc,
         }
-        places = {name: str(_STAGE / name) if self._root else str(path) for name, path in bound.items()}
+        places = {
+            name: str(_STAGE / name) if self._root else str(path)
+            for name, path in {**bound, "etc": self._etc}.items()
+        }
         arguments = spec.folder / "bwrap.args"
         shared = {name: self._shared_place(name, number) for name, number in spec.shared.items()}
         options = bubblewrap_arguments(places, spec.limits, environment, shared)
@@ -151,7 +159,17 @@ class BubblewrapEngine:
         pairs = [part for name, path in bound.items() for part in (str(path), name)]
         attach = [f"{number}={self._shared_place(name, number)}" for name, number in shared.items()]
         attaching = shlex.join([sys.executable, "-IS", mounts.__file__, *attach, "--"]) if attach else ""
-        inside = ["sh", "-c", _ROOT_LAUNCHER % attaching, "sandbox", *files, owner, *pairs, "--"]
+        inside = [
+            "sh",
+            "-c",
+            _ROOT_LAUNCHER % attaching,
+            "sandbox",
+            *files,
+            owner,
+            str(self._etc),
+            *pairs,
+            "--",
+        ]
         return ["unshare", "--mount", "--propagation", "private", *inside]
 
     def _shared_place(self, name: str, number: int) -> str | int:

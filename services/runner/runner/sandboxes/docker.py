@@ -25,6 +25,7 @@ import requests.exceptions
 import structlog
 from docker.errors import DockerException
 from pointsman.errors.v1 import errors_pb2
+from servicekit.durable import make_private_folder
 from servicekit.errors import Failure
 
 from runner.sandboxes.docker_process import CPU_PERIOD_US, DockerProcess
@@ -32,7 +33,7 @@ from runner.sandboxes.docker_reaper import RUNNER_LABEL, DockerReaper, remove_la
 from runner.sandboxes.docker_shares import PlacedShares, clear
 from runner.sandboxes.docker_stream import AttachedStreams
 from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, SHARED, WORKSPACE, SandboxSpec
-from runner.sandboxes.root import HOSTS, passwd_of
+from runner.sandboxes.root import HOSTS, own, passwd_of
 from runner.sandboxes.seccomp import docker_profile
 
 LABEL: Final = "pointsman.installation"
@@ -62,7 +63,6 @@ class DockerEngine:
         self._state = state
         self._cli_source = cli
         self._cli = state / "claude"
-        self._hosts = state / "hosts"
         self._image = image
         self._runtime = runtime
         self._shares = state / "shares"
@@ -173,13 +173,16 @@ class DockerEngine:
         """Make the container, which does not run yet; return its id."""
         owner = spec.workspace.stat().st_uid
         passwd = spec.folder / "passwd"
-        passwd.write_text(passwd_of(owner))
+        hosts = spec.folder / "hosts"
+        for path, text in ((passwd, passwd_of(owner)), (hosts, HOSTS)):
+            path.write_text(text)
+            own(path, owner)
         mounts = [
             _bind(spec.workspace, WORKSPACE, read_only=False),
             _bind(spec.agent_dir, AGENT_DIR),
             _bind(self._cli, CLI),
             _bind(passwd, "/etc/passwd"),
-            _bind(self._hosts, "/etc/hosts"),
+            _bind(hosts, "/etc/hosts"),
             *(_bind(place, f"{SHARED}/{name}") for name, place in shared.items()),
         ]
         limits = spec.limits
@@ -201,6 +204,7 @@ class DockerEngine:
             shm_size=limits.tmp_bytes,
             init=True,
             ulimits=[
+                docker.types.Ulimit(name="core", soft=0, hard=0),
                 docker.types.Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files),
                 docker.types.Ulimit(name="fsize", soft=limits.file_bytes, hard=limits.file_bytes),
             ],
@@ -228,8 +232,7 @@ class DockerEngine:
 
     def _place_files(self) -> None:
         """Put what all sandboxes have where the engine finds it: below `state`, as all else that is bound."""
-        self._state.mkdir(parents=True, exist_ok=True)
-        self._hosts.write_text(HOSTS)
+        make_private_folder(self._state)
         self._cli.unlink(missing_ok=True)
         try:
             self._cli.hardlink_to(self._cli_source)

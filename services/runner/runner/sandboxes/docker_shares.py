@@ -55,6 +55,8 @@ class PlacedShares:
         try:
             for name, place in self.places.items():
                 place.mkdir(parents=True)
+                # The sandbox's user has to see it, whatever the umask.
+                place.chmod(0o755)
                 (place / self._mark).touch()
                 tree = mounts.detached(self._shared[name])
                 try:

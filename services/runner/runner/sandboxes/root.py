@@ -1,7 +1,11 @@
-"""The files of a sandbox's root that are made for it, so that none of the host's own has to be shown."""
+"""The files of a sandbox that are made for it. They are its user's, and closed to all others.
+
+Its /etc is one of ours, so that none of the host's own has to be shown.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -26,6 +30,18 @@ _FILES: Final = {
 _COPIED: Final = ("ld.so.cache", "ld.so.conf", "mime.types", "os-release", "debian_version")
 BOUND: Final = ("alternatives", "ssl/certs")
 """Folders of the host's /etc that programs in /usr point into, shown read-only."""
+
+
+def own(path: Path, owner: int) -> None:
+    """Give a file or folder to a sandbox's user; a runner that is not root has no other user than its own."""
+    if os.geteuid() == 0:
+        os.chown(path, owner, owner, follow_symlinks=False)
+
+
+def own_all(folder: Path, owner: int) -> None:
+    """Give a folder with all in it to a sandbox's user. No sandbox may be able to write to it."""
+    for path in (folder, *folder.rglob("*")):
+        own(path, owner)
 
 
 def write_etc(folder: Path) -> None:

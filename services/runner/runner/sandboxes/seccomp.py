@@ -3,6 +3,9 @@
 What is refused is what an agent's tools never need and what attacks on kernels are made of: new namespaces
 and mounts, io_uring, tracing, kernel keys, BPF, modules, and sockets of families that are not the sandbox's
 own (vsock, for one, reaches the hypervisor from any network namespace).
+
+No file can get the setuid or setgid bit either: on the host a workspace's files belong to a user that may be
+the installation's own, and whoever starts such a program there is that user.
 """
 
 from __future__ import annotations
@@ -35,10 +38,25 @@ _REFUSED: Final[tuple[tuple[str, int, int | None], ...]] = (
 # Takes any amount of disk in no time at all, which no watch is fast enough for. What asks for it goes on
 # without, as on file systems that have no such thing.
 _FALLOCATE: Final = ("fallocate", 285, 47)
+# Flags and mode are behind a pointer, where no filter can look. Programs go on with openat.
+_OPENAT2: Final = ("openat2", 437, 437)
 _CLONE: Final = ("clone", 56, 220)
 _CLONE3: Final = ("clone3", 435, 435)
 _SOCKET: Final = ("socket", 41, 198)
 _IOCTL: Final = ("ioctl", 16, 29)
+
+# Name, number on x86-64, number on arm64, which argument is the mode.
+_MODES: Final[tuple[tuple[str, int, int | None, int], ...]] = (
+    ("chmod", 90, None, 1), ("fchmod", 91, 52, 1), ("fchmodat", 268, 53, 2), ("fchmodat2", 452, 452, 2),
+    ("creat", 85, None, 1), ("mkdir", 83, None, 1), ("mkdirat", 258, 34, 2),
+    ("mknod", 133, None, 1), ("mknodat", 259, 33, 2),
+)  # fmt: skip
+# Here the argument before it has the flags: without one of `_CREATES` the mode is whatever was left there.
+_OPENS: Final[tuple[tuple[str, int, int | None, int], ...]] = (("open", 2, None, 2), ("openat", 257, 56, 3))
+# S_ISUID and S_ISGID.
+_SET_ID: Final = (0o4000, 0o2000)
+# O_CREAT and O_TMPFILE, the same on both machines.
+_CREATES: Final = (0o100, 0o20000000)
 
 # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET.
 _NAMESPACES: Final = 0x7E020000
@@ -69,6 +87,8 @@ def bpf_program(machine: str | None = None) -> bytes:
     # The C library goes back to clone, whose flags can be looked at.
     program += [_op(_EQUAL, int(_CLONE3[column]), 0, 1), _refuse(errno.ENOSYS)]
     program += [_op(_EQUAL, int(_FALLOCATE[column]), 0, 1), _refuse(errno.EOPNOTSUPP)]
+    program += [_op(_EQUAL, int(_OPENAT2[column]), 0, 1), _refuse(errno.ENOSYS)]
+    program += _without_set_id(column)
     flags = [_op(_ANY_BIT, _NAMESPACES, 0, 1), _refuse(errno.EPERM)]
     program += _with_argument(int(_CLONE[column]), 0, flags)
     allowed = [_op(_EQUAL, family, len(_FAMILIES) - place, 0) for place, family in enumerate(_FAMILIES)]
@@ -76,6 +96,40 @@ def bpf_program(machine: str | None = None) -> bytes:
     terminal = [part for code in _TERMINAL for part in (_op(_EQUAL, code, 0, 1), _refuse(errno.EPERM))]
     program += _with_argument(int(_IOCTL[column]), 1, terminal)
     return b"".join([*program, _op(_RETURN, _ALLOW)])
+
+
+def _without_set_id(column: int) -> list[bytes]:
+    program: list[bytes] = []
+    refuse = [_op(_ANY_BIT, sum(_SET_ID), 0, 1), _refuse(errno.EPERM)]
+    for row in _MODES:
+        number = row[column]
+        if isinstance(number, int):
+            program += _with_argument(number, row[3], refuse)
+    for row in _OPENS:
+        number = row[column]
+        if isinstance(number, int):
+            mode = [_op(_LOAD, _ARGUMENTS_AT + 8 * row[3]), *refuse]
+            program += _with_argument(number, row[3] - 1, [_op(_ANY_BIT, sum(_CREATES), 0, len(mode)), *mode])
+    return program
+
+
+def _docker_set_id() -> list[dict[str, Any]]:
+    """Return a rule for each call and bit: conditions of one rule on different arguments must all hold."""
+
+    def bit(argument: int, value: int) -> dict[str, Any]:
+        return {"index": argument, "value": value, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+
+    conditions = [(row[0], [bit(row[3], wanted)]) for row in _MODES for wanted in _SET_ID]
+    conditions += [
+        (row[0], [bit(row[3] - 1, creates), bit(row[3], wanted)])
+        for row in _OPENS
+        for wanted in _SET_ID
+        for creates in _CREATES
+    ]
+    return [
+        {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM, "args": args}
+        for name, args in conditions
+    ]
 
 
 def docker_profile() -> dict[str, Any]:
@@ -90,6 +144,8 @@ def docker_profile() -> dict[str, Any]:
         {"names": [row[0] for row in _REFUSED], "action": refuse, "errnoRet": errno.EPERM},
         {"names": ["clone3"], "action": refuse, "errnoRet": errno.ENOSYS},
         {"names": ["fallocate"], "action": refuse, "errnoRet": errno.EOPNOTSUPP},
+        {"names": ["openat2"], "action": refuse, "errnoRet": errno.ENOSYS},
+        *_docker_set_id(),
     ]
     rules += [
         {"names": ["clone"], "action": refuse, "errnoRet": errno.EPERM, "args": [rule]} for rule in namespaces

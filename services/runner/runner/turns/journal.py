@@ -16,9 +16,9 @@ from typing import Final, Protocol
 
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
+from servicekit.durable import make_private_folder, replace_file, sync_folder
 from servicekit.errors import Failure
 
-from runner.durable import sync_folder
 from runner.names import SessionRef, TurnRef
 
 # A file is a row of frames: their kind, the bytes that follow, those bytes.
@@ -67,12 +67,9 @@ class Journal:
     """A file per session below `root`, with its newest turn: at most what one turn may say."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        make_private_folder(root)
         self._root = root
-        since = root / "since"
-        if not since.exists():
-            since.write_text(str(time.time_ns() // 1000))
-        self.since = int(since.read_text() or "0") or time.time_ns() // 1000
+        self.since = _since(root / "since")
         """Of every turn that began here after this time (microseconds since 1970), something is known."""
         # The newest turn of sessions that had one since this process started, and its epoch.
         self._newest: OrderedDict[SessionRef, tuple[int, str]] = OrderedDict()
@@ -194,13 +191,22 @@ class _Open:
                 os.close(self._file)
 
 
+def _since(path: Path) -> int:
+    """Return what the file says. One that says nothing begins now: less is then known than there is."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return int(path.read_text())
+    now = time.time_ns() // 1000
+    replace_file(path, str(now).encode())
+    return now
+
+
 def _new(path: Path) -> int:
     """Make a file, and its folder with the first one in it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         return os.open(path, flags, 0o600)
 
 

@@ -34,7 +34,8 @@ class Accounts:
     def of(self, session: SessionRef) -> str | None:
         """Return a session's account, None when nobody has said it. Reads a file."""
         with contextlib.suppress(FileNotFoundError):
-            return self._path(session).read_text()
+            # A power cut may have left a file without contents: nobody has said it then.
+            return self._path(session).read_text() or None
         return None
 
     def forget(self, session: SessionRef) -> None:
@@ -44,16 +45,18 @@ class Accounts:
 
     def _kept(self, session: SessionRef, account: str) -> str:
         path = self._path(session)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = path.with_name(f".{secrets.token_hex(8)}")
         new.write_text(account)
         try:
             # Whole or not at all, and never over another.
             path.hardlink_to(new)
         except FileExistsError:
-            return path.read_text()
+            if known := path.read_text():
+                return known
+            new.replace(path)
         finally:
-            new.unlink()
+            new.unlink(missing_ok=True)
         return account
 
     def _remember(self, session: SessionRef, account: str) -> None:

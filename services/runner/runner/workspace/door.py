@@ -84,8 +84,11 @@ class Door:
                     continue
                 except OSError as error:
                     raise disk_failure(error, "/".join(parts)) from error
+            with self.folder("/".join(parts[:depth])) as made:
+                # The umask of the process closes what it makes; this is the session's.
+                os.fchmod(made, 0o755)
                 if os.geteuid() == 0:
-                    os.chown(parts[depth - 1], owner, owner, dir_fd=parent, follow_symlinks=False)
+                    os.fchown(made, owner, owner)
 
     def _open(self, name: str, flags: int, path: str) -> int:
         how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -107,10 +108,11 @@ def write_file(root: Path, path: str, data: bytes) -> Entry:
 def _replace(parent: int, name: str, data: bytes, owner: int) -> os.stat_result:
     temporary = f".{secrets.token_hex(8)}.part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o644, dir_fd=parent)
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            os.fchmod(file.fileno(), _mode_of(parent, name))
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), owner, owner)
             file.flush()
@@ -121,6 +123,16 @@ def _replace(parent: int, name: str, data: bytes, owner: int) -> os.stat_result:
         os.unlink(temporary, dir_fd=parent)
         raise
     return status
+
+
+def _mode_of(parent: int, name: str) -> int:
+    """Return the mode of the file that is written anew, that of a new one when there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if is_plain(status):
+            # Without setuid and setgid.
+            return status.st_mode & 0o777
+    return 0o644
 
 
 def delete_file(root: Path, path: str) -> None:

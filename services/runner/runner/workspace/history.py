@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ class History:
             manifest.save(found, folder / "newest.json")
             self._mark_clean(session)
         turns = folder / "turns"
-        turns.mkdir(parents=True, exist_ok=True)
+        turns.mkdir(mode=0o700, parents=True, exist_ok=True)
         numbers = [int(path.name.split("-")[0]) for path in turns.glob("*.json")]
         # Written once and then replaced, never changed: a second name is a copy.
         (turns / f"{max(numbers, default=0) + 1:08}-{turn_id}.json").hardlink_to(folder / "newest.json")
@@ -111,13 +112,14 @@ class History:
 
     def _turn(self, folder: Path, turn_id: str) -> Manifest:
         turns = sorted((folder / "turns").glob(f"*-{turn_id}.json" if turn_id else "*.json"))
-        if not turns:
-            raise Failure(
-                errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
-                f"How the workspace was when that turn began is not known here; the newest {_KEPT_TURNS} "
-                "turns are.",
-            )
-        return manifest.read(turns[-1])
+        if turns:
+            with contextlib.suppress(ValueError):
+                return manifest.read(turns[-1])
+        raise Failure(
+            errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
+            f"How the workspace was when that turn began is not known here; the newest {_KEPT_TURNS} "
+            "turns are.",
+        )
 
     def _prune(self, folder: Path) -> None:
         """Let go of old turns when there are many, and of more when their contents take too much."""
@@ -135,9 +137,7 @@ class History:
         kept = turns[len(turns) - turns_kept :] if turns_kept else []
         for old in turns[: len(turns) - len(kept)]:
             old.unlink()
-        used = {
-            mark.content for path in (*kept, folder / "newest.json") for mark in manifest.read(path).values()
-        }
+        used = {mark.content for path in (*kept, folder / "newest.json") for mark in _readable(path).values()}
         for content in (folder / "objects").glob("*"):
             if content.name not in used:
                 content.unlink()
@@ -152,6 +152,14 @@ class History:
         )
         objects = folder / "objects"
         return list(_changed(paths[:_CHANGES], before, after, objects)), len(paths) > _CHANGES
+
+
+def _readable(path: Path) -> Manifest:
+    """Return a manifest, empty when a power cut left nothing of it."""
+    try:
+        return manifest.read(path)
+    except ValueError:
+        return {}
 
 
 def _bytes_of(folder: Path) -> int:

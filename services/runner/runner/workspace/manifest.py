@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Final
 from servicekit.errors import Failure
 
 from runner.workspace.door import Door
+from runner.workspace.set_id import SET_ID
 
 SKIPPED: Final = frozenset(
     {".git", "node_modules", "__pycache__", ".venv", "venv", ".mypy_cache", ".pytest_cache", ".cache"}
@@ -57,6 +59,8 @@ def scan(root: Path, before: Manifest, objects: Path) -> Manifest:
     left = _SCAN_BYTES
     with Door(root) as door:
         for path, status in _files(door, (), _DEPTH):
+            if status.st_mode & SET_ID:
+                _strip_set_id(door, path)
             known = before.get(path)
             if known is not None and known.same_file(status):
                 found[path] = known
@@ -105,6 +109,14 @@ def content_hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _strip_set_id(door: Door, path: str) -> None:
+    with (
+        contextlib.suppress(Failure, OSError),
+        door.opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor,
+    ):
+        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~SET_ID)
+
+
 def _keep(door: Door, path: str, status: os.stat_result, objects: Path) -> str:
     if status.st_size > KEPT_BYTES:
         return ""
@@ -117,8 +129,9 @@ def _keep(door: Door, path: str, status: os.stat_result, objects: Path) -> str:
         return ""
     digest = content_hash(content)
     target = objects / digest
-    if not target.exists():
-        objects.mkdir(parents=True, exist_ok=True)
+    # A power cut may have left an empty one.
+    if not target.exists() or target.stat().st_size != len(content):
+        objects.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = objects / f".{digest}.{os.getpid()}.{status.st_ino}"
         partial.write_bytes(content)
         partial.rename(target)
@@ -127,12 +140,12 @@ def _keep(door: Door, path: str, status: os.stat_result, objects: Path) -> str:
 
 def save(manifest: Manifest, path: Path) -> None:
     """Write a manifest, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
     partial.write_text(json.dumps({name: list(asdict(mark).values()) for name, mark in manifest.items()}))
     partial.rename(path)
 
 
 def read(path: Path) -> Manifest:
-    """Read what `save` wrote. FileNotFoundError."""
+    """Read what `save` wrote. FileNotFoundError, ValueError for what a power cut left of it."""
     return {name: Mark(*values) for name, values in json.loads(path.read_text()).items()}

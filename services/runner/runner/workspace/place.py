@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
+from servicekit.durable import make_private_folder
 from servicekit.errors import Failure
 
 from runner.keyed_locks import KeyedLocks
@@ -102,7 +103,10 @@ class Workspaces:
         self.accounts.forget(session)
 
     def _make(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_private_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        # Its user decides from now on; other users of the machine cannot pass the folders above it.
+        path.chmod(0o755)
         if os.geteuid() == 0:
             owner = self._new_owner()
             os.chown(path, owner, owner)
@@ -116,7 +120,7 @@ def _claim(unclaimed: Path, path: Path) -> Path:
             for entry in list(path.iterdir()):
                 entry.rename(unclaimed / entry.name)
                 moved.append(entry.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         # It takes the place of an empty folder, and of nothing else.
         return unclaimed.rename(path)
     except OSError:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from pointsman.errors.v1 import errors_pb2
+from servicekit.durable import make_private_folder, sync_folder
 from servicekit.errors import Failure
 
-from runner.durable import sync_folder
 from runner.names import SessionRef, tenant_folder
 from runner.workspace.door import Door, disk_failure, parts_of
 from runner.workspace.files import Entry, open_file, walk
@@ -46,8 +46,7 @@ class Snapshots:
         """Keep a workspace; return the bytes of its files. Idempotent by the id. Blocks."""
         target = self._path(session.tenant, snapshot_id)
         if not target.exists():
-            new = not target.parent.is_dir()
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(target.parent)
             partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
             try:
                 with partial.open("wb") as file:
@@ -56,8 +55,6 @@ class Snapshots:
                     os.fsync(file.fileno())
                 partial.rename(target)
                 sync_folder(target.parent)
-                if new:
-                    sync_folder(target.parent.parent)
             except OSError as error:
                 raise disk_failure(error, snapshot_id) from error
             finally:
@@ -96,6 +93,8 @@ class Snapshots:
         owner = workspace.stat().st_uid
         try:
             fresh.mkdir(mode=0o755)
+            # The umask of the process closes what it makes; this is the session's.
+            fresh.chmod(0o755)
             _own(fresh, owner)
             with source.open("rb") as file:
                 _unpack(file, fresh, owner, self._limit)
@@ -156,7 +155,8 @@ def _add(archive: tarfile.TarFile, workspace: Path, door: Door, entry: Entry) ->
             status = os.fstat(descriptor)
             # It may have grown since it was counted; what is over is left out.
             member.size = min(status.st_size, entry.size)
-            member.mode = stat.S_IMODE(status.st_mode) & 0o755
+            # Without setuid and setgid.
+            member.mode = stat.S_IMODE(status.st_mode) & 0o777
             # A file that shrinks while it is read is filled up, so that the archive stays whole.
             archive.addfile(member, _Padded(content))  # type: ignore[arg-type]
     else:
@@ -221,8 +221,10 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, door: Door, owne
                 path=member.name[:256],
             )
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(parts[-1], flags, member.mode & 0o755 | 0o600, dir_fd=parent)
+        descriptor = os.open(parts[-1], flags, 0o600, dir_fd=parent)
         with os.fdopen(descriptor, "wb") as file:
+            # Whatever the archive says: no setuid, no setgid.
+            os.fchmod(descriptor, member.mode & 0o777 | 0o600)
             shutil.copyfileobj(content, file, _COPY_BYTES)
             _own(descriptor, owner)
         os.utime(parts[-1], (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)

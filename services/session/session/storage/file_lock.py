@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from servicekit.config import ConfigError
+from servicekit.durable import make_private_folder
 
 
 @contextmanager
 def only_owner(database: Path) -> Iterator[None]:
     """Hold the file's lock, which ends with the process however that ends; ConfigError if another has it."""
-    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(database.parent)
     descriptor = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
