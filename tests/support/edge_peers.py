@@ -46,6 +46,8 @@ class Seen:
     """Calls of the router's own services that came without a passport."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by the test: a turn with the prompt `wait` waits for it after its first event."""
+    quiet_seconds: float = 0.0
+    """How long such a turn is quiet after that."""
     internal_calls: int = 0
     """Calls that reached a service which is not public."""
 
@@ -123,6 +125,8 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
             yield router_service_pb2.RunTurnResponse(event=event_pb2.Event(text_delta=delta))
             if request.prompt == "wait":
                 await self._seen.go_on.wait()
+                # Once: every message starts the count of pings anew.
+                await asyncio.sleep(0 if number else self._seen.quiet_seconds)
         finished = turn_pb2.TurnFinished(result="done")
         yield router_service_pb2.RunTurnResponse(event=event_pb2.Event(sequence=1, turn_finished=finished))
 

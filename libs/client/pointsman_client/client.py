@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -40,6 +41,8 @@ Answer = TypeVar("Answer")
 _CALL_SECONDS: Final = 30.0
 # A refusal may come as the end of a stream, at once.
 _HEARD_SECONDS: Final = 1.0
+# The installation sends `keep_alive` after 5 quiet seconds; a stream that is silent for this long is broken.
+_SILENCE_SECONDS: Final = 12.0
 PATIENCE_SECONDS: Final = 60.0
 
 
@@ -156,7 +159,7 @@ class AsyncClient:
             try:
                 await call.wait_for_connection()
                 heard = time.monotonic()
-                async for response in call:
+                async for response in _unless_silent(call):
                     event = response.event
                     waiting.contact()
                     cursor = max(cursor, event.sequence)
@@ -166,10 +169,18 @@ class AsyncClient:
                     if event.HasField("turn_finished"):
                         return
                 broken: PointsmanError = Unavailable(
-                    "The stream ended before the turn did.", code=grpc.StatusCode.UNAVAILABLE
+                    "The stream ended before the turn did.",
+                    reason="SERVICE_UNAVAILABLE",
+                    code=grpc.StatusCode.UNAVAILABLE,
                 )
             except grpc.aio.AioRpcError as error:
                 broken = from_rpc_error(error)
+            except TimeoutError:
+                broken = Unavailable(
+                    f"The stream was silent for {_SILENCE_SECONDS:g} seconds.",
+                    reason="SERVICE_UNAVAILABLE",
+                    code=grpc.StatusCode.UNAVAILABLE,
+                )
             finally:
                 call.cancel()
             if time.monotonic() - heard > _HEARD_SECONDS:
@@ -215,6 +226,17 @@ class AsyncClient:
             return await call
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
+
+
+async def _unless_silent(call: AsyncIterable[Answer]) -> AsyncIterator[Answer]:
+    """Yield a stream's messages. Raises TimeoutError when none comes for `_SILENCE_SECONDS`."""
+    messages = aiter(call)
+    while True:
+        async with asyncio.timeout(_SILENCE_SECONDS):
+            message = await anext(messages, None)
+        if message is None:
+            return
+        yield message
 
 
 async def _patiently(

@@ -40,8 +40,11 @@ def open_channel(url: str, key: str) -> grpc.aio.Channel:
     options: Sequence[tuple[str, Any]] = (
         ("grpc.service_config", _service_config()),
         ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # An edge that is frozen keeps its connections open. One that does not answer a ping loses them, and
+        # open streams end within ten seconds. Quiet streams are no matter.
+        ("grpc.keepalive_time_ms", 5_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.http2.max_pings_without_data", 0),
         # A restarted edge is found again within a second.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),

@@ -21,8 +21,9 @@ _REQUEST_ID: Final = "x-request-id"
 class PointsmanError(Exception):
     """A failure. `reason` is a name of the contract's `ErrorReason`, such as `SESSION_NOT_FOUND`.
 
-    `reason` is empty when the failure happened on the way and no service said why. `retry_after` is None
-    where trying again is no help. `request_id` is the call's id in the installation's logs, when known.
+    A failure of the connection has a reason as well, such as `SERVICE_UNAVAILABLE`. `reason` is empty only
+    for a status that neither Pointsman nor gRPC's transport made. `retry_after` is None where trying again is
+    no help. `request_id` is the call's id in the installation's logs, when known.
     """
 
     codes: ClassVar[Sequence[grpc.StatusCode]] = ()
@@ -124,12 +125,26 @@ class TurnFailed(PointsmanError):
         self.finished = finished
 
 
+# A status without details was made by gRPC's transport, here or at a proxy on the way.
+_UNTYPED: Final[Mapping[grpc.StatusCode, str]] = {
+    grpc.StatusCode.UNAVAILABLE: "SERVICE_UNAVAILABLE",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "CALL_TIMED_OUT",
+    grpc.StatusCode.UNIMPLEMENTED: "METHOD_UNIMPLEMENTED",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "MESSAGE_TOO_LARGE",
+}
+# What it says of a connection or a stream that broke, under other codes than UNAVAILABLE.
+_BROKEN: Final = ("Stream removed", "RST_STREAM", "GOAWAY", "Socket closed", "Connection reset")
+# A connection is made anew at once; a service that is away says by itself when to come back.
+_RETRY_AFTER: Final = timedelta(seconds=0.1)
+
 _CLASSES: Final = {code: kind for kind in PointsmanError.__subclasses__() for code in kind.codes}
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
-    """Return the exception for a failed call."""
+    """Return the exception for a failed call; Unavailable for a connection that broke, whatever its code."""
     info, fields, retry_after = _details(error.trailing_metadata())
+    if not info.reason:
+        return _untyped(error)
     return _CLASSES.get(error.code(), Internal)(
         error.details() or error.code().name,
         reason=info.reason,
@@ -137,6 +152,20 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PointsmanError:
         metadata=info.metadata,
         fields=fields,
         retry_after=retry_after,
+        request_id=_request_id(error),
+    )
+
+
+def _untyped(error: grpc.aio.AioRpcError) -> PointsmanError:
+    code, said = error.code(), error.details() or ""
+    if code not in _UNTYPED and any(sign in said for sign in _BROKEN):
+        code = grpc.StatusCode.UNAVAILABLE
+    away = code is grpc.StatusCode.UNAVAILABLE
+    return _CLASSES.get(code, Internal)(
+        f"The connection to Pointsman failed: {said}" if away else said or code.name,
+        reason=_UNTYPED.get(code, ""),
+        code=code,
+        retry_after=_RETRY_AFTER if away else None,
         request_id=_request_id(error),
     )
 

@@ -139,6 +139,15 @@ _UNTYPED: Final[Mapping[grpc.StatusCode, Reason]] = {
 }
 
 
+# What gRPC says of a connection or a stream that broke, under codes that a service may send as well.
+_BROKEN: Final = ("Stream removed", "RST_STREAM", "GOAWAY", "Socket closed", "Connection reset")
+# When to try again, where the failure does not say: they are back within a second, or away for longer.
+_RETRY_AFTER: Final[Mapping[Reason, timedelta]] = {
+    errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE: timedelta(seconds=1),
+    errors_pb2.ERROR_REASON_DATABASE_UNAVAILABLE: timedelta(seconds=1),
+}
+
+
 class Failure(Exception):  # noqa: N818 - the domain's word, the same as the message's
     """An expected error, with the reason that programs compare.
 
@@ -199,13 +208,16 @@ class Failure(Exception):  # noqa: N818 - the domain's word, the same as the mes
         return failure
 
     def to_status(self) -> status.Status:
-        """Return code, details and trailing metadata as they go over the wire, within gRPC's limits."""
+        """Return code, details and trailing metadata as they go over the wire, within gRPC's limits.
+
+        A service or database that is away gets a `RetryInfo` of a second, unless `retry_after` says another.
+        """
         return status.pack(
             self.code,
             self.reason_name,
             self.message,
             fields=self.fields,
-            retry_after=self.retry_after,
+            retry_after=self.retry_after or _RETRY_AFTER.get(self.reason),
             metadata=self.metadata,
         )
 
@@ -213,8 +225,9 @@ class Failure(Exception):  # noqa: N818 - the domain's word, the same as the mes
     def from_rpc_error(cls, error: grpc.aio.AioRpcError, service: str) -> Failure:
         """Read the failure that a peer sent; `service` is the peer's name for messages, as in `session`.
 
-        Without our details the status came from gRPC itself: UNAVAILABLE becomes SERVICE_UNAVAILABLE and
-        DEADLINE_EXCEEDED becomes CALL_TIMED_OUT, with the metadata `service`.
+        Without our details the status came from gRPC itself: UNAVAILABLE and whatever says that the
+        connection broke become SERVICE_UNAVAILABLE, and DEADLINE_EXCEEDED becomes CALL_TIMED_OUT, with the
+        metadata `service`.
         """
         sent = status.unpack(error.trailing_metadata())
         reason = None if sent is None else reason_of(sent.reason)
@@ -227,6 +240,10 @@ class Failure(Exception):  # noqa: N818 - the domain's word, the same as the mes
     @classmethod
     def _untyped(cls, error: grpc.aio.AioRpcError, service: str) -> Failure:
         reason = _UNTYPED.get(error.code(), errors_pb2.ERROR_REASON_INTERNAL)
+        if reason == errors_pb2.ERROR_REASON_INTERNAL and any(
+            sign in (error.details() or "") for sign in _BROKEN
+        ):
+            reason = errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE
         # gRPC's own words can name addresses and Python classes, which are no business of a client's.
         said = {
             errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE: "cannot be reached; try again",

@@ -9,7 +9,12 @@ MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 METADATA_LIMIT: Final = 16 * 1024
 """Bytes of a call's metadata, names and values."""
 
-_KEEPALIVE_MS: Final = 30_000
+# A peer that is frozen keeps its connections open. One that does not answer a ping within these loses them,
+# and its calls end with UNAVAILABLE, within ten seconds.
+_PING_MS: Final = 5_000
+_PING_TIMEOUT_MS: Final = 5_000
+# Pings from peers: the edge and our own channels send one every five seconds.
+_PINGS_ALLOWED_MS: Final = 2_000
 
 ChannelOptions = list[tuple[str, int | str]]
 
@@ -23,11 +28,11 @@ def server_options() -> ChannelOptions:
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
         ("grpc.max_metadata_size", 4 * METADATA_LIMIT),
         ("grpc.absolute_max_metadata_size", 4 * METADATA_LIMIT),
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         # Peers ping quiet connections, Envoy among them; by default that counts as abuse.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", _PINGS_ALLOWED_MS),
         # A second server on the same port must fail, not share it silently.
         ("grpc.so_reuseport", 0),
     ]
@@ -38,8 +43,8 @@ def channel_options(service_config: str) -> ChannelOptions:
     return [
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", _PING_MS),
+        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # A restarted peer is found again within a second; gRPC's default waits up to two minutes.

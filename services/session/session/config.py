@@ -69,10 +69,12 @@ class SessionConfig(ServiceConfig):
         validation_alias="POINTSMAN_RUNNER_PATIENCE_SECONDS",
         description="how many seconds a runner may be out of reach before its turns count as interrupted",
     )
+    # Clients count a stream that is silent for twelve seconds as broken.
     keep_alive_seconds: PositiveFloat = Field(
-        default=15.0,
+        default=5.0,
+        le=5.0,
         validation_alias="POINTSMAN_KEEP_ALIVE_SECONDS",
-        description="after how many quiet seconds a stream of events says that it is alive",
+        description="after how many quiet seconds a stream of events sends keep_alive, 5 at most",
     )
 
     forkable_turns: PositiveInt = Field(

@@ -11,6 +11,7 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import session_service_pb2, session_service_pb2_grpc
 from servicekit.errors import CODES, Failure, reason_name
+from servicekit.limits import MESSAGE_LIMIT
 from servicekit.serving import Servicer
 from servicekit.testing import serve, wait_until
 from structlog.testing import capture_logs
@@ -235,3 +236,29 @@ async def test_a_failure_before_the_first_message_of_a_stream_comes_without_head
         # gRPC shows headers that came with the status as trailing ones: Envoy can still answer 404.
         assert dict(await call.initial_metadata()) == {}
         assert dict(await call.trailing_metadata())["x-request-id"] == "test-request"
+
+
+@pytest.mark.parametrize("method", ["Echo", "Repeat"])
+async def test_a_response_that_is_too_large_to_send_is_typed(kit: Any, method: str) -> None:
+    async def unary(_request: Any, _context: Any) -> Any:
+        return kit.Echo(text="x" * MESSAGE_LIMIT)
+
+    async def stream(request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield request
+        yield kit.Echo(text="x" * MESSAGE_LIMIT)
+
+    async with kit.serve(Echo=unary, Repeat=stream) as started:
+        call = kit.callable(started.channel, method)
+        code, got = await failure_of(call(kit.Echo(), metadata=kit.caller, timeout=60))
+    assert (code, got.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+    assert got.metadata["limit"] == str(MESSAGE_LIMIT)
+
+
+async def test_a_service_that_is_away_says_when_to_try_again(kit: Any) -> None:
+    async def away(_request: Any, _context: Any) -> Any:
+        raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "The session service is away.")
+
+    async with kit.serve(Echo=away) as started:
+        call = kit.callable(started.channel, "Echo")
+        _, got = await failure_of(call(kit.Echo(), metadata=kit.caller, timeout=60))
+    assert got.retry_after == timedelta(seconds=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from servicekit.testing import free_port, wait_until
 from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render
 from support.edge_peers import KEY, Peers, peers
+from support.frozen import Forwarder, forwarding
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "envoy"
 ORIGIN = "https://app.example.com"
@@ -32,6 +33,8 @@ class RunningEdge:
     """Speaks to it, without a key."""
     channel: grpc.aio.Channel
     log: Path
+    forwarders: Mapping[str, Forwarder]
+    """By the field of `Edge` that it stands before; empty unless asked for."""
 
     @property
     def key(self) -> dict[str, str]:
@@ -83,6 +86,14 @@ async def tls_edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
 
 
 @pytest.fixture
+async def freezable_edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
+    """The same with a forwarder before each service."""
+    names = ("router", "session", "llm_proxy", "llm_proxy_http")
+    async with running_edge(tmp_path, forwarded=names) as started:
+        yield started
+
+
+@pytest.fixture
 async def narrow_edge(tmp_path: Path) -> AsyncIterator[RunningEdge]:
     """The same with room for 40 requests of one address at once, so that a flood need not be one."""
     less = {"max_tokens: 4000, tokens_per_fill: 2000": "max_tokens: 40, tokens_per_fill: 1"}
@@ -111,17 +122,30 @@ def grpc_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
 
 @asynccontextmanager
 async def running_edge(
-    tmp_path: Path, tls: Tls | None = None, changes: Mapping[str, str] | None = None
+    tmp_path: Path,
+    tls: Tls | None = None,
+    changes: Mapping[str, str] | None = None,
+    forwarded: Sequence[str] = (),
 ) -> AsyncIterator[RunningEdge]:
-    """Run an edge before scripted services; `changes` are made in its configuration."""
-    async with peers(tmp_path) as behind:
+    """Run an edge before scripted services; `changes` are made in its configuration.
+
+    The services named by `forwarded` are reached through forwarders, which can be frozen.
+    """
+    async with peers(tmp_path) as behind, AsyncExitStack() as stack:
+        between = {
+            name: await stack.enter_async_context(forwarding(getattr(behind, name))) for name in forwarded
+        }
+
+        def address(name: str) -> str:
+            return between[name].address if name in between else getattr(behind, name)
+
         port = free_port()
         configured = Edge(
             listen=f"127.0.0.1:{port}",
-            router=behind.router,
-            session=behind.session,
-            llm_proxy=behind.llm_proxy,
-            llm_proxy_http=behind.llm_proxy_http,
+            router=address("router"),
+            session=address("session"),
+            llm_proxy=address("llm_proxy"),
+            llm_proxy_http=address("llm_proxy_http"),
             admin_port=free_port(),
             descriptors=DEPLOY / "pointsman.binpb",
             static_files=DEPLOY / "www",
@@ -143,4 +167,4 @@ async def running_edge(
                     return False
 
             await wait_until(ready, timeout=60)
-            yield RunningEdge(port, behind, http, channel, log)
+            yield RunningEdge(port, behind, http, channel, log, between)

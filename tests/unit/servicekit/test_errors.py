@@ -148,3 +148,16 @@ def test_names_on_the_wire_have_no_prefix() -> None:
     assert reason_of("SESSION_NOT_FOUND") == errors_pb2.ERROR_REASON_SESSION_NOT_FOUND
     assert reason_of("UNSPECIFIED") is None
     assert reason_of("NOBODY_KNOWS") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.UNKNOWN, "Stream removed"),
+        (grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"),
+        (grpc.StatusCode.UNAVAILABLE, "keepalive watchdog timeout"),
+    ],
+)
+def test_a_connection_that_broke_is_the_service_being_away(code, details):
+    got = Failure.from_rpc_error(untyped(code, details), "session")
+    assert got.reason == errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE

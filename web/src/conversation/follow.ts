@@ -26,8 +26,8 @@ export interface FollowParts {
 
 const FIRST_BACKOFF_MS = 400;
 const MAX_BACKOFF_MS = 10_000;
-/** The server sends `keep_alive` after 15 quiet seconds; twice that and some without a word means that nobody is there. */
-const SILENCE_MS = 40_000;
+/** The server sends `keep_alive` after 5 quiet seconds; a stream that is silent for this long is broken. */
+const SILENCE_MS = 12_000;
 
 /** Follows a session until `signal` aborts or the server says that there is nothing to follow. */
 export async function follow(parts: FollowParts, signal: AbortSignal): Promise<void> {

@@ -40,6 +40,18 @@ def read(raw: bytes, parse: Parse) -> Any:
     return request
 
 
+def answer_bytes(response: bytes) -> bytes:
+    """Return a serialized response. Raises Failure MESSAGE_TOO_LARGE for one that gRPC would not send."""
+    if len(response) > MESSAGE_LIMIT:
+        raise Failure(
+            errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+            f"The response has {len(response)} bytes; at most {MESSAGE_LIMIT} can be sent. Ask for a smaller "
+            "page, or for a part.",
+            limit=str(MESSAGE_LIMIT),
+        )
+    return response
+
+
 def no_message() -> Failure:
     """Return the failure for a call that ended before its one message."""
     return Failure(

@@ -20,7 +20,7 @@ from servicekit.interceptors.admission import Admission
 from servicekit.interceptors.call_log import Outcome, record
 from servicekit.interceptors.incoming import Incoming
 from servicekit.interceptors.request_id import request_id
-from servicekit.interceptors.requests import no_message, read, read_each
+from servicekit.interceptors.requests import answer_bytes, no_message, read, read_each
 from servicekit.passport import REQUEST_ID_HEADER
 
 Serialize = Callable[[Any], bytes]
@@ -65,7 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def answer(raw: AsyncIterator[bytes], context: Any) -> bytes:
             async with self._answering(incoming, context) as call:
                 call.request = await ask(raw, context)
-                response = serialize(await behavior(call.request, context))
+                response = answer_bytes(serialize(await behavior(call.request, context)))
                 await _send_headers(context, call)
             return response
 
@@ -84,11 +84,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 async with aclosing(result):
                     begun = False
                     async for response in result:
+                        raw_response = answer_bytes(serialize(response))
                         if not begun:
                             # Not earlier: after the headers, a refusal is too late for clients of JSON.
                             await _send_headers(context, call)
                             begun = True
-                        await context.write(serialize(response))
+                        await context.write(raw_response)
 
         return answer
 
