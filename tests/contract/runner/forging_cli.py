@@ -61,5 +61,6 @@ for line in sys.stdin:
                 "num_turns": 1,
                 "session_id": SESSION,
                 "result": "done",
+                "user_message_uuid": message["uuid"],
             }
         )

@@ -8,6 +8,7 @@ import time
 
 SESSION = next((a.split("=")[1] for a in sys.argv if a.startswith(("--session-id=", "--resume="))), "")
 out = sys.stdout.buffer
+PROMPT = {"uuid": ""}
 
 
 def send(message: object) -> None:
@@ -39,6 +40,7 @@ def result(said: object = "done", **more: object) -> dict[str, object]:
         "num_turns": 1,
         "session_id": SESSION,
         "result": said,
+        "user_message_uuid": PROMPT["uuid"],
         "total_cost_usd": 1e9,
         **more,
     }
@@ -130,6 +132,11 @@ def act(mode: str) -> None:  # noqa: PLR0912 - one branch for each way to misbeh
         time.sleep(3600)
     elif mode == "exits":
         os._exit(3)
+    elif mode == "foreign-results":
+        send(result("not yours", user_message_uuid=None))
+        send(result("not yours", user_message_uuid=None, user_message_uuids=[]))
+        send(result("not yours", user_message_uuid=SESSION, user_message_uuids=[SESSION, 7, None]))
+        send(result("yours", user_message_uuid=SESSION, user_message_uuids=[SESSION, PROMPT["uuid"]]))
     elif mode == "huge-result":
         send(result("z" * 10_000_000))
     send(result())
@@ -143,4 +150,5 @@ for line in sys.stdin:
         if "SILENT" not in os.environ:
             send({"type": "control_response", "response": answer})
     elif message["type"] == "user":
+        PROMPT["uuid"] = message["uuid"]
         act(message["message"]["content"])

@@ -109,6 +109,11 @@ async def test_a_result_of_any_size_is_cut_and_its_cost_is_not_believed(open_run
         assert result.finished.usage.cost_usd == 0
 
 
+async def test_a_result_that_does_not_name_the_prompt_is_not_its_answer(open_runner: OpenRunner) -> None:
+    async with open_runner() as house:
+        assert (await house.run(new_id(), "foreign-results")).finished.result == "yours"
+
+
 async def test_one_that_stalls_is_cancelled_at_once(open_runner: OpenRunner) -> None:
     async with open_runner() as house:
         session = new_id()

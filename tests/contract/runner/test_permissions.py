@@ -12,6 +12,7 @@ from pointsman.session.v1 import event_pb2, turn_pb2
 from servicekit.testing import wait_until
 from support.runner_house import RunnerHouse, TurnResult, new_id
 from support.scripted_anthropic import Reply
+from support.scripted_steps import bash, call, do, scripted_steps, sub_agent
 
 OpenRunner = Callable[..., Any]
 ASK = turn_pb2.TurnOptions(permission_mode=turn_pb2.PERMISSION_MODE_DEFAULT)
@@ -134,3 +135,42 @@ async def outcome_of_a_turn_whose_people_take_longer_than(
         await house.stub().DecidePermission(call, metadata=house.metadata(), timeout=60)
         await following
         return result.finished.outcome
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_events_about_a_sub_agents_tools_say_whose_they_are(
+    open_runner: OpenRunner, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    monkeypatch.setattr("runner.agent.approvals._GRACE_SECONDS", 0.0)
+    options = turn_pb2.TurnOptions(allowed_tools=["Write"])
+    options.permission_timeout.FromMilliseconds(100)
+
+    def helper(name: str) -> Any:
+        write = call("Write", file_path=f"/workspace/{name}", content=name)
+        work = sub_agent([bash(f"touch {name}")], [write], "said")
+        return sub_agent([work], "said") if nested else work
+
+    mine = call("Write", file_path="/workspace/three", content="3")
+    prompt = do([helper("one"), helper("two")], [bash("touch three")], [mine], "end")
+    async with open_runner(scripted_steps) as house:
+        result = await house.run(new_id(), prompt, options=options)
+        told = [event for event in result.events if event.WhichOneof("kind") == "tool_use"]
+        # The innermost sub-agents; of those in a sub-agent, the CLI does not tell the calls themselves.
+        helpers = [e for e in told if e.tool_use.tool == "Agent" and bool(e.parent_tool_use_id) is nested]
+        whose = {
+            name: next((e.tool_use.id for e in helpers if name in e.tool_use.input["prompt"]), "")
+            for name in ("one", "two", "three")
+        }
+        assert len(set(whose.values())) == 3
+        asked, decided = [], []
+        for event in result.events:
+            kind, parent = event.WhichOneof("kind"), event.parent_tool_use_id
+            if kind == "permission_requested":
+                asked.append(parent)
+                assert parent == whose[event.permission_requested.input["command"].split()[1]]
+            elif kind == "permission_decided":
+                decided.append(parent)
+            elif kind == "file_change":
+                assert parent == whose[event.file_change.path]
+        assert sorted(asked) == sorted(decided) == sorted(whose.values())
+        assert {change.path for change in result.of("file_change")} == set(whose)

@@ -9,23 +9,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import structlog
-from claude_agent_sdk import (
-    ClaudeAgentOptions,
-    ClaudeSDKClient,
-    HookContext,
-    HookMatcher,
-    PermissionResultAllow,
-    PermissionResultDeny,
-    ToolPermissionContext,
-)
-from claude_agent_sdk.types import HookInput, HookJSONOutput
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from runner.agent.agent_options import PermissionModeName
-from runner.agent.file_change import EDIT_TOOLS
 from runner.agent.outcome import death_failure, out_of_memory
 from runner.agent.stdio import SandboxTransport
+from runner.agent.tool_hooks import ToolHooks, ToolListener
 from runner.bounded import clean
 from runner.sandboxes.protocol import SandboxProcess
 
@@ -39,29 +30,11 @@ _STDERR_BYTES: Final = 4096
 _log = structlog.get_logger("runner.agent")
 
 
-class Listener(Protocol):
+class Listener(ToolListener, Protocol):
     """The turn that an agent works for."""
 
     def message(self, message: object) -> None:
         """Take one of the SDK's messages, in order."""
-        ...
-
-    async def edit_comes(self, tool_input: Any, tool_use_id: str) -> None:
-        """Take note that an edit tool is about to change a file. The agent waits."""
-        ...
-
-    async def edited(self, report: Any, tool_use_id: str) -> None:
-        """Take what an edit tool says that it did. Comes between the tool's use and its result."""
-        ...
-
-    async def tool_may_run(self) -> None:
-        """Take note that the agent is about to run a tool. Raises Failure when it must not."""
-        ...
-
-    async def permission(
-        self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
-    ) -> PermissionResultAllow | PermissionResultDeny:
-        """Decide whether a tool may run."""
         ...
 
 
@@ -76,7 +49,6 @@ class Agent:
         self.ended = asyncio.Event()
         self.listener: Listener | None = None
         self.model = ""
-        self.mode: PermissionModeName = "default"
         self._transport = SandboxTransport(process)
         self._client: ClaudeSDKClient | None = None
         self._cause: BaseException | None = None
@@ -104,19 +76,12 @@ class Agent:
             raise
         agent._tasks.append(asyncio.create_task(process.settle(), name="settle"))
         agent.model = model
-        agent.mode = options.permission_mode or "default"  # type: ignore[assignment]
         agent._tasks.append(asyncio.create_task(agent._read(), name="agent reader"))
         return agent
 
     async def _connect(self, options: ClaudeAgentOptions) -> None:
-        own = dataclasses.replace(
-            options,
-            can_use_tool=self._permission,
-            hooks={
-                "PreToolUse": [HookMatcher(hooks=[self._tool_comes], on_failure="block")],
-                "PostToolUse": [HookMatcher(matcher=EDIT_TOOLS, hooks=[self._edited])],
-            },
-        )
+        hooks = ToolHooks(lambda: self.listener)
+        own = dataclasses.replace(options, can_use_tool=hooks.permission, hooks=hooks.matchers())
         self._client = ClaudeSDKClient(own, transport=self._transport)
         await self._client.connect()
 
@@ -159,10 +124,8 @@ class Agent:
             self.model = model
 
     async def set_mode(self, mode: PermissionModeName) -> None:
-        """Use another permission mode from now on."""
-        if mode != self.mode:
-            await self._control(lambda client: client.set_permission_mode(mode))
-            self.mode = mode
+        """Use a permission mode from now on. The agent changes it by itself, so it is told for each turn."""
+        await self._control(lambda client: client.set_permission_mode(mode))
 
     async def interrupt(self) -> bool:
         """Ask it to stop what it does; return whether it said yes within a second."""
@@ -231,39 +194,3 @@ class Agent:
             errors_pb2.ERROR_REASON_SANDBOX_START_FAILED,
             f"The agent did not start in its sandbox: {said[-1][:500] if said else 'it said nothing'}",
         )
-
-    async def _permission(
-        self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
-    ) -> PermissionResultAllow | PermissionResultDeny:
-        if self.listener is None:
-            return PermissionResultDeny(message="No turn is running.", interrupt=True)
-        return await self.listener.permission(tool, tool_input, context)
-
-    async def _tool_comes(
-        self, hook: HookInput, tool_use_id: str | None, context: HookContext
-    ) -> HookJSONOutput:
-        """Let a tool run when it is written down that one may have. The agent waits for the answer."""
-        if self.listener is None:
-            return _deny("No turn is running.")
-        try:
-            await self.listener.tool_may_run()
-        except Failure as failure:
-            return _deny(failure.message)
-        if hook.get("tool_name") in EDIT_TOOLS.split("|"):
-            await self.listener.edit_comes(hook.get("tool_input"), clean(tool_use_id))
-        return {}
-
-    async def _edited(self, hook: HookInput, tool_use_id: str | None, context: HookContext) -> HookJSONOutput:
-        if self.listener is not None:
-            await self.listener.edited(hook.get("tool_response"), clean(tool_use_id))
-        return {}
-
-
-def _deny(reason: str) -> HookJSONOutput:
-    return {
-        "hookSpecificOutput": {
-            "hookEventName": "PreToolUse",
-            "permissionDecision": "deny",
-            "permissionDecisionReason": reason,
-        }
-    }

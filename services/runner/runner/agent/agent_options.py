@@ -13,6 +13,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
 
+from runner.agent.tools import OFFERED
 from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME
 
 DEFAULT_MAX_TURNS: Final = 10
@@ -35,6 +36,8 @@ _EFFORTS: Final[Mapping[turn_pb2.Effort.ValueType, Literal["low", "medium", "hig
     turn_pb2.EFFORT_HIGH: "high",
     turn_pb2.EFFORT_MAX: "max",
 }
+# In plan mode, Claude Code 2.1.329 lets a model call approve commands in place of a person. See `verdict.py`.
+_SETTINGS: Final = {"useAutoModeDuringPlan": False, "disableAutoMode": "disable"}
 # Every call that the agent makes beside the conversation asks for one of these.
 _MODEL_VARIABLES: Final = (
     "ANTHROPIC_MODEL",
@@ -91,8 +94,8 @@ class BootOptions:
 def permission_mode(options: turn_pb2.TurnOptions) -> PermissionModeName:
     """Return the SDK's name of the turn's mode.
 
-    With a list of allowed tools the agent asks us for whatever is not on it. In its mode acceptEdits it would
-    edit, and run commands such as `touch` and `mkdir`, without.
+    `verdict` decides about each call. The CLI's mode is what the model is told, and how the CLI's own rules
+    decide about calls that are left to them: with a list of allowed tools, by the list alone.
     """
     mode = _MODES.get(options.permission_mode, "acceptEdits")
     listed = options.allowed_tools and options.permission_mode != BYPASS
@@ -111,6 +114,8 @@ def sdk_options(
         system_prompt=boot.system_prompt or _preset(boot.append_system_prompt),
         max_turns=boot.max_turns,
         permission_mode=mode,
+        tools=list(OFFERED),
+        settings=json.dumps(_SETTINGS),
         allowed_tools=list(boot.allowed_tools),
         disallowed_tools=list(boot.disallowed_tools),
         include_partial_messages=boot.partial_messages,
@@ -164,6 +169,10 @@ def command_line(options: ClaudeAgentOptions, model: str, *, session_id: str, re
     if options.mcp_servers:
         command += ["--mcp-config", json.dumps({"mcpServers": options.mcp_servers})]
     command += ["--max-turns", str(options.max_turns)]
+    if isinstance(options.tools, list):
+        command += ["--tools", ",".join(options.tools)]
+    if options.settings:
+        command += ["--settings", options.settings]
     if options.allowed_tools:
         command += ["--allowedTools", ",".join(options.allowed_tools)]
     if options.disallowed_tools:

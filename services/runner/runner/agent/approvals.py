@@ -8,16 +8,16 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from claude_agent_sdk import PermissionResultAllow, PermissionResultDeny, ToolPermissionContext
+from claude_agent_sdk import PermissionResultAllow, PermissionResultDeny
 from google.protobuf import json_format
 from pointsman.session.v1 import event_pb2, turn_pb2
 
-from runner.bounded import bounded_struct, bounded_text, clean
+from runner.agent.tool_hooks import ToolCall
+from runner.agent.verdict import Verdict, verdict
+from runner.bounded import bounded_struct, bounded_text
 
-QUESTION_TOOL: Final = "AskUserQuestion"
-_ALWAYS_ASKED: Final = frozenset({QUESTION_TOOL, "ExitPlanMode"})
 _DEFAULT_WAIT: Final = timedelta(hours=1)
 # The session service denies what nobody decided, and tells us. This is for when it does not.
 _GRACE_SECONDS: Final = 30.0
@@ -47,21 +47,31 @@ class Approvals:
             return self._finished_waits
         return self._finished_waits + time.monotonic() - min(self._waiting_since.values())
 
-    async def permission(self, tool: str, tool_input: Any, context: ToolPermissionContext) -> Decision:
-        """Answer the agent's question whether a tool may run."""
-        if tool not in _ALWAYS_ASKED and self._granted():
+    def verdict(self, call: ToolCall) -> Verdict:
+        """Return what the turn's options say about a call."""
+        return verdict(self._options, call.tool, call.input)
+
+    async def permission(self, call: ToolCall, parent: str) -> Decision:
+        """Answer the agent's question whether a tool may run.
+
+        `parent` is the tool call of the sub-agent that asks, '' for the agent itself.
+        """
+        said = self.verdict(call)
+        if said is Verdict.ALLOW:
             return PermissionResultAllow()
+        if said is Verdict.DENY:
+            return PermissionResultDeny(message=f"{call.tool} is not available in this turn.")
         permission_id = str(uuid.uuid4())
         wait = self._options.permission_timeout.ToTimedelta() or _DEFAULT_WAIT
         decided = asyncio.get_running_loop().create_future()
         self._open[permission_id] = decided
         began = self._waiting_since[permission_id] = time.monotonic()
         try:
-            self._say(self._request(permission_id, tool, tool_input, context, wait))
+            self._say(self._request(permission_id, call, parent, wait))
             async with asyncio.timeout(wait.total_seconds() + _GRACE_SECONDS):
                 return _result(await decided)
         except TimeoutError:
-            return self._nobody(permission_id)
+            return self._nobody(permission_id, parent)
         finally:
             del self._open[permission_id]
             self._decided.add(permission_id)
@@ -76,35 +86,24 @@ class Approvals:
             waiting.set_result(decided)
         return True
 
-    def _granted(self) -> bool:
-        """Whether a tool that the agent's own rules do not settle runs without asking."""
-        mode = self._options.permission_mode
-        if mode == turn_pb2.PERMISSION_MODE_BYPASS_PERMISSIONS:
-            return True
-        accepts = mode in (turn_pb2.PERMISSION_MODE_UNSPECIFIED, turn_pb2.PERMISSION_MODE_ACCEPT_EDITS)
-        # With a list, the agent asks only for what is not on it.
-        return accepts and not self._options.allowed_tools
-
-    def _request(
-        self, permission_id: str, tool: str, tool_input: Any, context: ToolPermissionContext, wait: timedelta
-    ) -> event_pb2.Event:
+    def _request(self, permission_id: str, call: ToolCall, parent: str, wait: timedelta) -> event_pb2.Event:
         asked = event_pb2.PermissionRequested(
             permission_id=permission_id,
-            tool=bounded_text(clean(tool), 256)[0],
-            input=bounded_struct(tool_input, _STRING_BYTES),
-            tool_use_id=clean(context.tool_use_id),
+            tool=bounded_text(call.tool, 256)[0],
+            input=bounded_struct(call.input, _STRING_BYTES),
+            tool_use_id=call.tool_use_id,
         )
         asked.expire_time.FromDatetime(datetime.now(UTC) + wait)
-        for suggestion in context.suggestions[:16]:
+        for suggestion in call.suggestions[:16]:
             with contextlib.suppress(ValueError):
                 asked.suggestions.append(bounded_struct(suggestion.to_dict(), 1024))
-        return event_pb2.Event(permission_requested=asked)
+        return event_pb2.Event(permission_requested=asked, parent_tool_use_id=parent)
 
-    def _nobody(self, permission_id: str) -> Decision:
+    def _nobody(self, permission_id: str, parent: str) -> Decision:
         decided = event_pb2.PermissionDecided(
             permission_id=permission_id, decision=event_pb2.PERMISSION_DECISION_DENY, timed_out=True
         )
-        self._say(event_pb2.Event(permission_decided=decided))
+        self._say(event_pb2.Event(permission_decided=decided, parent_tool_use_id=parent))
         return _result(decided)
 
     def _waited_from(self, permission_id: str, began: float) -> None:

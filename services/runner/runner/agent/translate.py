@@ -11,6 +11,7 @@ from claude_agent_sdk import (
     AssistantMessage,
     StreamEvent,
     SystemMessage,
+    TaskStartedMessage,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -26,6 +27,9 @@ RESULT_BYTES: Final = 64 * 1024
 """Of a tool's result, and of any one string of a tool's input."""
 # A block is text of one model call; the longest outputs are 128k tokens.
 _BLOCK_BYTES: Final = 2 * 1024 * 1024
+
+# Of one turn. The CLI runs at most some tens at once.
+_SUB_AGENTS: Final = 10_000
 
 
 @dataclass
@@ -46,8 +50,17 @@ class TranslateState:
     """Characters of each open block that were sent."""
     heard: dict[tuple[str, int], int] = field(default_factory=dict)
     """Characters of each open block that the agent has told; never more than were sent."""
-    tools: dict[str, str] = field(default_factory=dict)
-    """Names of the tools that were called, by the call's id."""
+    callers: dict[str, str] = field(default_factory=dict)
+    """Who made each tool call, by its id: the tool call of a sub-agent, '' for the agent."""
+    sub_agents: dict[str, str] = field(default_factory=dict)
+    """The tool call that began each sub-agent, by the CLI's id of it."""
+
+    def caller(self, tool_use_id: str, agent_id: str) -> str:
+        """Return the tool call of the sub-agent that made a call, '' for the agent itself.
+
+        A hook can come before the message that has its call; then the CLI's id of the sub-agent tells.
+        """
+        return self.callers.get(tool_use_id) or self.sub_agents.get(agent_id, "")
 
 
 def translate(message: object, state: TranslateState) -> list[event_pb2.Event]:
@@ -59,9 +72,13 @@ def translate(message: object, state: TranslateState) -> list[event_pb2.Event]:
     if isinstance(message, StreamEvent):
         events = list(_stream(message.event, parent, state))
     elif isinstance(message, AssistantMessage):
-        events = list(_assistant(message, state))
+        events = list(_assistant(message, parent, state))
     elif isinstance(message, UserMessage):
         events = list(_user(message, state))
+    elif isinstance(message, TaskStartedMessage):
+        if len(state.sub_agents) < _SUB_AGENTS:
+            state.sub_agents[clean(message.task_id)] = clean(message.tool_use_id)
+        return []
     elif isinstance(message, SystemMessage) and message.subtype == "api_retry":
         events = [_retry(message.data)]
     else:
@@ -123,7 +140,7 @@ def _thinking_delta(piece: str, message_id: str, block: int, offset: int) -> eve
     return event_pb2.Event(thinking_delta=delta)
 
 
-def _assistant(message: AssistantMessage, state: TranslateState) -> Iterator[event_pb2.Event]:
+def _assistant(message: AssistantMessage, parent: str, state: TranslateState) -> Iterator[event_pb2.Event]:
     message_id = clean(message.message_id)
     state.model = clean(message.model) or state.model
     for block in message.content:
@@ -131,9 +148,9 @@ def _assistant(message: AssistantMessage, state: TranslateState) -> Iterator[eve
         state.offsets.pop((message_id, index), None)
         state.heard.pop((message_id, index), None)
         if isinstance(block, ToolUseBlock):
-            if not message.parent_tool_use_id:
+            if not parent:
                 state.answer = ""
-            yield _tool_use(block, state)
+            yield _tool_use(block, parent, state)
         elif isinstance(block, TextBlock | ThinkingBlock):
             text = clean(block.text) if isinstance(block, TextBlock) else ""
             thinking = clean(block.thinking) if isinstance(block, ThinkingBlock) else ""
@@ -166,10 +183,10 @@ def _index(message: AssistantMessage, message_id: str, state: TranslateState) ->
     return index
 
 
-def _tool_use(block: ToolUseBlock, state: TranslateState) -> event_pb2.Event:
+def _tool_use(block: ToolUseBlock, parent: str, state: TranslateState) -> event_pb2.Event:
     use = event_pb2.ToolUse(id=clean(block.id), tool=clean(block.name))
     use.input.CopyFrom(bounded_struct(block.input, RESULT_BYTES))
-    state.tools[use.id] = use.tool
+    state.callers[use.id] = parent
     return event_pb2.Event(tool_use=use)
 
 

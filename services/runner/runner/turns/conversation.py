@@ -7,21 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from claude_agent_sdk import (
-    AssistantMessage,
-    PermissionResultAllow,
-    PermissionResultDeny,
-    ResultMessage,
-    StreamEvent,
-    ToolPermissionContext,
-    UserMessage,
-)
+from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, UserMessage
 from pointsman.session.v1 import event_pb2, turn_pb2
 
 from runner.agent.ahead import Ahead
 from runner.agent.endings import Said
 from runner.agent.file_change import Edits
+from runner.agent.tool_hooks import Permission, ToolCall
+from runner.agent.tools import EDITING
 from runner.agent.translate import TranslateState, translate
+from runner.agent.verdict import Verdict
 from runner.bounded import bounded_text, clean
 from runner.turns.turns import Turn
 
@@ -47,9 +42,8 @@ class Conversation:
     def message(self, message: object) -> None:
         """See Listener."""
         if isinstance(message, ResultMessage):
-            # An answer to an earlier prompt, that was broken off, is not this turn's.
-            mine = message.user_message_uuid in (None, self._prompt_uuid)
-            if mine and not self.result.done():
+            # Any other result answers an earlier prompt that was broken off, or a job of the CLI's own.
+            if self._prompt_uuid in _prompts(message) and not self.result.done():
                 self.result.set_result(message)
             return
         if isinstance(message, AssistantMessage) and message.error and not message.parent_tool_use_id:
@@ -77,27 +71,28 @@ class Conversation:
         self.ahead.heard(message)
         self._turn.tool_ran = self._turn.tool_ran or self._state.tool_ran
 
-    async def edit_comes(self, tool_input: Any, tool_use_id: str) -> None:
+    async def edited(self, call: ToolCall, report: Any) -> None:
         """See Listener."""
-        await self.edits.comes(tool_input, tool_use_id)
-
-    async def edited(self, report: Any, tool_use_id: str) -> None:
-        """See Listener."""
-        change = await self.edits.change(report, tool_use_id)
+        change = await self.edits.change(report, call.tool_use_id)
         if change is None:
             return
         self._turn.tool_ran = True
-        self._turn.emit(event_pb2.Event(file_change=change))
+        self._turn.emit(event_pb2.Event(file_change=change, parent_tool_use_id=self._caller(call)))
 
-    async def tool_may_run(self) -> None:
+    async def tool_comes(self, call: ToolCall) -> Verdict:
         """See Listener."""
         await self._turn.acts()
+        said = self._turn.approvals.verdict(call)
+        if call.tool in EDITING and said is not Verdict.DENY:
+            await self.edits.comes(call.input, call.tool_use_id)
+        return said
 
-    async def permission(
-        self, tool: str, tool_input: dict[str, Any], context: ToolPermissionContext
-    ) -> PermissionResultAllow | PermissionResultDeny:
+    async def permission(self, call: ToolCall) -> Permission:
         """See Listener."""
-        return await self._turn.approvals.permission(tool, tool_input, context)
+        return await self._turn.approvals.permission(call, self._caller(call))
+
+    def _caller(self, call: ToolCall) -> str:
+        return self._state.caller(call.tool_use_id, call.agent_id)
 
     def note(self, kind: str, values: Mapping[str, Any]) -> None:
         """Take what llm-proxy reports through the relay: `usage` of a call, or a `retry`."""
@@ -135,3 +130,8 @@ def _is_next(message: object) -> bool:
     """Whether the agent goes on with this. The rest of a streamed answer may come after its error message."""
     begins = isinstance(message, StreamEvent) and message.event.get("type") == "message_start"
     return begins or isinstance(message, AssistantMessage | UserMessage)
+
+
+def _prompts(message: ResultMessage) -> list[str]:
+    """Return the ids of the prompts that a result answers; none for a job of the CLI's own."""
+    return [*(message.user_message_uuids or []), message.user_message_uuid or ""]
