@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,14 +13,17 @@ from servicekit.context import log_fields
 from llm_proxy.catalogue import Catalogue
 from llm_proxy.ledger.ledger import Ledger, Outcome, Reservation
 from llm_proxy.ledger.money import Pico, dollars
+from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.sse import StreamReader
 from llm_proxy.messages.usage import TokenUsage
 from llm_proxy.metrics import Metrics
 from llm_proxy.routing.attempts import Answering, Retry
+from llm_proxy.upstreams.portable import attached
 from llm_proxy.upstreams.provider_failure import ProviderFailure
 
-# Bytes of an event with about one token in it, for answers that broke off before their count came.
-_BYTES_PER_DELTA: Final = 110
+# Of text and JSON, for prompts whose tokens were not reported.
+_BYTES_PER_TOKEN: Final = 4
+_PICTURE_TOKENS: Final = 1_600
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class CallReport:
     model: str
     usage: TokenUsage
     cost: Pico
+    estimated: bool = False
+    """Whether the tokens, or some of them, are an estimate, because the provider did not report them."""
 
     def data(self) -> dict[str, Any]:
         """Return it as our relay reads it."""
@@ -38,6 +45,7 @@ class CallReport:
             "cache_read_tokens": self.usage.cache_read_tokens,
             "cache_write_tokens": self.usage.cache_write_tokens,
             "cost_usd": dollars(self.cost),
+            "estimated": self.estimated,
         }
 
 
@@ -45,7 +53,14 @@ class Call:
     """Keeps what is known of a call, and writes it down once."""
 
     def __init__(
-        self, catalogue: Catalogue, ledger: Ledger, metrics: Metrics, reservation: Reservation, model: str
+        self,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        metrics: Metrics,
+        reservation: Reservation,
+        request: MessagesRequest,
+        *,
+        model: str,
     ) -> None:
         self.model = model
         """The model that answers: a fallback's, once one took over."""
@@ -54,6 +69,7 @@ class Call:
         self._ledger = ledger
         self._metrics = metrics
         self._reservation = reservation
+        self._request = request
         self._started = time.monotonic()
         self._first_token: float | None = None
         self._deployment = ""
@@ -78,10 +94,22 @@ class Call:
         if self._first_token is None:
             self._first_token = time.monotonic() - self._started
 
-    async def settled(self) -> CallReport:
-        """Pay for a whole answer. Returns what it cost; a second time pays nothing."""
+    async def settled(self, message: Mapping[str, Any] | None = None) -> CallReport:
+        """Pay for a whole answer: the `message`, or what the reader has read.
+
+        Returns what it cost; a second time pays nothing.
+        """
         if self._report is None:
-            await self._write("settled", self.reader.usage)
+            if message is None:
+                usage, written = self.reader.usage, self.reader.guessed_tokens
+                counted = self.reader.counted
+            else:
+                usage, written = (
+                    TokenUsage().updated(message.get("usage") or {}),
+                    _guess(message.get("content")),
+                )
+                counted = usage.output_tokens > 0
+            await self._write("settled", self._complete(usage, written, counted=counted))
         assert self._report is not None  # noqa: S101 - `_write` sets it
         return self._report
 
@@ -98,14 +126,28 @@ class Call:
             state = "cut" if self._answering else "failed"
             await self._write(state, self._so_far(), "CALL_CANCELLED")
 
-    def _so_far(self) -> TokenUsage:
-        """Return the count of an answer that broke off: as told, or a guess from the deltas that came."""
-        guessed = self.reader.text_bytes // _BYTES_PER_DELTA
-        return self.reader.usage.updated({"output_tokens": guessed})
+    def _so_far(self) -> tuple[TokenUsage, bool]:
+        """Return the count of an answer that broke off, and whether it is an estimate."""
+        if not self.reader.started:
+            return self.reader.usage, False
+        return self._complete(self.reader.usage, self.reader.guessed_tokens, counted=False)
 
-    async def _write(self, state: str, usage: TokenUsage, reason: str = "") -> None:
+    def _complete(self, usage: TokenUsage, written: int, *, counted: bool) -> tuple[TokenUsage, bool]:
+        """Return the usage with an estimate of what was not reported, and whether there is one.
+
+        `written` is an estimate of the answer's tokens, `counted` whether the provider has reported them.
+        """
+        estimate: dict[str, int] = {}
+        if not counted and written > usage.output_tokens:
+            estimate["output_tokens"] = written
+        if not usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens:
+            estimate["input_tokens"] = _prompt_tokens(self._request)
+        return usage.updated(estimate), bool(estimate)
+
+    async def _write(self, state: str, counted: tuple[TokenUsage, bool], reason: str = "") -> None:
+        usage, estimated = counted
         cost = self._catalogue.price(self.model).cost(usage)
-        self._report = CallReport(self.model, usage, cost)
+        self._report = CallReport(self.model, usage, cost, estimated)
         seconds = time.monotonic() - self._started
         self._metrics.finished(
             model=self.model,
@@ -128,5 +170,21 @@ class Call:
                 retries=self._retries,
                 first_token_seconds=self._first_token,
                 reason=reason,
+                estimated=estimated,
             ),
         )
+
+
+def _guess(content: Any) -> int:
+    """Return an estimate of the tokens of an answer's blocks."""
+    return -(-len(json.dumps(content)) // _BYTES_PER_TOKEN) if content else 0
+
+
+def _prompt_tokens(request: MessagesRequest) -> int:
+    """Return an estimate of a prompt's tokens; each picture and document counts as a large picture."""
+    media = 0
+    size = request.size
+    for data in attached(request.body):
+        media += 1
+        size -= len(data)
+    return -(-size // _BYTES_PER_TOKEN) + media * _PICTURE_TOKENS

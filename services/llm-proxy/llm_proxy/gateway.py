@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
@@ -17,8 +20,12 @@ from llm_proxy.ledger.ledger import Ledger
 from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.usage import TokenUsage
 from llm_proxy.metrics import Metrics
-from llm_proxy.routing.attempts import Asking, Attempts, Retry
+from llm_proxy.routing.attempts import Answering, Asking, Attempts, Retry
+from llm_proxy.upstreams.portable import media_in
 from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event
+
+# What follows the end of a message comes with it, or never.
+_DRAIN_SECONDS: Final = 0.5
 
 __all__ = ["Chunk", "Done", "Gateway"]
 
@@ -80,15 +87,10 @@ class Gateway:
                 yield answering
             async with answering:
                 call.began(answering)
-                data = answering.beginning
-                while data:
-                    yield await _passed(call, data) if request.stream else await _whole(call, data)
+                async for data in _streamed(answering) if request.stream else _in_one_piece(answering):
+                    yield await (_passed(call, data, request) if request.stream else _whole(call, data))
                     if key is not None:
                         answer.append(data)
-                    data = await anext(answering.chunks, b"")
-                    call.reader.feed(data)
-                if request.stream and not call.reader.finished:
-                    raise ProviderFailure("invalid", message="the stream ended before the answer did")
             yield Done(await call.settled())
             if self._cache is not None and key is not None:
                 self._cache.put(key, b"".join(answer))
@@ -108,8 +110,8 @@ class Gateway:
             raise _unpriced(model)
         most = price.most(request.size, request.max_tokens)
         reservation = await self._ledger.reserve(caller.payer, model, most, caller.turn_budget)
-        call = Call(self._catalogue, self._ledger, self._metrics, reservation, model)
         known = replace(request, call_id=reservation.id)
+        call = Call(self._catalogue, self._ledger, self._metrics, reservation, known, model=model)
         return call, self._attempts.asking(model, known, priced=priced)
 
     async def count_tokens(self, request: MessagesRequest, caller: Caller) -> int:
@@ -132,13 +134,46 @@ def _unpriced(model: str) -> Failure:
     )
 
 
-async def _passed(call: Call, data: bytes) -> Chunk:
+async def _streamed(answering: Answering) -> AsyncIterator[bytes]:
+    """Yield a stream's bytes, put in order, to the end of its message. Raises ProviderFailure."""
+    reader = answering.reader
+    data = answering.beginning
+    while not reader.finished:
+        yield data
+        try:
+            chunk = await anext(answering.chunks, b"")
+        except ProviderFailure:
+            if not reader.stop_reason:
+                raise
+            # The answer is whole; only its last formal event is missing.
+            chunk = b""
+        data = reader.feed(chunk) if chunk else reader.end()
+        if not chunk and not reader.finished:
+            yield data
+            raise ProviderFailure("invalid", message="the stream ended before the answer did")
+    yield data
+    await _drained(answering)
+
+
+async def _drained(answering: Answering) -> None:
+    """Read what follows the end, mostly nothing, so that the connection can be used again."""
+    with suppress(TimeoutError, ProviderFailure):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while await anext(answering.chunks, b""):
+                pass
+
+
+async def _in_one_piece(answering: Answering) -> AsyncIterator[bytes]:
+    yield answering.beginning
+
+
+async def _passed(call: Call, data: bytes, request: MessagesRequest) -> Chunk:
     """Return bytes that were read, after what they say has been acted on."""
     reader = call.reader
     if reader.has_content:
         call.first_token()
     if reader.error is not None:
-        raise from_event(reader.error)
+        raise from_event(reader.error, media_in(request.body))
     if reader.broken:
         raise ProviderFailure("invalid", message="it is not a stream of events")
     if reader.finished:
@@ -149,6 +184,5 @@ async def _passed(call: Call, data: bytes) -> Chunk:
 async def _whole(call: Call, body: bytes) -> Chunk:
     """Return an answer in one piece, after it has been paid for."""
     call.first_token()
-    call.reader.usage = TokenUsage().updated(json.loads(body).get("usage") or {})
-    await call.settled()
+    await call.settled(json.loads(body))
     return Chunk(body)

@@ -51,7 +51,7 @@ async def test_from_nothing_and_again_it_is_what_the_code_expects(url: str) -> N
     for _ in range(2):
         async with open_database(url) as database:
             assert await differences(database) == []
-            assert await version(database) == "0001"
+            assert await version(database) == "0002"
 
 
 async def test_replicas_that_start_at_once_make_it_once(server: Postgres) -> None:
@@ -69,9 +69,11 @@ async def test_a_file_from_before_there_were_versions_keeps_what_is_in_it(tmp_pa
     before = create_engine(url)
     metadata.create_all(before)
     with before.begin() as connection:
+        connection.execute(text("ALTER TABLE llm_calls DROP COLUMN estimated"))
         connection.execute(text("INSERT INTO llm_balances VALUES ('tenant:acme', 'total', 7, 0)"))
     before.dispose()
     async with open_database(url) as database:
-        assert await version(database) == "0001"
+        assert await version(database) == "0002"
         kept = await database.run(lambda c: c.scalar(text("SELECT spent FROM llm_balances")))
+        assert await differences(database) == []
     assert kept == 7

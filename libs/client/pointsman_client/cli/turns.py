@@ -40,6 +40,9 @@ def run(
     template: Annotated[str, typer.Option(help="Begin a session from this template.")] = "",
     route: Annotated[str, typer.Option(help="auto, direct or agent.")] = "auto",
     max_turns: Annotated[int | None, typer.Option(help="Calls to the model at most.", min=1)] = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that a direct answer may have.", min=1)
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer only.")] = False,
 ) -> None:
     """Run one prompt and show what happens. It goes on where it was when the connection breaks."""
@@ -51,6 +54,8 @@ def run(
     options = turn_pb2.TurnOptions()
     if max_turns is not None:
         options.max_turns = max_turns
+    if max_output_tokens is not None:
+        options.max_output_tokens = max_output_tokens
     text = sys.stdin.read() if prompt == "-" else prompt
     with failures_told(state), Client(state.url, state.key) as client:
         if template:

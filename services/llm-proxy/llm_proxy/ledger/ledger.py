@@ -48,6 +48,7 @@ _OPEN: Final = Statement(insert(calls))
 _SETTLED: Final = (
     "state", "end_time", "model", "provider", "deployment", "input_tokens", "output_tokens",
     "cache_read_tokens", "cache_write_tokens", "cost", "retries", "first_token_seconds", "reason",
+    "estimated",
 )  # fmt: skip
 _SETTLE: Final = Statement(
     update(calls)
@@ -93,6 +94,8 @@ class Outcome:
     retries: int = 0
     first_token_seconds: float | None = None
     reason: str = ""
+    estimated: bool = False
+    """Whether tokens of it are an estimate."""
 
 
 class Ledger:
@@ -170,6 +173,7 @@ class Ledger:
             "retries": 0,
             "first_token_seconds": None,
             "reason": "",
+            "estimated": 0,
         }
 
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
@@ -201,6 +205,7 @@ class Ledger:
             "retries": outcome.retries,
             "first_token_seconds": outcome.first_token_seconds,
             "reason": outcome.reason,
+            "estimated": int(outcome.estimated),
         }
 
         def job(connection: Connection) -> None:

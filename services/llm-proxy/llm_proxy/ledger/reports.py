@@ -58,7 +58,15 @@ async def report(
     return await database.run(job)
 
 
-_SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost", "retries")
+_SUMS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cost",
+    "retries",
+    "estimated",
+)
 
 
 def _sum(column: ColumnElement[Any]) -> ColumnElement[int]:

@@ -38,6 +38,8 @@ calls: Final = Table(
     Column("retries", Integer, nullable=False, default=0),
     Column("first_token_seconds", Float),
     Column("reason", String(64), nullable=False, default=""),
+    # 1 when the provider did not report the tokens, or not all, and they are an estimate.
+    Column("estimated", Integer, nullable=False, default=0, server_default="0"),
     Index("llm_calls_by_tenant", "tenant", "end_time"),
     Index("llm_calls_by_session", "tenant", "session"),
     Index("llm_calls_by_turn", "turn"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
+
+_CUTS: Final = ("max_tokens", "model_context_window_exceeded", "refusal")
 
 
 class Assembler:
@@ -31,7 +33,11 @@ class Assembler:
             text = "".join(pieces)
             try:
                 self._message["content"][index]["input"] = json.loads(text) if text.strip() else {}
-            except ValueError:
+            except (ValueError, RecursionError):
+                if self._message.get("stop_reason") in _CUTS:
+                    # Cut at a limit in the middle of the call: that is what the stop reason says.
+                    self._message["content"][index]["input"] = {}
+                    continue
                 raise Failure(
                     errors_pb2.ERROR_REASON_PROVIDER_RESPONSE_INVALID,
                     "The provider called a tool with something that is not JSON.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pydantic_core
@@ -68,6 +68,11 @@ class MessagesRequest:
     def max_tokens(self) -> int:
         """Tokens to write at most."""
         return int(self.body.get("max_tokens", DEFAULT_MAX_TOKENS))
+
+    def with_max_tokens(self, most: int) -> MessagesRequest:
+        """Return the request with another limit of tokens to write."""
+        body = {**self.body, "max_tokens": most}
+        return replace(self, body=body, raw=json.dumps(body).encode())
 
 
 def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> MessagesRequest:

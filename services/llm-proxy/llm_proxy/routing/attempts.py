@@ -14,9 +14,11 @@ from typing import Final, Self
 from llm_proxy.catalogue import DEMO, Catalogue
 from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.settings import RoutingSettings
+from llm_proxy.messages.ids import Ids
 from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.sse import StreamReader
 from llm_proxy.routing.picker import Picker
+from llm_proxy.upstreams.portable import media_in
 from llm_proxy.upstreams.protocol import Upstream
 from llm_proxy.upstreams.provider_failure import LONGEST_PAUSE_SECONDS, ProviderFailure, from_event
 
@@ -111,8 +113,8 @@ class Attempts:
             chunks = await stack.enter_async_context(
                 self.upstream(deployment).open(deployment, model, request)
             )
-            reader = StreamReader()
-            first = await _beginning(chunks, reader) if request.stream else await anext(chunks, b"")
+            reader = StreamReader(_ids(deployment, request))
+            first = await _beginning(chunks, reader, request) if request.stream else await anext(chunks, b"")
         except BaseException as error:
             # Also cancellation: the connection must not outlive its call.
             await stack.__aexit__(type(error), error, error.__traceback__)
@@ -196,6 +198,12 @@ class Asking:
             return self._again(failure, picked)
 
     def _again(self, failure: ProviderFailure, deployment: str) -> Retry:
+        if failure.most_output and failure.most_output < self._request.max_tokens:
+            # It asks for a shorter answer than the caller allows, and the caller's limit is only a limit.
+            self._request = self._request.with_max_tokens(failure.most_output)
+            self._tried.pop()
+            self._pause = 0.0
+            return Retry(self._attempt, self._attempt + 1, 0.0, failure, self._model, deployment)
         most = self._attempts.retries(failure)
         pause = self._attempts.pause(self._model, self._tried, self._attempt, failure)
         if self._attempt > most or pause > LONGEST_PAUSE_SECONDS:
@@ -214,20 +222,31 @@ class Asking:
         return Retry(1, 1, 0.0, failure, failed, "")
 
 
-async def _beginning(chunks: AsyncIterator[bytes], reader: StreamReader) -> bytes:
+def _ids(deployment: Deployment, request: MessagesRequest) -> Ids | None:
+    """Return what gives an answer its ids; None where the provider's own are unique."""
+    own = deployment.provider == "anthropic" and "api_base" not in deployment.params
+    return None if own or not request.call_id else Ids(request.call_id, request.body["messages"])
+
+
+async def _beginning(chunks: AsyncIterator[bytes], reader: StreamReader, request: MessagesRequest) -> bytes:
     """Return a stream's bytes up to the first of the answer itself, which until then can be asked for anew.
 
     Raises ProviderFailure when there is an error instead, or the stream is none. A provider that says `ping`
     takes its time: what it has sent by then is not held back.
     """
-    held = b""
+    held, read = b"", 0
     async for chunk in chunks:
-        held += chunk
-        reader.feed(chunk)
+        read += len(chunk)
+        held += reader.feed(chunk)
         if reader.error is not None:
-            raise from_event(reader.error)
-        if reader.broken or (len(held) > _LONGEST_BEGINNING and not reader.started):
+            raise from_event(reader.error, media_in(request.body))
+        if reader.broken or (read > _LONGEST_BEGINNING and not reader.started):
             raise ProviderFailure("invalid", message="it is not a stream of events")
-        if reader.has_content or reader.stop_reason or reader.pinged or len(held) > _LONGEST_BEGINNING:
+        if reader.has_content or reader.stop_reason or reader.pinged or read > _LONGEST_BEGINNING:
             return held
+    held += reader.end()
+    if reader.error is not None:
+        raise from_event(reader.error, media_in(request.body))
+    if reader.finished:
+        return held
     raise ProviderFailure("invalid", message="the stream ended before the answer began")

@@ -11,6 +11,8 @@ from typing import Any, Final
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from llm_proxy.upstreams import litellm_stream
+
 # Four times what a slow machine takes.
 _DEADLINE_SECONDS: Final = 60.0
 
@@ -48,6 +50,7 @@ def _import(drop_params: bool) -> Any:
     # Read at import: otherwise the price table is fetched from the network.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     litellm: Any = importlib.import_module("litellm")
+    litellm_stream.install()
     litellm.drop_params = drop_params
     litellm.use_chat_completions_url_for_anthropic_messages = True
     litellm.suppress_debug_info = True

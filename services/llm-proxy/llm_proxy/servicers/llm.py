@@ -38,7 +38,9 @@ class LlmServicer(llm_service_pb2_grpc.LlmServiceServicer):
         """Ask a model."""
         caller = Caller(_payer(request.scope))
         reader = PieceReader()
-        async with aclosing(self._gateway.ask(caller, messages_request(request))) as steps:  # type: ignore[type-var]
+        most = self._catalogue.price(self._catalogue.resolve(request.model)).max_output
+        asked = messages_request(request, most)
+        async with aclosing(self._gateway.ask(caller, asked)) as steps:  # type: ignore[type-var]
             async for step in steps:
                 if isinstance(step, Chunk):
                     for piece in reader.feed(step.data):

@@ -115,4 +115,5 @@ def _row(row: Mapping[str, Any]) -> pb.UsageRow:
     sums.usage.cache_write_tokens = row["cache_write_tokens"]
     sums.usage.cost_usd = dollars(row["cost"])
     sums.usage.model_calls = row["calls"]
+    sums.usage.estimated_calls = row["estimated"]
     return sums

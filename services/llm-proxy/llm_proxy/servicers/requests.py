@@ -13,10 +13,13 @@ from llm_proxy.messages.request import DEFAULT_MAX_TOKENS, MessagesRequest
 _ROLES = {pb.MESSAGE_ROLE_USER: "user", pb.MESSAGE_ROLE_ASSISTANT: "assistant"}
 
 
-def messages_request(request: pb.CreateMessageRequest) -> MessagesRequest:
-    """Return the request as the Messages API has it; it always asks for a stream."""
+def messages_request(request: pb.CreateMessageRequest, most_output: int) -> MessagesRequest:
+    """Return the request as the Messages API has it; it always asks for a stream.
+
+    `most_output` is the model's limit, 0 when it is not known.
+    """
     body = _body(request)
-    body |= {"max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS, "stream": True}
+    body |= {"max_tokens": request.max_tokens or most_output or DEFAULT_MAX_TOKENS, "stream": True}
     if request.HasField("temperature"):
         body["temperature"] = request.temperature
     if request.forced_tool:

@@ -14,8 +14,11 @@ import aiohttp
 from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.secrets import Secrets
 from llm_proxy.messages.request import CALL_ID_HEADER, MessagesRequest
+from llm_proxy.messages.sse import event
+from llm_proxy.upstreams.error_body import error_message
+from llm_proxy.upstreams.portable import media_in
 from llm_proxy.upstreams.protocol import upstream_model
-from llm_proxy.upstreams.provider_failure import ProviderFailure, from_status
+from llm_proxy.upstreams.provider_failure import ProviderFailure, from_event, from_status
 
 _DEFAULT_BASE: Final = "https://api.anthropic.com"
 _VERSION: Final = "2023-06-01"
@@ -46,15 +49,13 @@ class AnthropicUpstream:
         silence = self._timeout * (1 if request.stream else _WHOLE_ANSWER_FACTOR)
         response = await self._post(deployment, model, request, "messages?beta=true", silence)
         try:
-            if not request.stream:
-                with self._failures(silence):
-                    body = await self._body(response)
-                yield _whole(body)
-            elif response.content_type == "text/event-stream":
+            if response.content_type == "text/event-stream" and request.stream:
                 yield _Chunks(response.content, partial(self._failures, silence))
             else:
-                kind = response.content_type
-                raise ProviderFailure("invalid", 200, f"it sent {kind} instead of a stream of events")
+                with self._failures(silence):
+                    body, message = await self._body(response, request)
+                # A server that does not stream sends the message itself, which is read as one event.
+                yield _whole(event("message", **message) if request.stream else body)
         finally:
             # Read to its end, it leaves its connection to the next call; else that is closed.
             response.release()
@@ -75,7 +76,7 @@ class AnthropicUpstream:
             if response.status == 200:
                 return response
             try:
-                raise await self._refused(response)
+                raise await self._refused(response, request)
             finally:
                 response.release()
 
@@ -91,23 +92,29 @@ class AnthropicUpstream:
         except (aiohttp.ClientError, OSError) as error:
             raise ProviderFailure("unavailable", message=self._secrets.redact(type(error).__name__)) from None
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return a whole answer that is a message."""
-        body = await response.content.read(_ANSWER_BYTES)
-        while not response.content.at_eof() and len(body) < _ANSWER_BYTES:
-            body += await response.content.read(_ANSWER_BYTES - len(body))
+    async def _body(
+        self, response: aiohttp.ClientResponse, request: MessagesRequest
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Return a whole answer that is a message, as it came and as it reads."""
+        body = await _read(response, _ANSWER_BYTES)
         try:
             message = json.loads(body)
         except (ValueError, RecursionError):
-            raise ProviderFailure("invalid", response.status, "it is not JSON") from None
+            kind = response.content_type
+            raise ProviderFailure("invalid", response.status, f"it sent {kind} that is not JSON") from None
+        if isinstance(message, dict) and message.get("error"):
+            # Some servers send errors with the status of success.
+            said = self._secrets.redact(error_message(body))
+            raise from_event({"message": said}, media_in(request.body))
         if not isinstance(message, dict) or message.get("type") != "message":
             raise ProviderFailure("invalid", response.status, "it is not a message")
-        return body
+        return body, {name: value for name, value in message.items() if name != "kind"}
 
-    async def _refused(self, response: aiohttp.ClientResponse) -> ProviderFailure:
-        raw = await response.content.read(_ERROR_BYTES)
-        message = self._secrets.redact(_error_message(raw))
-        return from_status(response.status, message, {k.lower(): v for k, v in response.headers.items()})
+    async def _refused(self, response: aiohttp.ClientResponse, request: MessagesRequest) -> ProviderFailure:
+        raw = await _read(response, _ERROR_BYTES)
+        message = self._secrets.redact(error_message(raw))
+        headers = {k.lower(): v for k, v in response.headers.items()}
+        return from_status(response.status, message, headers, media_in(request.body))
 
     async def count_tokens(self, deployment: Deployment, model: str, request: MessagesRequest) -> int:
         """See `Upstream.count_tokens`."""
@@ -116,7 +123,7 @@ class AnthropicUpstream:
         )
         try:
             with self._failures(self._timeout):
-                raw = await response.content.read(_ERROR_BYTES)
+                raw = await _read(response, _ERROR_BYTES)
             return int(json.loads(raw)["input_tokens"])
         except (ValueError, KeyError, TypeError):
             raise ProviderFailure("invalid", response.status, "it is not a count") from None
@@ -142,6 +149,14 @@ class _Chunks:
         if not data:
             raise StopAsyncIteration
         return data
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Return a body, in however many pieces it comes, up to so many bytes."""
+    body = await response.content.read(most)
+    while not response.content.at_eof() and len(body) < most:
+        body += await response.content.read(most - len(body))
+    return body
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:
@@ -188,11 +203,3 @@ def _headers(deployment: Deployment, request: MessagesRequest) -> Mapping[str, s
         headers["anthropic-beta"] = ",".join(betas)
     extra: Any = deployment.params.get("extra_headers") or {}
     return {**headers, **{str(name): str(value) for name, value in dict(extra).items()}}
-
-
-def _error_message(raw: bytes) -> str:
-    """Return what Anthropic says in an error; of anything else, that it is not such an error."""
-    try:
-        return str(json.loads(raw)["error"]["message"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "without saying why"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure, Reason
+
+from llm_proxy.upstreams.error_body import NOTHING, told
+from llm_proxy.upstreams.provider_words import (
+    is_context,
+    is_policy,
+    most_output,
+    refused_media,
+    token_counts,
+)
 
 # Providers repeat the request in their messages; a sentence or two is enough.
 _MESSAGE_LIMIT: Final = 1_000
@@ -22,11 +32,10 @@ _REASONS: Final[Mapping[str, tuple[Reason, str]]] = {
     ),
     "model": (errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED, "does not have this model"),
     "request": (errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED, "refuses the request"),
-    "context": (
-        errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED,
-        "refuses the request, because the conversation is longer than the model reads",
-    ),
-    "policy": (errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED, "refuses the request for its content"),
+    "context": (errors_pb2.ERROR_REASON_CONTEXT_TOO_LONG, ""),
+    "policy": (errors_pb2.ERROR_REASON_MODEL_REFUSED, "refuses the request for its content"),
+    "image": (errors_pb2.ERROR_REASON_ATTACHMENT_UNSUPPORTED, ""),
+    "document": (errors_pb2.ERROR_REASON_ATTACHMENT_UNSUPPORTED, ""),
     "rate": (errors_pb2.ERROR_REASON_PROVIDER_RATE_LIMITED, "limits our rate"),
     "timeout": (errors_pb2.ERROR_REASON_PROVIDER_TIMED_OUT, "did not answer in time"),
     "unavailable": (
@@ -38,12 +47,6 @@ _REASONS: Final[Mapping[str, tuple[Reason, str]]] = {
         "sent an answer that broke off or is not readable",
     ),
 }
-
-_CONTEXT_WORDS: Final = (
-    "prompt is too long", "context length", "context_length", "context window", "maximum context",
-    "too many tokens",
-)  # fmt: skip
-_POLICY_WORDS: Final = ("content policy", "content_policy", "content management policy", "content_filter")
 
 
 class ProviderFailure(Exception):  # noqa: N818 - the domain's word, as in servicekit
@@ -60,6 +63,8 @@ class ProviderFailure(Exception):  # noqa: N818 - the domain's word, as in servi
         self.status = status
         self.message = message[:_MESSAGE_LIMIT]
         self.retry_after = retry_after
+        self.most_output = 0
+        """Tokens that the answer may have, when the request asks for too many; 0 for any other failure."""
         # LiteLLM's router decides by this name whether a deployment has to rest.
         self.status_code = status or 503
 
@@ -69,34 +74,80 @@ class ProviderFailure(Exception):  # noqa: N818 - the domain's word, as in servi
         status = f" ({self.status})" if self.status else ""
         said = f": {self.message}" if self.message else "."
         pause = timedelta(seconds=self.retry_after) if self.retry_after is not None else None
-        return Failure(
+        failure = Failure(
             reason,
-            f"The provider of {model} {words}{status}{said}",
+            self._for_claude_code(model) or f"The provider of {model} {words}{status}{said}",
             retry_after=pause,
             model=model,
             status=str(self.status),
         )
+        if reason == errors_pb2.ERROR_REASON_ATTACHMENT_UNSUPPORTED:
+            failure.metadata["kind"] = self.kind
+        return failure
+
+    def _for_claude_code(self, model: str) -> str:
+        """Return the message in the words that Claude Code acts on, for what it can act on; else nothing.
+
+        Claude Code 2.1.329 looks for "prompt is too long", with `N tokens > M maximum` where that is known,
+        and compacts the conversation; for "could not process image" and "does not support PDF input" it takes
+        the picture or document out of the history and goes on. It reads no other form of these errors, and
+        without them each later prompt of the session fails as well. The status must be 400.
+        """
+        said = f"The provider says ({self.status}): {self.message or 'nothing'}"
+        if self.kind == "context":
+            counts = token_counts(self.message)
+            sizes = f"prompt is too long: {counts[0]} tokens > {counts[1]} maximum" if counts else ""
+            return (
+                f"The {sizes or 'prompt is too long'} for {model}. Send a shorter prompt, start a new "
+                f"session, or choose a model with a larger context window. {said}"
+            )
+        if self.kind == "image":
+            return f"{model} could not process image input, so it refuses the request. {said}"
+        if self.kind == "document":
+            return f"{model} does not support PDF input, or not this document. Send its text instead. {said}"
+        return ""
 
 
-def from_status(status: int, message: str, headers: Mapping[str, str]) -> ProviderFailure:
-    """Return the failure that an HTTP answer is."""
-    return ProviderFailure(_kind(status, message.lower()), status, message, _retry_after(headers))
+def from_status(
+    status: int, message: str, headers: Mapping[str, str], media: frozenset[str] = frozenset()
+) -> ProviderFailure:
+    """Return the failure that an HTTP answer is. `media`: which of image and document the request has."""
+    words = message.lower()
+    failure = ProviderFailure(_kind(status, words, media), status, message, _retry_after(headers))
+    if failure.kind in ("request", "context", "unavailable"):
+        failure.most_output = most_output(words)
+    return failure
 
 
-def _kind(status: int, words: str) -> str:  # noqa: PLR0911 - a table of ranges
-    if status in (401, 403):
-        return "credential"
-    if status == 404:
-        return "model"
-    if status == 429:
-        return "rate"
-    if status in (408, 504):
-        return "timeout"
-    if 400 <= status < 500:
-        if any(word in words for word in _CONTEXT_WORDS):
+def _kind(status: int, words: str, media: frozenset[str]) -> str:
+    """Return the kind of failure. What is said decides where it is clear, whatever the status."""
+    if status in (400, 403, 404, 413, 415, 422) or (status >= 500 and status not in (503, 504, 529)):
+        # Some servers answer 500 for what the request is refused for.
+        if is_context(words):
             return "context"
-        return "policy" if any(word in words for word in _POLICY_WORDS) else "request"
-    return "unavailable" if status >= 500 else "invalid"
+        if media and refused_media(words, media):
+            return refused_media(words, media)
+        if is_policy(words):
+            return "policy"
+    if status == 429 and "request too large for" in words:
+        # More tokens than are allowed in a minute: the same request is refused for ever.
+        return "context"
+    return _BY_STATUS.get(status) or (
+        "request" if 400 <= status < 500 else "unavailable" if status >= 500 else "invalid"
+    )
+
+
+_BY_STATUS: Final[Mapping[int, str]] = {
+    401: "credential",
+    # The provider's account has no money left.
+    402: "credential",
+    403: "credential",
+    404: "model",
+    408: "timeout",
+    413: "context",
+    429: "rate",
+    504: "timeout",
+}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -125,7 +176,10 @@ _EVENT_STATUS: Final = {
 }
 
 
-def from_event(error: Mapping[str, object]) -> ProviderFailure:
-    """Return the failure that an `error` event in a stream is."""
-    status = _EVENT_STATUS.get(str(error.get("type", "")), 500)
-    return from_status(status, str(error.get("message", "")), {})
+def from_event(error: Mapping[str, object], media: frozenset[str] = frozenset()) -> ProviderFailure:
+    """Return the failure that an error in a stream is, in Anthropic's form or in OpenAI's."""
+    status = _EVENT_STATUS.get(str(error.get("type", "")))
+    if status is None:
+        codes = (error.get(name) for name in ("code", "status", "status_code"))
+        status = next((code for code in codes if isinstance(code, int) and 400 <= code < 600), 500)
+    return from_status(status, told(json.dumps(error)) or NOTHING, {}, media)

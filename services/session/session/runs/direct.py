@@ -16,6 +16,7 @@ from servicekit.errors import Failure
 
 from session.names import session_name
 from session.peers import Models, Party
+from session.runs.endings import incomplete
 from session.runs.writer import TurnWriter, timed_out
 from session.sessions.history import conversation
 from session.storage.rows import TurnRow
@@ -58,6 +59,7 @@ class DirectTurn:
             self._turn.tenant, self._turn.account, self._turn.principal, self._turn.request_id
         )
         self._answer = _Answer(writer)
+        self._stop_reason = ""
 
     async def run(self) -> Escalated | None:
         """Run the turn to its end, or until the model asks for an agent. Raises LeaseLost."""
@@ -89,10 +91,13 @@ class DirectTurn:
         try:
             escalated = asking.result()
         except Failure as failure:
-            await self._writer.failed(failure)
+            await self._answer.close(self._turn.model)
+            await self._writer.finish(turn_pb2.TURN_STATE_FAILED, self._answer.text, failure)
             return None
         if escalated is None:
-            await self._writer.finish(turn_pb2.TURN_STATE_SUCCEEDED, self._answer.text)
+            cut = incomplete(self._stop_reason, self._answer.model, self._turn.turn_options)
+            outcome = turn_pb2.TURN_STATE_SUCCEEDED if cut is None else turn_pb2.TURN_STATE_FAILED
+            await self._writer.finish(outcome, self._answer.text, cut)
         return escalated
 
     async def _ask(self) -> Escalated | None:
@@ -113,6 +118,7 @@ class DirectTurn:
             model=self._turn.model,
             messages=conversation(self._earlier, self._turn),
             system=system,
+            max_tokens=options.max_output_tokens,
             tools=[_ESCALATE_TOOL] if self._turn.may_escalate else [],
             scope=llm_service_pb2.BillingScope(
                 account=self._turn.account, session=session_name(self._turn.session_id), turn=self._turn.name
@@ -130,6 +136,7 @@ class DirectTurn:
             elif kind == "tool_call" and piece.tool_call.name == _ESCALATE:
                 escalated = Escalated(_reason(piece.tool_call.input))
             elif kind == "finished":
+                self._stop_reason = piece.finished.stop_reason
                 await self._answer.close(piece.finished.model)
                 usage = event_pb2.UsageReported(model=piece.finished.model, usage=piece.finished.usage)
                 await self._writer.put(event_pb2.Event(usage=usage))
@@ -155,6 +162,8 @@ class _Answer:
         self._block = 0
         self.text = ""
         """All text so far, without thinking."""
+        self.model = writer.turn.model
+        """The model that answers: a fallback's, once that is known."""
         self.began = False
 
     async def add(self, kind: str, text: str) -> None:
@@ -177,11 +186,12 @@ class _Answer:
 
     async def close(self, model: str) -> None:
         """Log the block that was being written, if one was."""
+        self.model = model or self.model
         if not self._parts:
             return
         text = "".join(self._parts)
         message = event_pb2.AssistantMessage(
-            message_id=self._writer.turn.id, block=self._block, model=model or self._writer.turn.model
+            message_id=self._writer.turn.id, block=self._block, model=self.model
         )
         if self._kind == "text_delta":
             message.text = text

@@ -42,7 +42,7 @@ _EFFECTS: Final = (
     "permission_requested",
     "permission_decided",
 )
-_ANSWERED: Final = (int(turn_pb2.TURN_STATE_SUCCEEDED),)
+_ANSWERED: Final = (int(turn_pb2.TURN_STATE_SUCCEEDED), int(turn_pb2.TURN_STATE_FAILED))
 
 
 class Runs:

@@ -8,6 +8,7 @@ from typing import Final
 from pointsman.llm.v1 import llm_service_pb2
 from pointsman.session.v1 import turn_pb2
 
+from session.runs.endings import INCOMPLETE
 from session.storage.rows import TurnRow
 
 TURNS: Final = 50
@@ -25,8 +26,7 @@ def conversation(earlier: Sequence[TurnRow], turn: TurnRow) -> list[llm_service_
     exchanges = []
     room = _MAX_CHARACTERS
     for before in earlier[:TURNS]:
-        asked = before.prompt.decode()
-        answered = turn_pb2.TurnFinished.FromString(before.result).result
+        asked, answered = before.prompt.decode(), _answer(before)
         room -= len(asked) + len(answered)
         if room < 0:
             break
@@ -48,13 +48,25 @@ def told(newest: Sequence[TurnRow]) -> list[turn_pb2.Turn]:
     turns: list[turn_pb2.Turn] = []
     room = _MAX_CHARACTERS
     for turn in newest:
-        prompt, answer = turn.prompt.decode(), turn_pb2.TurnFinished.FromString(turn.result).result
+        prompt, answer = turn.prompt.decode(), _answer(turn)
+        if not answer.strip() and turn.state != turn_pb2.TURN_STATE_SUCCEEDED:
+            continue
         room -= len(prompt) + len(answer)
         if room < 0:
             break
         finished = turn_pb2.TurnFinished(outcome=turn_pb2.TURN_STATE_SUCCEEDED, result=answer)
         turns.insert(0, turn_pb2.Turn(name=turn.name, prompt=prompt, result=finished))
     return turns
+
+
+def _answer(turn: TurnRow) -> str:
+    """Return what a turn answered, be it the beginning of an answer; empty when it left none.
+
+    What a model or a filter stopped is not repeated to it: it would stop again.
+    """
+    finished = turn_pb2.TurnFinished.FromString(turn.result)
+    answered = turn.state == turn_pb2.TURN_STATE_SUCCEEDED or finished.error.reason in INCOMPLETE
+    return finished.result if answered else ""
 
 
 def _message(role: llm_service_pb2.MessageRole.ValueType, text: str) -> llm_service_pb2.LlmMessage:

@@ -199,7 +199,7 @@ _SINCE_AGENT: Final = Statement(
     .where(
         turns.c.session_id == sa.bindparam("session_id"),
         turns.c.route == turn_pb2.TURN_ROUTE_DIRECT,
-        turns.c.state == turn_pb2.TURN_STATE_SUCCEEDED,
+        sa.or_(turns.c.state == turn_pb2.TURN_STATE_SUCCEEDED, turns.c.state == turn_pb2.TURN_STATE_FAILED),
         turns.c.start_time
         > sa.select(sa.func.coalesce(sa.func.max(_agents.c.start_time), 0))
         .where(
@@ -215,6 +215,9 @@ _SINCE_AGENT: Final = Statement(
 
 
 async def direct_since_agent(tx: Transaction, turn: TurnRow, limit: int) -> list[TurnRow]:
-    """Return the newest direct turns that were answered since the agent's last answer, newest first."""
+    """Return the newest direct turns that ended since the agent's last answer, newest first.
+
+    Some of them failed, and may have the beginning of an answer, or none.
+    """
     rows = await tx.run(_SINCE_AGENT, {"session_id": turn.session_id, "limit": limit})
     return [TurnRow.of(row) for row in rows]
