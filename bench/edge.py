@@ -61,7 +61,9 @@ async def bench(calls: int) -> dict[str, list[float]]:
             assert binary is not None
             with (directory / "envoy.log").open("wb") as log:
                 command = envoy_command(binary, configuration)
-                process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+                process = await asyncio.create_subprocess_exec(
+                    *command, stdout=log, stderr=log, cwd=directory
+                )
             try:
                 await asyncio.wait_for(healthy(edge.listen), 30)
                 return await _measured(edge, behind, calls)
@@ -77,7 +79,6 @@ def _edge(behind: Peers) -> Edge:
         session=behind.session,
         llm_proxy=behind.llm_proxy,
         llm_proxy_http=behind.llm_proxy_http,
-        admin_port=free_port(),
         descriptors=ROOT / "deploy/envoy/pointsman.binpb",
         static_files=ROOT / "deploy/envoy/www",
     )

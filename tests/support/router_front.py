@@ -70,7 +70,6 @@ class RestartableEdge:
             session=session,
             llm_proxy=nobody,
             llm_proxy_http=nobody,
-            admin_port=free_port(),
             descriptors=DEPLOY / "pointsman.binpb",
             static_files=DEPLOY / "www",
         )
@@ -86,7 +85,9 @@ class RestartableEdge:
     async def start(self) -> None:
         """Start it, and wait until it answers."""
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*self._command, stdout=log, stderr=log)
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=log, stderr=log, cwd=self._log.parent
+            )
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
 
             async def ready() -> bool:

@@ -45,6 +45,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_SCOPE_MISSING,
         errors_pb2.ERROR_REASON_ACCOUNT_PINNED,
         errors_pb2.ERROR_REASON_REFUSED_BY_POLICY,
+        errors_pb2.ERROR_REASON_HOST_NOT_ALLOWED,
     ),
     grpc.StatusCode.NOT_FOUND: (
         errors_pb2.ERROR_REASON_SESSION_NOT_FOUND,
@@ -77,6 +78,8 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_MODEL_REFUSED,
         errors_pb2.ERROR_REASON_ANSWER_INCOMPLETE,
         errors_pb2.ERROR_REASON_MODEL_UNPRICED,
+        errors_pb2.ERROR_REASON_WORKSPACE_MISSING,
+        errors_pb2.ERROR_REASON_RUNNER_CONFLICT,
     ),
     grpc.StatusCode.ABORTED: (
         errors_pb2.ERROR_REASON_LEASE_LOST,

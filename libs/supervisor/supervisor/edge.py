@@ -5,13 +5,24 @@ Only the standard library: the edge's container image has this module without it
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+ADMIN_SOCKET: Final = "admin.sock"
+"""Envoy's administration, in the folder that Envoy is started in, which must be closed to other users.
+
+It is named without the folder because a socket's path may have 107 bytes.
+"""
+HOST_NAME: Final = r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]"
+"""A host as POINTSMAN_PUBLIC_HOSTS has it."""
+_LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,6 @@ class Edge:
     session: str
     llm_proxy: str
     llm_proxy_http: str
-    admin_port: int
-    """Envoy's own door, on loopback."""
     descriptors: Path
     """The descriptor set made by `make proto`."""
     static_files: Path
@@ -44,15 +53,23 @@ class Edge:
     """Proxies in front of the edge whose X-Forwarded-For is believed."""
     tls: Tls | None = None
     """None for plain text."""
+    hosts: Sequence[str] | None = None
+    """What the Host header may be, without a port; None for anything. See `allowed_hosts`."""
+    metrics: str | None = None
+    """Where Prometheus metrics are, `host:port`; None for a Unix socket beside ADMIN_SOCKET."""
 
 
 def render(template: str, edge: Edge) -> str:
     """Return Envoy's configuration. Every value becomes JSON, so none can change the structure around it."""
+    metrics_host = split_address(edge.metrics)[0] if edge.metrics else ""
     values: dict[str, Any] = {
-        "ADMIN_PORT": edge.admin_port,
+        "ADMIN_SOCKET": ADMIN_SOCKET,
         "CORS_ORIGINS": [{"exact": origin} for origin in edge.cors_origins],
         "DESCRIPTORS": str(edge.descriptors.resolve()),
         # The OpenAPI document lies beside the descriptors: `make proto` writes both.
+        "HOSTS": _host_pattern(edge.hosts),
+        "METRICS_ADDRESS": _metrics_address(edge.metrics),
+        "METRICS_HOSTS": _host_pattern(allowed_hosts(metrics_host, ())),
         "GENERATED_FILES": f"{edge.descriptors.resolve().parent}/",
         # Envoy joins prefix and rest as they are.
         "STATIC_FILES": f"{edge.static_files.resolve()}/",
@@ -69,6 +86,44 @@ def render(template: str, edge: Edge) -> str:
         host, port = split_address(address)
         values |= {f"{name}_HOST": host, f"{name}_PORT": port}
     return string.Template(template).substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def allowed_hosts(listen: str, public: Sequence[str]) -> list[str] | None:
+    """Return the hosts that the edge answers for; None for any.
+
+    On loopback a browser may be led here by a page whose name resolves to this machine (DNS rebinding), so
+    only the names of loopback and the `public` ones are answered. An edge that is open to a network is called
+    by names that only its operator knows, so it answers for any until `public` says which. `*.example.com`
+    stands for all names below that one.
+    """
+    if not public and not _is_loopback(listen):
+        return None
+    return [*_LOOPBACK_HOSTS, *public]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("", "localhost")
+
+
+def _host_pattern(hosts: Sequence[str] | None) -> str:
+    """Return the expression that a Host header with or without a port has to match as a whole."""
+    if hosts is None:
+        return ".*"
+    names = [
+        r"[a-z0-9-]+(\.[a-z0-9-]+)*" + re.escape(host[1:]) if host.startswith("*.") else re.escape(host)
+        for host in hosts
+    ]
+    return f"(?i)({'|'.join(names)})(:[0-9]{{1,5}})?"
+
+
+def _metrics_address(metrics: str | None) -> dict[str, Any]:
+    if metrics is None:
+        return {"pipe": {"path": "metrics.sock", "mode": 0o600}}
+    host, port = split_address(metrics)
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def _transport_socket(tls: Tls) -> dict[str, Any]:

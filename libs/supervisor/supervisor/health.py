@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
+from pathlib import Path
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicekit.channels import service_channel
+
+from supervisor.edge_admin import ask_envoy
 
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
@@ -29,19 +31,12 @@ async def healthy(address: str) -> None:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-async def envoy_ready(admin_port: int) -> None:
+async def envoy_ready(folder: Path) -> None:
     """Ask until Envoy has read its configuration and listens, then return. The caller sets the deadline."""
     while True:
         try:
-            await asyncio.to_thread(ask_envoy, admin_port, "ready")
+            await asyncio.to_thread(ask_envoy, folder, "ready")
             return
         except OSError:
             # Not there yet, or there and not ready (503).
             await asyncio.sleep(_POLL_SECONDS)
-
-
-def ask_envoy(admin_port: int, what: str, method: str = "GET") -> None:
-    """Ask Envoy's administration, directly, whatever proxy the environment names. Blocks. Raises OSError."""
-    request = urllib.request.Request(f"http://127.0.0.1:{admin_port}/{what}", method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    opener.open(request, timeout=_ANSWER_SECONDS).close()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from supervisor.backoff import Backoff
@@ -32,6 +33,8 @@ class Service:
     environ: Mapping[str, str]
     healthy: Callable[[], Awaitable[None]]
     """Returns once the service answers; asks until then."""
+    folder: Path | None = None
+    """Where it is started; None for where we are."""
 
 
 class Keeper:
@@ -74,7 +77,9 @@ class Keeper:
     async def _start(self) -> Process:
         async with self._starting:
             service = self.service
-            process = await Process.start(service.command, service.environ, self._log, self._console)
+            process = await Process.start(
+                service.command, service.environ, self._log, self._console, service.folder
+            )
             self._process = process
         if self._stopping.is_set():
             process.kill()

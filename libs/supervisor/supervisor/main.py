@@ -60,9 +60,9 @@ async def _run(settings: Settings, data: DataDir, environ: Mapping[str, str]) ->
     _raise_open_files()
     own_key = settings.api_key
     key = own_key.get_secret_value() if own_key else api_key(data)
-    ports = Ports.choose(settings.metrics_address)
+    ports = Ports.choose()
     services, edge = plan(settings, data, key, environ, ports)
-    suite = Suite(services, edge, ports.admin, data.logs)
+    suite = Suite(services, edge, data)
     _say(f"Starting Pointsman; its logs are in {data.logs}")
     stopping = _on_signals(suite)
     keeping = asyncio.create_task(suite.keep())

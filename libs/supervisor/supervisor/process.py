@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from supervisor.log_file import Console, LogFile, copy_lines
@@ -29,13 +30,19 @@ class Process:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], environ: Mapping[str, str], log: LogFile, console: Console
+        cls,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log: LogFile,
+        console: Console,
+        folder: Path | None = None,
     ) -> Process:
         """Start a command with exactly this environment; its output goes to the log."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *("setpriv", "--pdeathsig", "KILL", "--", *command),
                 env=dict(environ),
+                cwd=folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

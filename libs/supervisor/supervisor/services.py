@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from supervisor.data_dir import DataDir
-from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render, split_address
+from supervisor.edge import Edge, Tls, allowed_hosts, envoy_binary, envoy_command, render, split_address
 from supervisor.environment import environment, referenced_variables, router_variables
 from supervisor.health import envoy_ready, healthy
 from supervisor.keeper import Service
@@ -34,15 +34,11 @@ class Ports:
     runner: int
     llm_proxy: int
     llm_proxy_http: int
-    admin: int
 
     @classmethod
-    def choose(cls, metrics_address: str | None) -> Ports:
-        """Take free ones; Envoy's own door, which has its metrics, is the fifth of the metrics' ports."""
-        chosen = cls(*free_ports(6))
-        if metrics_address is None:
-            return chosen
-        return replace(chosen, admin=split_address(metrics_address)[1] + 4)
+    def choose(cls) -> Ports:
+        """Take free ones."""
+        return cls(*free_ports(5))
 
 
 def check_programs(sandbox: str) -> None:
@@ -120,11 +116,12 @@ def _edge(settings: Settings, data: DataDir, ports: Ports, environ: Mapping[str,
         session=f"{_LOOPBACK}:{ports.session}",
         llm_proxy=f"{_LOOPBACK}:{ports.llm_proxy}",
         llm_proxy_http=f"{_LOOPBACK}:{ports.llm_proxy_http}",
-        admin_port=ports.admin,
         descriptors=_ENVOY / "pointsman.binpb",
         static_files=web if (web / "index.html").is_file() else _ENVOY / "www",
         cors_origins=settings.cors_origins,
         tls=Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None,
+        hosts=allowed_hosts(settings.host, settings.public_hosts),
+        metrics=_metrics(settings, len(_MODULES)).get("POINTSMAN_METRICS_ADDRESS"),
     )
     configuration = data.edge / "envoy.yaml"
     configuration.write_text(render((_ENVOY / "envoy.yaml").read_text(), edge))
@@ -132,5 +129,6 @@ def _edge(settings: Settings, data: DataDir, ports: Ports, environ: Mapping[str,
         name="edge",
         command=envoy_command(binary, configuration),
         environ=environment("edge", environ),
-        healthy=lambda: envoy_ready(ports.admin),
+        healthy=lambda: envoy_ready(data.edge),
+        folder=data.edge,
     )

@@ -20,6 +20,9 @@ from pydantic import (
 )
 from servicekit.config import ConfigError
 
+from supervisor.edge import HOST_NAME
+
+Host = Annotated[str, StringConstraints(pattern=rf"^({HOST_NAME})$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
 
 
@@ -59,6 +62,12 @@ class Settings(BaseModel):
         description="origins with a comma between them, such as https://app.example.com,http://localhost:5173",
     )
 
+    public_hosts: tuple[Host, ...] = Field(
+        default=(),
+        alias="POINTSMAN_PUBLIC_HOSTS",
+        description="names that clients call this installation by, with a comma between them, such as "
+        "agents.example.com,*.agents.example.com",
+    )
     tls_cert: FilePath | None = Field(
         default=None,
         alias="POINTSMAN_TLS_CERT",
@@ -77,7 +86,7 @@ class Settings(BaseModel):
             raise ValueError("one without the other")
         return key
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "public_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

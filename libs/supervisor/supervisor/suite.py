@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-from supervisor.health import ask_envoy
+from supervisor.data_dir import DataDir
+from supervisor.edge_admin import ask_envoy
 from supervisor.keeper import Keeper, Service
 from supervisor.log_file import Console, LogFile
 from supervisor.orphans import end_all, end_orphans
@@ -22,16 +22,16 @@ _SWEEP_SECONDS: Final = 2.0
 class Suite:
     """Starts the services and the edge, keeps them running, and stops them in order."""
 
-    def __init__(self, services: Sequence[Service], edge: Service, admin_port: int, logs: Path) -> None:
+    def __init__(self, services: Sequence[Service], edge: Service, data: DataDir) -> None:
         """`services` are stopped in their order, after the edge let nobody in any more."""
         self._starting = asyncio.Lock()
-        self._logs = [LogFile(logs / f"{service.name}.log") for service in (*services, edge)]
+        self._logs = [LogFile(data.logs / f"{service.name}.log") for service in (*services, edge)]
         keepers = [
             Keeper(service, log, Console(service.name, log.path), self._starting)
             for service, log in zip((*services, edge), self._logs, strict=True)
         ]
         self._services, self._edge = keepers[:-1], keepers[-1]
-        self._admin_port = admin_port
+        self._edge_folder = data.edge
 
     @property
     def _keepers(self) -> list[Keeper]:
@@ -75,7 +75,7 @@ class Suite:
     def _close_the_door(self) -> None:
         # An edge that does not answer lets nobody in.
         with suppress(OSError):
-            ask_envoy(self._admin_port, "drain_listeners", "POST")
+            ask_envoy(self._edge_folder, "drain_listeners", "POST")
 
     def kill(self) -> None:
         """End everything now."""

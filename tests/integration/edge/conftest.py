@@ -15,7 +15,7 @@ import grpc.aio
 import httpx
 import pytest
 from servicekit.testing import free_port, wait_until
-from supervisor.edge import Edge, Tls, envoy_binary, envoy_command, render
+from supervisor.edge import Edge, Tls, allowed_hosts, envoy_binary, envoy_command, render
 from support.edge_peers import KEY, Peers, peers
 from support.frozen import Forwarder, forwarding
 
@@ -33,6 +33,8 @@ class RunningEdge:
     """Speaks to it, without a key."""
     channel: grpc.aio.Channel
     log: Path
+    """Lies in the folder that Envoy was started in."""
+    metrics_port: int
     forwarders: Mapping[str, Forwarder]
     """By the field of `Edge` that it stands before; empty unless asked for."""
 
@@ -62,7 +64,7 @@ async def envoy(edge: Edge, directory: Path, changes: Mapping[str, str]) -> Asyn
             "--file-flush-interval-msec",
             "50",
         ]
-        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output, cwd=directory)
         try:
             yield log
         finally:
@@ -139,18 +141,19 @@ async def running_edge(
         def address(name: str) -> str:
             return between[name].address if name in between else getattr(behind, name)
 
-        port = free_port()
+        port, metrics = free_port(), free_port()
         configured = Edge(
             listen=f"127.0.0.1:{port}",
             router=address("router"),
             session=address("session"),
             llm_proxy=address("llm_proxy"),
             llm_proxy_http=address("llm_proxy_http"),
-            admin_port=free_port(),
             descriptors=DEPLOY / "pointsman.binpb",
             static_files=DEPLOY / "www",
             cors_origins=[ORIGIN],
             tls=tls,
+            hosts=allowed_hosts("127.0.0.1", ["agents.example.com", "*.sites.example"]),
+            metrics=f"127.0.0.1:{metrics}",
         )
         base = f"{'https' if tls else 'http'}://localhost:{port}"
         trusted = ssl.create_default_context(cafile=tls.certificate) if tls else False
@@ -167,4 +170,4 @@ async def running_edge(
                     return False
 
             await wait_until(ready, timeout=60)
-            yield RunningEdge(port, behind, http, channel, log, between)
+            yield RunningEdge(port, behind, http, channel, log, metrics, between)

@@ -240,7 +240,7 @@ class TestBadInput:
     async def test_files_outside_the_page(self, edge, path):
         # Raw: a well-behaved client would resolve the dots itself.
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         assert b" 404 " in answer.split(b"\r\n", 1)[0]
@@ -308,7 +308,6 @@ def test_the_configuration_is_valid_whatever_the_values_are(tmp_path):
         session="session.internal:7102",
         llm_proxy="llm-proxy.internal:7104",
         llm_proxy_http="llm-proxy.internal:7105",
-        admin_port=9901,
         descriptors=DEPLOY / "pointsman.binpb",
         static_files=odd,
         cors_origins=[ORIGIN, 'https://x"]}'],

@@ -18,7 +18,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def kind(descriptor: object) -> str:
         assert isinstance(descriptor, int)
-        return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        return "sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file"
 
     def noted(real: Callable[..., None], step: Callable[[object], str]) -> Callable[..., None]:
         def call(*arguments: object) -> None:

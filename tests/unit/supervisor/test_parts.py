@@ -180,17 +180,16 @@ class TestEdge:
             split_address(address)
 
     def test_values_are_json(self, tmp_path):
-        edge = Edge("[::1]:1", "a:2", "b:3", "c:4", "d:5", 6, tmp_path, tmp_path, ['"]'], 7)
+        edge = Edge("[::1]:1", "a:2", "b:3", "c:4", "d:5", tmp_path, tmp_path, ['"]'], 7)
         names = [
             "LISTEN_HOST",
             "ROUTER_PORT",
-            "ADMIN_PORT",
             "CORS_ORIGINS",
             "STATIC_FILES",
             "TRUSTED_PROXIES",
         ]
         template = "[" + ", ".join(f"${{{name}}}" for name in names) + "]"
-        assert json.loads(render(template, edge)) == ["::1", 2, 6, [{"exact": '"]'}], f"{tmp_path}/", 7]
+        assert json.loads(render(template, edge)) == ["::1", 2, [{"exact": '"]'}], f"{tmp_path}/", 7]
 
 
 def test_the_welcome_has_the_key_and_four_commands(tmp_path):

@@ -12,7 +12,7 @@ from supervisor.settings import load
 def planned(tmp_path, **environ):
     settings = load(environ)
     with claimed(tmp_path / "data") as data:
-        services, edge = plan(settings, data, "the-key", environ, Ports.choose(settings.metrics_address))
+        services, edge = plan(settings, data, "the-key", environ, Ports.choose())
     return {service.name: service for service in services}, edge, tmp_path / "data" / "edge" / "envoy.yaml"
 
 
@@ -46,7 +46,7 @@ def test_metrics_are_five_in_a_row(tmp_path):
         "runner": "127.0.0.1:9003",
         "llm-proxy": "127.0.0.1:9004",
     }
-    assert "port_value: 9005" in configuration.read_text()
+    assert '{"address": "127.0.0.1", "port_value": 9005}' in configuration.read_text()
 
 
 def test_without_an_address_nobody_serves_metrics(tmp_path):

@@ -242,6 +242,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     and the request has one. Leave it out, send its text instead, or choose
     another model. Metadata: `model`, `kind`: `image` or `document`.
     """
+    ERROR_REASON_HOST_NOT_ALLOWED: _ErrorReason.ValueType  # 84
+    """PERMISSION_DENIED. The Host header names a host that this installation does
+    not answer for, as when a page of another site has its name resolve to this
+    machine. Use localhost, or list the name in POINTSMAN_PUBLIC_HOSTS.
+    """
+    ERROR_REASON_WORKSPACE_MISSING: _ErrorReason.ValueType  # 85
+    """FAILED_PRECONDITION. The session's files are not on the runner: its volume
+    was lost, or it is another runner. Nothing was run. Restore a snapshot of
+    the session, or fork it or start a new one.
+    """
+    ERROR_REASON_RUNNER_CONFLICT: _ErrorReason.ValueType  # 86
+    """FAILED_PRECONDITION. Another runner serves this installation, which may have
+    one only. Nothing was run. Stop one of the two. Metadata: `runner`, the one
+    that was refused.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of every `google.rpc.ErrorInfo` that Pointsman sends, without
@@ -466,6 +481,21 @@ ERROR_REASON_ATTACHMENT_UNSUPPORTED: ErrorReason.ValueType  # 80
 """INVALID_ARGUMENT. The model takes no images, or no documents of this kind,
 and the request has one. Leave it out, send its text instead, or choose
 another model. Metadata: `model`, `kind`: `image` or `document`.
+"""
+ERROR_REASON_HOST_NOT_ALLOWED: ErrorReason.ValueType  # 84
+"""PERMISSION_DENIED. The Host header names a host that this installation does
+not answer for, as when a page of another site has its name resolve to this
+machine. Use localhost, or list the name in POINTSMAN_PUBLIC_HOSTS.
+"""
+ERROR_REASON_WORKSPACE_MISSING: ErrorReason.ValueType  # 85
+"""FAILED_PRECONDITION. The session's files are not on the runner: its volume
+was lost, or it is another runner. Nothing was run. Restore a snapshot of
+the session, or fork it or start a new one.
+"""
+ERROR_REASON_RUNNER_CONFLICT: ErrorReason.ValueType  # 86
+"""FAILED_PRECONDITION. Another runner serves this installation, which may have
+one only. Nothing was run. Stop one of the two. Metadata: `runner`, the one
+that was refused.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
