@@ -30,6 +30,7 @@ def request_of(method: MethodDescriptor, session: str, key_name: str = "keys/nos
     known: dict[str, dict[str, Any]] = {
         "RevokeKey": {"name": key_name},
         "CreateKey": {"key": {"scopes": ["keys.manage"]}},
+        "DeleteSnapshot": {"name": f"{session}/snapshots/{uuid.uuid4()}"},
         "RestoreSnapshot": {"name": f"{session}/snapshots/{uuid.uuid4()}"},
         "CancelTurn": {"name": turn},
         "GetTurn": {"name": turn},

@@ -23,6 +23,11 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
         """Whose workspace each snapshot is of."""
         self.packing = 0
         """Snapshots that were begun."""
+        self.packing_stopped = 0
+        """Those whose caller went away."""
+        self.packed: list[runner.CreateSnapshotRequest] = []
+        self.lose_answers = False
+        """Set: snapshots are made, and their answers never arrive."""
         self.may_pack = asyncio.Event()
         """Cleared: snapshots wait in their middle."""
         self.may_pack.set()
@@ -58,10 +63,17 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
         if source and source not in self.snapshots:
             raise Failure(errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND, "There is no such snapshot.")
         self.packing += 1
-        await self.may_pack.wait()
+        self.packed.append(request)
+        try:
+            await self.may_pack.wait()
+        except asyncio.CancelledError:
+            self.packing_stopped += 1
+            raise
         self.snapshots[request.snapshot_id] = self.snapshots[source] if source else request.session
         if source:
             self.kept_again[request.snapshot_id] = self.kept_again.get(source, source)
+        if self.lose_answers:
+            raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "The answer is lost.")
         return runner.CreateSnapshotResponse(size_bytes=0 if source else 42)
 
     async def RestoreSnapshot(

@@ -92,6 +92,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
         errors_pb2.ERROR_REASON_BUDGET_EXCEEDED,
         errors_pb2.ERROR_REASON_WORKSPACE_FULL,
+        errors_pb2.ERROR_REASON_SNAPSHOT_LIMIT,
         errors_pb2.ERROR_REASON_DISK_FULL,
         errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
         errors_pb2.ERROR_REASON_SANDBOXES_BUSY,

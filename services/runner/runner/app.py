@@ -72,6 +72,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
         )
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
+        await store.clear_left_over()
         turns = Turns(Journal(state / "turns"))
         llm = llm_service_pb2_grpc.LlmServiceStub(llm_proxy)
         tokens = SessionTokens(llm)
@@ -117,6 +118,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
         finally:
             await turns.close()
             await lifecycle.close()
+            store.close()
             await engine.close()
 
 
@@ -154,9 +156,8 @@ def _mcp_servers(config: RunnerConfig) -> dict[str, Any]:
 
 
 def _store(config: RunnerConfig, state: Path, workspaces: Workspaces) -> WorkspaceStore:
-    limit = config.limits.workspace_bytes
-    snapshots = Snapshots(config.snapshot_dir or state / "snapshots", limit)
-    return WorkspaceStore(workspaces, History(state / "history"), snapshots, limit)
+    snapshots = Snapshots(config.snapshot_dir or state / "snapshots", config.limits)
+    return WorkspaceStore(workspaces, History(state / "history"), snapshots, config.limits)
 
 
 def _policy(config: RunnerConfig) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -125,6 +126,13 @@ class RunnerConfig(ServiceConfig):
         description="how long a turn waits for a sandbox when all are busy, such as 5m",
     )
 
+    workspace_entries: int = Field(
+        default=200_000,
+        validation_alias="POINTSMAN_WORKSPACE_ENTRIES",
+        ge=1_000,
+        le=10_000_000,
+        description="files, folders and links that one workspace may have, 1000 to 10000000",
+    )
     snapshot_dir: Path | None = Field(
         default=None,
         validation_alias="POINTSMAN_SNAPSHOT_DIR",
@@ -134,4 +142,4 @@ class RunnerConfig(ServiceConfig):
     @property
     def limits(self) -> Limits:
         """What one sandbox may use."""
-        return INSTANCE_TYPES[self.instance_type]
+        return replace(INSTANCE_TYPES[self.instance_type], workspace_entries=self.workspace_entries)

@@ -135,7 +135,12 @@ def _literal(content: bytes | None) -> bytes:
 
 def _header(path: bytes, old: bytes | None, new: bytes | None) -> bytes:
     """Return git's own header, for what the two lines with names cannot say."""
-    lines = b"diff --git %s %s\n" % (_quoted(b"a/" + path), _quoted(b"b/" + path))
+    # With a space in the name, only quotes say where the first one ends.
+    quotes = b" " in path
+    lines = b"diff --git %s %s\n" % (
+        _quoted(b"a/" + path, always=quotes),
+        _quoted(b"b/" + path, always=quotes),
+    )
     if old is None:
         lines += b"new file mode 100644\n"
     if new is None:
@@ -156,8 +161,8 @@ def _label(side: bytes, path: bytes, content: bytes | None) -> bytes:
     return label + b"\t" if b" " in path and not label.startswith(b'"') else label
 
 
-def _quoted(name: bytes) -> bytes:
-    """Return a name as git writes it: quoted when it holds what would end or break the line."""
+def _quoted(name: bytes, *, always: bool = False) -> bytes:
+    """Return a name as git writes it: quoted when it holds what would end or break the line, or `always`."""
     try:
         name.decode()
         loose = 256
@@ -170,4 +175,4 @@ def _quoted(name: bytes) -> bytes:
         for byte in name
     ]
     quoted = b"".join(parts)
-    return name if quoted == name else b'"' + quoted + b'"'
+    return name if quoted == name and not always else b'"' + quoted + b'"'

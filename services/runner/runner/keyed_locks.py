@@ -1,4 +1,4 @@
-"""A lock per key, for as long as somebody wants it."""
+"""A lock per key, or a few, for as long as somebody wants it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class KeyedLocks(Generic[Key]):
-    """Locks by key. Those nobody holds or waits for take no memory."""
+    """Locks by key, each for `holders` at once. Those nobody holds or waits for take no memory."""
 
-    def __init__(self) -> None:
-        self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
+    def __init__(self, holders: int = 1) -> None:
+        self._holders = holders
+        self._locks: dict[Key, tuple[asyncio.Semaphore, int]] = {}
 
     def held(self, key: Key) -> bool:
         """Return whether somebody holds the key's lock or waits for it."""
@@ -23,7 +24,7 @@ class KeyedLocks(Generic[Key]):
     @asynccontextmanager
     async def hold(self, key: Key) -> AsyncIterator[None]:
         """Hold the key's lock; waiters get it in the order they came."""
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        lock, users = self._locks.get(key) or (asyncio.Semaphore(self._holders), 0)
         self._locks[key] = (lock, users + 1)
         try:
             async with lock:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import os
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2
 from pointsman.session.v1 import workspace_service_pb2 as ws
 from servicekit.context import current_passport, log_fields
-from servicekit.errors import Failure
 
 from runner.bounded import clean
 from runner.lifecycle.lifecycle import Lifecycle
 from runner.names import SessionRef
 from runner.workspace import files
+from runner.workspace.listing import Entry
 from runner.workspace.store import WorkspaceStore
 
+_PAGE: Final = 200
 _PIECE_BYTES: Final = 256 * 1024
 _MESSAGE_BYTES: Final = 3 * 1024 * 1024
 _KINDS: Final = {
@@ -48,15 +46,14 @@ class FilesServicer:
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:
         """See runner_service.proto."""
         asked = request.request
-        root = await self._store.places.ensure(self._named(asked.session))
-        size = asked.page_size or 200
-        after = _path_of(asked.page_token)
-        # One more than asked for tells whether there is a next page.
-        found = await asyncio.to_thread(
-            files.list_files, root, asked.path, recursive=asked.recursive, after=after, limit=size + 1
+        found, token = await self._store.page(
+            self._named(asked.session),
+            asked.path,
+            recursive=asked.recursive,
+            token=asked.page_token,
+            limit=asked.page_size or _PAGE,
         )
-        token = _token_of(found[size - 1].path) if len(found) > size else ""
-        response = ws.ListFilesResponse(files=[_info(entry) for entry in found[:size]], next_page_token=token)
+        response = ws.ListFilesResponse(files=[_info(entry) for entry in found], next_page_token=token)
         return pb.ListFilesResponse(response=response)
 
     async def ReadFile(
@@ -106,7 +103,9 @@ class FilesServicer:
         if source:
             await self._store.keep_snapshot_again(session, request.snapshot_id, source)
             return pb.CreateSnapshotResponse()
-        size = await self._store.create_snapshot(session, request.snapshot_id)
+        size = await self._store.create_snapshot(
+            session, request.snapshot_id, owned=request.owned, max_bytes=request.max_bytes
+        )
         return pb.CreateSnapshotResponse(size_bytes=size)
 
     async def RestoreSnapshot(
@@ -122,7 +121,8 @@ class FilesServicer:
         self, request: pb.DeleteSnapshotRequest, context: Context
     ) -> pb.DeleteSnapshotResponse:
         """See runner_service.proto."""
-        await self._store.delete_snapshot(current_passport().tenant, request.snapshot_id)
+        tenant = current_passport().tenant
+        await self._store.delete_snapshot(tenant, request.snapshot_id, request.session_id)
         return pb.DeleteSnapshotResponse()
 
 
@@ -139,22 +139,8 @@ def _fitting(changes: list[event_pb2.FileChange], more: bool) -> ws.DiffWorkspac
     return response
 
 
-def _info(entry: files.Entry) -> ws.FileInfo:
+def _info(entry: Entry) -> ws.FileInfo:
     modified = Timestamp()
     modified.FromMicroseconds(int(entry.modified * 1e6))
     path = clean(os.fsencode(entry.path).decode(errors="replace"))
     return ws.FileInfo(path=path, type=_KINDS[entry.kind], size_bytes=entry.size, update_time=modified)
-
-
-def _token_of(path: str) -> str:
-    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
-
-
-def _path_of(token: str) -> str:
-    try:
-        return os.fsdecode(base64.b64decode(token, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
-        raise Failure(
-            errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID,
-            "page_token is not one that this listing gave out; leave it out to begin again.",
-        ) from None

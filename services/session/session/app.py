@@ -61,12 +61,14 @@ from session.sessions.fork import Forks
 from session.sessions.prepare import Preparer
 from session.sessions.sandboxes import Sandboxes
 from session.sessions.sessions import Sessions
+from session.sessions.snapshot_limits import SnapshotLimits
 from session.sessions.snapshots import Snapshots
 from session.sessions.templates import Templates
 from session.sessions.transcripts import Transcripts
 from session.storage.database import Database, opened
 from session.storage.file_lock import only_owner
 from session.storage.migrations.upgrade import upgrade
+from session.storage.statements.snapshots import Total
 
 # Calls end within this time after a SIGTERM, and turns that only we can finish.
 _GRACE_SECONDS = 8.0
@@ -96,10 +98,11 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         sessions = Sessions(
             database, models=names, sandboxes=Sandboxes(runner), preparer=preparer, filler=filler
         )
-        templates = Templates(database, bus, names, runner)
+        limits = _snapshot_limits(config)
+        templates = Templates(database, bus, names, runner, limits)
         accounts = Accounts(database, bus, config.max_concurrent_turns)
-        snapshots = Snapshots(database, bus, runner, config.forkable_turns)
-        deletion = Deletion(database, bus, hub, runner, templates)
+        snapshots = Snapshots(database, bus, runner, kept=config.forkable_turns, limits=limits)
+        deletion = Deletion(database, bus, hub, runner, templates=templates, snapshots_=snapshots)
         runs = Runs(
             database,
             log,
@@ -199,6 +202,13 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
             )
         )
         yield server
+
+
+def _snapshot_limits(config: SessionConfig) -> SnapshotLimits:
+    return SnapshotLimits(
+        session=Total(config.session_snapshots, config.session_snapshot_bytes),
+        tenant=Total(config.tenant_snapshots, config.tenant_snapshot_bytes),
+    )
 
 
 @asynccontextmanager

@@ -82,6 +82,26 @@ class SessionConfig(ServiceConfig):
         validation_alias="POINTSMAN_FORKABLE_TURNS",
         description="how many workspaces, as turns left them, a session keeps to be forked from, 1 or more",
     )
+    session_snapshots: PositiveInt = Field(
+        default=50,
+        validation_alias="POINTSMAN_SESSION_SNAPSHOTS",
+        description="how many snapshots a session may have, those of its turns aside, 1 or more",
+    )
+    session_snapshot_bytes: PositiveInt = Field(
+        default=3 * 1024**3,
+        validation_alias="POINTSMAN_SESSION_SNAPSHOT_BYTES",
+        description="bytes that a session's snapshots may have in all, 1 or more",
+    )
+    tenant_snapshots: PositiveInt = Field(
+        default=1000,
+        validation_alias="POINTSMAN_TENANT_SNAPSHOTS",
+        description="how many snapshots and templates a tenant may have, 1 or more",
+    )
+    tenant_snapshot_bytes: PositiveInt = Field(
+        default=20 * 1024**3,
+        validation_alias="POINTSMAN_TENANT_SNAPSHOT_BYTES",
+        description="bytes that a tenant's snapshots and templates may have in all, 1 or more",
+    )
     event_days: NonNegativeFloat = Field(
         default=0.0,
         validation_alias="POINTSMAN_EVENT_DAYS",

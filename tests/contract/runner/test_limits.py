@@ -100,7 +100,7 @@ async def test_what_breaks_a_limit_ends_typed_and_the_next_turn_works(
         # A warm turn takes some 30 ms here; what the machine itself varies by is not the neighbour's doing.
         quiet = max(quiet, await neighbour_seconds(house, neighbour))
         assert loud <= max(2 * quiet, 0.5)
-        used = await disk_usage(house.data_dir / "runner" / "workspaces")
+        used = (await disk_usage(house.data_dir / "runner" / "workspaces")).bytes
         # One file is stopped by the kernel; of 3.6 GB in many, what is written until it is seen.
         assert used < SMALL.workspace_bytes + (2000 * MIB if command == MANY_FILES else 2 * MIB)
         after = await house.run(session, "and now?")
@@ -134,7 +134,7 @@ async def test_what_a_turn_left_writing_is_stopped_when_no_turn_runs(open_runner
             return not answer.sandboxes
 
         await wait_until(gone, timeout=60)
-        used = await disk_usage(house.data_dir / "runner" / "workspaces")
+        used = (await disk_usage(house.data_dir / "runner" / "workspaces")).bytes
         assert SMALL.workspace_bytes < used < 3000 * MIB
 
 

@@ -212,6 +212,7 @@ async def answers(client: Client, session: str, turn: str) -> dict[str, str]:
         (client.workspaces, "WriteFile", w.WriteFileRequest(session=session, path="f")),
         (client.workspaces, "DeleteFile", w.DeleteFileRequest(session=session, path="f")),
         (client.workspaces, "DiffWorkspace", w.DiffWorkspaceRequest(session=session)),
+        (client.workspaces, "DeleteSnapshot", w.DeleteSnapshotRequest(name=snapshot)),
         (client.workspaces, "RestoreSnapshot", w.RestoreSnapshotRequest(name=snapshot)),
         (client.transcripts, "AppendEntries", tr.AppendEntriesRequest(key=key)),
         (client.transcripts, "LoadEntries", tr.LoadEntriesRequest(key=key)),

@@ -30,6 +30,7 @@ from runner.lifecycle.shared import SharedFolders, Shown
 from runner.names import SessionRef
 from runner.workspace.door import disk_failure
 from runner.workspace.place import Workspaces
+from runner.workspace.usage import allowed_by
 
 _TEND_SECONDS: Final = 1.0
 # Between questions to a service that is not there: soon at first, then rarely.
@@ -219,14 +220,16 @@ class Lifecycle:
         idle = time.monotonic() - sandbox.last_used
         if sandbox.agent.ended.is_set() or idle > self._policy.sleep_after:
             await self.hibernate(session)
-        elif sandbox.state == event_pb2.SANDBOX_STATE_IDLE and await self._overfull(sandbox):
-            # What a turn left running goes on writing when no turn watches it.
+        elif sandbox.idle and await self._overfull(sandbox):
+            # What a turn left running goes on writing when no turn watches it. One that is frozen does not,
+            # unless something in it has found a way to go on.
             await self.hibernate(session)
         elif idle > self._policy.pause_after and sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
             await self._pause(sandbox, session)
 
     async def _overfull(self, sandbox: Sandbox) -> bool:
-        return await sandbox.disk.exceeds(self._maker.limits.workspace_bytes)
+        running = sandbox.state == event_pb2.SANDBOX_STATE_IDLE
+        return await sandbox.disk.exceeds(allowed_by(self._maker.limits), running=running)
 
     async def _pause(self, sandbox: Sandbox, session: SessionRef) -> None:
         async with self._locks.hold(session):

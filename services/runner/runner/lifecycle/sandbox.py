@@ -94,7 +94,7 @@ class Sandbox:
         self.session = session
         self.egress.session = session.name
         self.workspace = workspace
-        self.disk = DiskUse(workspace)
+        self.disk = DiskUse(workspace, self.agent.process.processes)
 
     async def pause(self) -> None:
         """Freeze it."""
@@ -181,6 +181,7 @@ class SandboxMaker:
                 agent = await self._start_agent(
                     spec, boot, mode, slot, agent_id, resume=bool(transcript.lines)
                 )
+            disk.processes = agent.process.processes
         except BaseException:
             await relay.close()
             await egress.close()

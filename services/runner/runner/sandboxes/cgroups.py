@@ -155,6 +155,11 @@ class Cgroup:
                     os.kill(int(line), signal.SIGSTOP if frozen else signal.SIGCONT)
             done |= left
 
+    def processes(self) -> list[int]:
+        """Return the ids of the processes in it."""
+        folder = self._folders["" if self._unified else "memory"]
+        return [int(line) for line in _lines(folder / "cgroup.procs")]
+
     def memory_bytes(self) -> int:
         """Return the memory in use, without what is only cached."""
         name = "memory.current" if self._unified else "memory.usage_in_bytes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,6 +155,10 @@ class DockerProcess:
             else:
                 act = self._api.pause if frozen else self._api.unpause
                 await self._call(lambda: act(self._container))
+
+    def processes(self) -> Sequence[int]:
+        """See SandboxProcess. Known when the engine is on this machine."""
+        return self._group.processes() if self._group and self._killing is None else ()
 
     def memory_bytes(self) -> int:
         """See SandboxProcess. Known when the engine is on this machine."""

@@ -117,6 +117,12 @@ class LocalProcess:
         """See SandboxProcess."""
         self._freeze(frozen=False)
 
+    def processes(self) -> Sequence[int]:
+        """See SandboxProcess."""
+        if self._killing is not None:
+            return ()
+        return self._group.processes() if self._group else _tree(self._process.pid)
+
     def memory_bytes(self) -> int:
         """See SandboxProcess."""
         return self._group.memory_bytes() if self._group and self._killing is None else 0

@@ -40,6 +40,8 @@ class Limits:
     tmp_bytes: int = 256 * MIB
     """Of each tmpfs: /tmp, the home, /dev/shm. They count as memory, too."""
     workspace_bytes: int = 2 * GIB
+    workspace_entries: int = 200_000
+    """Files, folders and links."""
     open_files: int = 4096
 
     @property
@@ -145,6 +147,10 @@ class SandboxProcess(Protocol):
 
     async def resume(self) -> None:
         """Let it go on. Idempotent."""
+        ...
+
+    def processes(self) -> Sequence[int]:
+        """Return the ids on the host of what runs in it; none when the engine is on another machine."""
         ...
 
     def memory_bytes(self) -> int:

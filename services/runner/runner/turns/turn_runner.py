@@ -21,7 +21,7 @@ from runner.agent.transcript import TranscriptStore
 from runner.lifecycle.lifecycle import Claim, Lifecycle, Wish
 from runner.lifecycle.sandbox import Boot, Sandbox
 from runner.lifecycle.settings import Settings
-from runner.lifecycle.watch import breach, watch
+from runner.lifecycle.watch import breach, disk_breach_at_end, watch
 from runner.metrics import claimed
 from runner.names import SessionRef
 from runner.relay.relay import Grant
@@ -186,7 +186,8 @@ class TurnRunner:
             if not conversation.result.done():
                 return Outcome(failure=agent.death())
             # What happened since the last look.
-            if broken := breach(agent, self._limits):
+            broken = breach(agent, self._limits) or await disk_breach_at_end(sandbox.disk, self._limits)
+            if broken is not None:
                 await agent.doom(broken)
                 return Outcome(failure=broken)
             return outcome_of(

@@ -1,4 +1,4 @@
-"""What callers do with a workspace's files: list, read, write, delete. All of it blocks; use threads."""
+"""What callers do with a workspace's files: read, write, delete. All of it blocks; use threads."""
 
 from __future__ import annotations
 
@@ -6,75 +6,14 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+
+from pointsman.errors.v1 import errors_pb2
+from servicekit.errors import Failure
 
 from runner.workspace.door import Door, disk_failure, is_plain, not_found, parts_of, refused
+from runner.workspace.listing import Entry, entry_of
 from runner.workspace.remove import remove_tree
-
-# A tree deeper than this is nobody's project, and each level is an open folder while it is walked.
-_DEPTH: Final = 64
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One thing in a workspace."""
-
-    path: str
-    kind: str
-    """`file`, `directory` or `other`."""
-    size: int
-    modified: float
-    """Seconds since 1970."""
-
-
-def list_files(root: Path, folder: str, *, recursive: bool, after: str, limit: int) -> list[Entry]:
-    """Return at most `limit` entries of a folder in the order of their names, after a path of that order."""
-    entries: list[Entry] = []
-    with Door(root) as door:
-        for entry in walk(door, parts_of(folder), recursive=recursive, after=parts_of(after)):
-            entries.append(entry)
-            if len(entries) == limit:
-                break
-    return entries
-
-
-def walk(
-    door: Door, folder: tuple[str, ...], *, recursive: bool, after: tuple[str, ...] = ()
-) -> Iterator[Entry]:
-    """Yield what lies in a folder, each folder before what is in it. Links are named, never followed."""
-    with door.folder("/".join(folder)) as descriptor, os.scandir(descriptor) as scan:
-        found = sorted((item.name, _status(item)) for item in scan)
-    for name, status in found:
-        parts = (*folder, name)
-        # A folder on the way to `after` has been told already, but not all that is in it.
-        on_the_way = after[: len(parts)] == parts and len(after) > len(parts)
-        if parts > after:
-            yield _entry("/".join(parts), status)
-        if recursive and stat.S_ISDIR(status.st_mode) and (on_the_way or parts > after or parts == after):
-            if len(parts) >= _DEPTH:
-                continue
-            try:
-                yield from walk(door, parts, recursive=True, after=after)
-            except Exception as error:
-                # The agent may remove or replace a folder while we walk.
-                if getattr(error, "reason", None) is None:
-                    raise
-
-
-def _status(item: os.DirEntry[str]) -> os.stat_result:
-    try:
-        return item.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return os.stat_result((0,) * 10)
-
-
-def _entry(path: str, status: os.stat_result) -> Entry:
-    if stat.S_ISREG(status.st_mode):
-        return Entry(path, "file", status.st_size, status.st_mtime)
-    return Entry(path, "directory" if stat.S_ISDIR(status.st_mode) else "other", 0, status.st_mtime)
 
 
 def open_file(root: Path, path: str) -> tuple[int, Entry]:
@@ -86,7 +25,7 @@ def open_file(root: Path, path: str) -> tuple[int, Entry]:
     if not is_plain(status):
         os.close(descriptor)
         raise refused(path)
-    return descriptor, _entry("/".join(parts_of(path)), status)
+    return descriptor, entry_of("/".join(parts_of(path)), status)
 
 
 def write_file(root: Path, path: str, data: bytes) -> Entry:
@@ -102,7 +41,22 @@ def write_file(root: Path, path: str, data: bytes) -> Entry:
                 status = _replace(parent, parts[-1], data, owner)
             except OSError as error:
                 raise disk_failure(error, path) from error
-    return _entry("/".join(parts), status)
+    return entry_of("/".join(parts), status)
+
+
+def missing_parts(root: Path, path: str) -> int:
+    """Return how many entries writing a file makes: itself and its folders, those that are missing."""
+    parts = parts_of(path)
+    with Door(root) as door:
+        for depth in range(len(parts), 0, -1):
+            try:
+                with door.opened("/".join(parts[:depth]), os.O_PATH):
+                    return len(parts) - depth
+            except Failure as failure:
+                if failure.reason != errors_pb2.ERROR_REASON_FILE_NOT_FOUND:
+                    # Writing says what is wrong with it.
+                    return 0
+    return len(parts)
 
 
 def _replace(parent: int, name: str, data: bytes, owner: int) -> os.stat_result:

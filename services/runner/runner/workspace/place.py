@@ -94,6 +94,11 @@ class Workspaces:
         """Remove what an earlier runner left unclaimed."""
         await to_the_end(remove_folder, self._root / _UNCLAIMED)
 
+    def clear_left_over(self) -> None:
+        """Remove what an earlier runner was about to put in a workspace's place, or had replaced. Blocks."""
+        for left in self._root.glob("*/.*"):
+            remove_folder(left)
+
     async def remove(self, session: SessionRef) -> None:
         """Remove it with all in it, for good: nothing that comes late makes it again. Idempotent."""
         self._removed[session] = None

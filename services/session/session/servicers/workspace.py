@@ -64,6 +64,15 @@ class WorkspaceServicer(workspace_service_pb2_grpc.WorkspaceServiceServicer):
         found, token = await self._snapshots.page(caller, session_id, request.page_size, request.page_token)
         return pb.ListSnapshotsResponse(snapshots=found, next_page_token=token)
 
+    async def DeleteSnapshot(
+        self, request: pb.DeleteSnapshotRequest, _context: Any
+    ) -> pb.DeleteSnapshotResponse:
+        """Delete a snapshot."""
+        session_id, snapshot_id = names.snapshot_ids_of(request.name)
+        caller, _, request_id = _of(names.session_name(session_id))
+        await self._snapshots.delete(caller, session_id, snapshot_id, request_id)
+        return pb.DeleteSnapshotResponse()
+
     async def RestoreSnapshot(
         self, request: pb.RestoreSnapshotRequest, _context: Any
     ) -> pb.RestoreSnapshotResponse:

@@ -18,6 +18,7 @@ from session.events.bus import Bus, Topic
 from session.events.hub import Hub
 from session.peers import Party, Runner
 from session.sessions.cancel import cancel_queued
+from session.sessions.snapshots import Snapshots
 from session.sessions.templates import Templates
 from session.storage.database import Database
 from session.storage.rows import SessionRow, TurnRow
@@ -36,12 +37,22 @@ _AT_ONCE: Final = 20
 class Deletion:
     """Deletes sessions, and removes them and templates whose time has come."""
 
-    def __init__(self, database: Database, bus: Bus, hub: Hub, runner: Runner, templates: Templates) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        hub: Hub,
+        runner: Runner,
+        *,
+        templates: Templates,
+        snapshots_: Snapshots,
+    ) -> None:
         self._database = database
         self._bus = bus
         self._hub = hub
         self._runner = runner
         self._templates = templates
+        self._snapshots = snapshots_
         self._wake = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         bus.on(Topic.QUEUE, lambda _ids: self._wake.set())
@@ -116,6 +127,7 @@ class Deletion:
                 await self._remove(session)
             after = found[-1].id
         await self._templates.remove_deleted()
+        await self._snapshots.remove_unfinished()
 
     async def _ready(self, after: str) -> list[SessionRow]:
         return await self._database.run(lambda tx: purge.ready(tx, after, _AT_ONCE))
@@ -126,7 +138,7 @@ class Deletion:
         try:
             await self._runner.delete_sandbox(party, session.name)
             for snapshot_id in await self._database.run(lambda tx: snapshots.all_of(tx, session.id)):
-                await self._runner.delete_snapshot(party, snapshot_id)
+                await self._runner.delete_snapshot(party, snapshot_id, session.id)
         except Failure as failure:
             _log.info("removal_waits", session=session.name, reason=failure.reason_name)
             return

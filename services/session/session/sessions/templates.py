@@ -20,6 +20,7 @@ from session.peers import Party, Runner
 from session.refusals import invalid_field, template_not_found
 from session.sessions.new_template import NewTemplate, new_expiry, new_template, template_exists
 from session.sessions.settings import Settings, stored
+from session.sessions.snapshot_limits import SnapshotLimits
 from session.storage.database import Database
 from session.storage.rows import TemplateRow
 from session.storage.statements import requests, templates
@@ -39,17 +40,20 @@ class Templates:
     In all of them an empty account means every account of the tenant.
     """
 
-    def __init__(self, database: Database, bus: Bus, models: ModelNames, runner: Runner) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, models: ModelNames, runner: Runner, limits: SnapshotLimits
+    ) -> None:
         self._database = database
         self._bus = bus
         self._models = models
         self._runner = runner
+        self._limits = limits
 
     async def create(self, caller: Caller, request_id: str, wanted: NewTemplate) -> pb.Template:
         """Make a template, or return the one that this request made before.
 
         Raises Failure TEMPLATE_EXISTS, SESSION_NOT_FOUND or SNAPSHOT_NOT_FOUND for its source,
-        REQUEST_ID_REUSED, or what llm-proxy says of the model.
+        SNAPSHOT_LIMIT, REQUEST_ID_REUSED, or what llm-proxy says of the model.
         """
         party = Party(caller.tenant, wanted.account, caller.principal, request_id)
         fresh, values = names.new_id(), dict[str, Any]()
@@ -80,10 +84,13 @@ class Templates:
     async def _fill(self, party: Party, row: TemplateRow) -> TemplateRow:
         """Keep the files under the template's own id, and open it."""
         source, size_bytes = names.session_name(row.source_session_id), row.size_bytes
+        room = 0
+        if row.source_session_id:
+            room = await self._database.run(lambda tx: self._limits.room(tx, row.tenant))
         if row.source_snapshot_id:
             await self._runner.create_snapshot(party, source, row.snapshot_id, row.source_snapshot_id)
         elif row.snapshot_id:
-            size_bytes = await self._runner.create_snapshot(party, source, row.snapshot_id)
+            size_bytes = await self._runner.create_snapshot(party, source, row.snapshot_id, max_bytes=room)
 
         async def finish(tx: Transaction) -> TemplateRow:
             await templates.open_(tx, row.id, size_bytes)

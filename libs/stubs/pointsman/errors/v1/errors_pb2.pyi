@@ -144,7 +144,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     spent. Metadata: `scope`, `limit_usd`.
     """
     ERROR_REASON_WORKSPACE_FULL: _ErrorReason.ValueType  # 45
-    """RESOURCE_EXHAUSTED. The workspace is at its size limit."""
+    """RESOURCE_EXHAUSTED. The workspace is at its limit of bytes or of entries.
+    Metadata: `limit`.
+    """
     ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 46
     """RESOURCE_EXHAUSTED. The machine's disk is full; nothing acknowledged is
     lost, and service resumes by itself.
@@ -153,6 +155,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. A message is larger than the limit. Metadata: `limit`."""
     ERROR_REASON_SANDBOXES_BUSY: _ErrorReason.ValueType  # 48
     """RESOURCE_EXHAUSTED. Every sandbox was busy until the deadline."""
+    ERROR_REASON_SNAPSHOT_LIMIT: _ErrorReason.ValueType  # 79
+    """RESOURCE_EXHAUSTED. The session or tenant has as many snapshots as it may,
+    or as many bytes in them. Metadata: `limit`; `scope`, `session` or `tenant`.
+    """
     ERROR_REASON_MODEL_UNPRICED: _ErrorReason.ValueType  # 49
     """FAILED_PRECONDITION. A budget applies to the call, and nobody knows what
     the model costs. The message says how to price it. Metadata: `model`.
@@ -384,7 +390,9 @@ ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 44
 spent. Metadata: `scope`, `limit_usd`.
 """
 ERROR_REASON_WORKSPACE_FULL: ErrorReason.ValueType  # 45
-"""RESOURCE_EXHAUSTED. The workspace is at its size limit."""
+"""RESOURCE_EXHAUSTED. The workspace is at its limit of bytes or of entries.
+Metadata: `limit`.
+"""
 ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 46
 """RESOURCE_EXHAUSTED. The machine's disk is full; nothing acknowledged is
 lost, and service resumes by itself.
@@ -393,6 +401,10 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 47
 """RESOURCE_EXHAUSTED. A message is larger than the limit. Metadata: `limit`."""
 ERROR_REASON_SANDBOXES_BUSY: ErrorReason.ValueType  # 48
 """RESOURCE_EXHAUSTED. Every sandbox was busy until the deadline."""
+ERROR_REASON_SNAPSHOT_LIMIT: ErrorReason.ValueType  # 79
+"""RESOURCE_EXHAUSTED. The session or tenant has as many snapshots as it may,
+or as many bytes in them. Metadata: `limit`; `scope`, `session` or `tenant`.
+"""
 ERROR_REASON_MODEL_UNPRICED: ErrorReason.ValueType  # 49
 """FAILED_PRECONDITION. A budget applies to the call, and nobody knows what
 the model costs. The message says how to price it. Metadata: `model`.

@@ -742,6 +742,8 @@ class CreateSnapshotRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     SOURCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    OWNED_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """`sessions/{uuid}`."""
     snapshot_id: _builtins.str
@@ -750,16 +752,24 @@ class CreateSnapshotRequest(_message.Message):
     """The UUID of a snapshot to keep once more, under an id of its own, instead of
     the workspace. Either may then be deleted without the other.
     """
+    owned: _builtins.bool
+    """Whether DeleteSandbox of the session deletes it, too."""
+    max_bytes: _builtins.int
+    """Bytes that its files may have, holes included; more is SNAPSHOT_LIMIT.
+    Default 0: no limit but that of the workspace.
+    """
     def __init__(
         self,
         *,
         session: _builtins.str = ...,
         snapshot_id: _builtins.str = ...,
         source_snapshot_id: _builtins.str = ...,
+        owned: _builtins.bool = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "snapshot_id", b"snapshot_id", "source_snapshot_id", b"source_snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "owned", b"owned", "session", b"session", "snapshot_id", b"snapshot_id", "source_snapshot_id", b"source_snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -837,16 +847,20 @@ class DeleteSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """The snapshot's UUID."""
+    session_id: _builtins.str
+    """The UUID of the session that owns it; empty for none."""
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,6 +71,11 @@ class WorkspaceServiceStub:
                 request_serializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.ListSnapshotsRequest.SerializeToString,
                 response_deserializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.ListSnapshotsResponse.FromString,
                 _registered_method=True)
+        self.DeleteSnapshot = channel.unary_unary(
+                '/pointsman.session.v1.WorkspaceService/DeleteSnapshot',
+                request_serializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.DeleteSnapshotRequest.SerializeToString,
+                response_deserializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.DeleteSnapshotResponse.FromString,
+                _registered_method=True)
         self.RestoreSnapshot = channel.unary_unary(
                 '/pointsman.session.v1.WorkspaceService/RestoreSnapshot',
                 request_serializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.RestoreSnapshotRequest.SerializeToString,
@@ -84,7 +89,9 @@ class WorkspaceServiceServicer:
     """
 
     def ListFiles(self, request, context):
-        """What lies in a folder, by name.
+        """What lies in a folder: by name, or in the order of the file system when the
+        folder has more than 5,000 entries. An entry that is there throughout is on
+        one page, whatever is added and removed between two pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +127,9 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSnapshot(self, request, context):
-        """Keep the workspace as it is now. Idempotent by `request_id`.
+        """Keep the workspace as it is now. Idempotent by `request_id`. SNAPSHOT_LIMIT
+        when the session or the tenant has as many as it may, by number or by
+        `size_bytes`; then delete one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,9 +142,18 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSnapshot(self, request, context):
+        """Delete a snapshot. Sessions and templates that were made from it keep their
+        files. SNAPSHOT_NOT_FOUND when it is gone already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RestoreSnapshot(self, request, context):
         """Make the workspace what it was, wholly or not at all. Refused while a turn
-        runs.
+        runs, and with WORKSPACE_FULL when the snapshot is larger than a workspace
+        may be.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +196,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.ListSnapshots,
                     request_deserializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.ListSnapshotsRequest.FromString,
                     response_serializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSnapshot,
+                    request_deserializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.DeleteSnapshotRequest.FromString,
+                    response_serializer=pointsman_dot_session_dot_v1_dot_workspace__service__pb2.DeleteSnapshotResponse.SerializeToString,
             ),
             'RestoreSnapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.RestoreSnapshot,
@@ -376,6 +399,33 @@ class WorkspaceService:
             '/pointsman.session.v1.WorkspaceService/ListSnapshots',
             pointsman_dot_session_dot_v1_dot_workspace__service__pb2.ListSnapshotsRequest.SerializeToString,
             pointsman_dot_session_dot_v1_dot_workspace__service__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.session.v1.WorkspaceService/DeleteSnapshot',
+            pointsman_dot_session_dot_v1_dot_workspace__service__pb2.DeleteSnapshotRequest.SerializeToString,
+            pointsman_dot_session_dot_v1_dot_workspace__service__pb2.DeleteSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,10 @@ class WorkspaceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkspaceServiceAsyncStub: ...
     ListFiles: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListFilesRequest, _workspace_service_pb2.ListFilesResponse]
-    """What lies in a folder, by name."""
+    """What lies in a folder: by name, or in the order of the file system when the
+    folder has more than 5,000 entries. An entry that is there throughout is on
+    one page, whatever is added and removed between two pages.
+    """
     ReadFile: _grpc.UnaryStreamMultiCallable[_workspace_service_pb2.ReadFileRequest, _workspace_service_pb2.ReadFileResponse]
     """A file's bytes, in pieces of at most 256 KiB."""
     WriteFile: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.WriteFileRequest, _workspace_service_pb2.WriteFileResponse]
@@ -48,12 +51,20 @@ class WorkspaceServiceStub:
     DiffWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DiffWorkspaceRequest, _workspace_service_pb2.DiffWorkspaceResponse]
     """What changed since a turn began."""
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateSnapshotRequest, _workspace_service_pb2.CreateSnapshotResponse]
-    """Keep the workspace as it is now. Idempotent by `request_id`."""
+    """Keep the workspace as it is now. Idempotent by `request_id`. SNAPSHOT_LIMIT
+    when the session or the tenant has as many as it may, by number or by
+    `size_bytes`; then delete one.
+    """
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListSnapshotsRequest, _workspace_service_pb2.ListSnapshotsResponse]
     """A session's snapshots, newest first."""
+    DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSnapshotRequest, _workspace_service_pb2.DeleteSnapshotResponse]
+    """Delete a snapshot. Sessions and templates that were made from it keep their
+    files. SNAPSHOT_NOT_FOUND when it is gone already.
+    """
     RestoreSnapshot: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.RestoreSnapshotRequest, _workspace_service_pb2.RestoreSnapshotResponse]
     """Make the workspace what it was, wholly or not at all. Refused while a turn
-    runs.
+    runs, and with WORKSPACE_FULL when the snapshot is larger than a workspace
+    may be.
     """
 
 @_typing.type_check_only
@@ -64,7 +75,10 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListFiles: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListFilesRequest, _workspace_service_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """What lies in a folder, by name."""
+    """What lies in a folder: by name, or in the order of the file system when the
+    folder has more than 5,000 entries. An entry that is there throughout is on
+    one page, whatever is added and removed between two pages.
+    """
     ReadFile: _aio.UnaryStreamMultiCallable[_workspace_service_pb2.ReadFileRequest, _workspace_service_pb2.ReadFileResponse]  # type: ignore[assignment]
     """A file's bytes, in pieces of at most 256 KiB."""
     WriteFile: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.WriteFileRequest, _workspace_service_pb2.WriteFileResponse]  # type: ignore[assignment]
@@ -76,12 +90,20 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     DiffWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DiffWorkspaceRequest, _workspace_service_pb2.DiffWorkspaceResponse]  # type: ignore[assignment]
     """What changed since a turn began."""
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateSnapshotRequest, _workspace_service_pb2.CreateSnapshotResponse]  # type: ignore[assignment]
-    """Keep the workspace as it is now. Idempotent by `request_id`."""
+    """Keep the workspace as it is now. Idempotent by `request_id`. SNAPSHOT_LIMIT
+    when the session or the tenant has as many as it may, by number or by
+    `size_bytes`; then delete one.
+    """
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListSnapshotsRequest, _workspace_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """A session's snapshots, newest first."""
+    DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.DeleteSnapshotRequest, _workspace_service_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
+    """Delete a snapshot. Sessions and templates that were made from it keep their
+    files. SNAPSHOT_NOT_FOUND when it is gone already.
+    """
     RestoreSnapshot: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.RestoreSnapshotRequest, _workspace_service_pb2.RestoreSnapshotResponse]  # type: ignore[assignment]
     """Make the workspace what it was, wholly or not at all. Refused while a turn
-    runs.
+    runs, and with WORKSPACE_FULL when the snapshot is larger than a workspace
+    may be.
     """
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,7 +117,10 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ListFilesResponse, _abc.Awaitable[_workspace_service_pb2.ListFilesResponse]]:
-        """What lies in a folder, by name."""
+        """What lies in a folder: by name, or in the order of the file system when the
+        folder has more than 5,000 entries. An entry that is there throughout is on
+        one page, whatever is added and removed between two pages.
+        """
 
     @_abc_1.abstractmethod
     def ReadFile(
@@ -137,7 +162,10 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.CreateSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.CreateSnapshotResponse, _abc.Awaitable[_workspace_service_pb2.CreateSnapshotResponse]]:
-        """Keep the workspace as it is now. Idempotent by `request_id`."""
+        """Keep the workspace as it is now. Idempotent by `request_id`. SNAPSHOT_LIMIT
+        when the session or the tenant has as many as it may, by number or by
+        `size_bytes`; then delete one.
+        """
 
     @_abc_1.abstractmethod
     def ListSnapshots(
@@ -148,13 +176,24 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         """A session's snapshots, newest first."""
 
     @_abc_1.abstractmethod
+    def DeleteSnapshot(
+        self,
+        request: _workspace_service_pb2.DeleteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspace_service_pb2.DeleteSnapshotResponse, _abc.Awaitable[_workspace_service_pb2.DeleteSnapshotResponse]]:
+        """Delete a snapshot. Sessions and templates that were made from it keep their
+        files. SNAPSHOT_NOT_FOUND when it is gone already.
+        """
+
+    @_abc_1.abstractmethod
     def RestoreSnapshot(
         self,
         request: _workspace_service_pb2.RestoreSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.RestoreSnapshotResponse, _abc.Awaitable[_workspace_service_pb2.RestoreSnapshotResponse]]:
         """Make the workspace what it was, wholly or not at all. Refused while a turn
-        runs.
+        runs, and with WORKSPACE_FULL when the snapshot is larger than a workspace
+        may be.
         """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from pointsman.errors.v1 import errors_pb2
@@ -10,7 +13,7 @@ from servicekit.errors import Failure
 
 from session import clock
 from session.storage.rows import TurnRow
-from session.storage.tables import sessions, snapshots, turns
+from session.storage.tables import Phase, sessions, snapshots, templates, turns
 from session.storage.transaction import Transaction
 
 
@@ -24,6 +27,24 @@ class SnapshotRow:
     create_time: int
     size_bytes: int
     complete: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """Snapshots, and bytes in them."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A snapshot that is not complete, and whose it is."""
+
+    id: str
+    session_id: str
+    tenant: str
+    account: str
 
 
 async def insert(tx: Transaction, snapshot_id: str, session_id: str, title: str) -> None:
@@ -40,7 +61,7 @@ async def get(tx: Transaction, session_id: str, snapshot_id: str) -> SnapshotRow
     query = sa.select(snapshots).where(snapshots.c.id == snapshot_id, snapshots.c.session_id == session_id)
     row = (await tx.execute(query)).first()
     if row is None:
-        raise _not_found()
+        raise not_found()
     return SnapshotRow(**row._mapping)
 
 
@@ -48,7 +69,7 @@ async def complete_one(tx: Transaction, session_id: str, snapshot_id: str) -> Sn
     """Return a session's snapshot that is there to be restored; Failure SNAPSHOT_NOT_FOUND."""
     row = await get(tx, session_id, snapshot_id)
     if not row.complete:
-        raise _not_found()
+        raise not_found()
     return row
 
 
@@ -57,6 +78,61 @@ async def complete(tx: Transaction, snapshot_id: str, size_bytes: int) -> None:
     await tx.execute(
         sa.update(snapshots).where(snapshots.c.id == snapshot_id).values(complete=1, size_bytes=size_bytes)
     )
+
+
+async def delete(tx: Transaction, session_id: str, snapshot_id: str) -> None:
+    """Remove a session's snapshot, complete or not; Failure SNAPSHOT_NOT_FOUND."""
+    where = (snapshots.c.id == snapshot_id) & (snapshots.c.session_id == session_id)
+    if not (await tx.execute(sa.delete(snapshots).where(where))).rowcount:
+        raise not_found()
+
+
+async def unfinished(tx: Transaction, before: int, limit: int) -> list[Unfinished]:
+    """Return snapshots that were begun before a time and are not complete: nobody finishes them any more."""
+    query = (
+        sa.select(snapshots.c.id, snapshots.c.session_id, sessions.c.tenant, sessions.c.account)
+        .join(sessions, sessions.c.id == snapshots.c.session_id)
+        .where(snapshots.c.complete == 0, snapshots.c.create_time < before)
+        .limit(limit)
+    )
+    return [Unfinished(*row) for row in await tx.execute(query)]
+
+
+async def total_of_session(tx: Transaction, session_id: str) -> Total:
+    """Return what the complete snapshots of a session come to."""
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(snapshots.c.size_bytes), 0)).where(
+        snapshots.c.session_id == session_id, snapshots.c.complete == 1
+    )
+    return _total((await tx.execute(query)).one())
+
+
+async def total_of_tenant(tx: Transaction, tenant: str) -> Total:
+    """Return what the complete snapshots and the templates' files of a tenant come to."""
+    made = (
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(snapshots.c.size_bytes), 0))
+        .select_from(snapshots.join(sessions, sessions.c.id == snapshots.c.session_id))
+        .where(sessions.c.tenant == tenant, snapshots.c.complete == 1)
+    )
+    filed = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(templates.c.size_bytes), 0)).where(
+        templates.c.tenant == tenant, templates.c.phase == Phase.OPEN, templates.c.source_session_id != ""
+    )
+    one, other = _total((await tx.execute(made)).one()), _total((await tx.execute(filed)).one())
+    return Total(one.count + other.count, one.bytes + other.bytes)
+
+
+async def lock_tenant(tx: Transaction, tenant: str) -> None:
+    """Let nobody else count this tenant's snapshots until the transaction ends.
+
+    On SQLite nobody writes meanwhile in any case.
+    """
+    if tx.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(f"snapshots {tenant}".encode()).digest()[:8], signed=True)
+        await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
+def _total(row: Sequence[Any]) -> Total:
+    # PostgreSQL's sums are decimal numbers.
+    return Total(int(row[0]), int(row[1]))
 
 
 async def page(
@@ -114,7 +190,8 @@ async def leave(tx: Transaction, turn: TurnRow, changes: int) -> None:
     )
 
 
-def _not_found() -> Failure:
+def not_found() -> Failure:
+    """Return the failure for a snapshot that is not there."""
     return Failure(
         errors_pb2.ERROR_REASON_SNAPSHOT_NOT_FOUND,
         "There is no such snapshot of this session. ListSnapshots shows those there are.",
