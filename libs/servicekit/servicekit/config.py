@@ -64,6 +64,14 @@ class ServiceConfig(BaseSettings):
         description="host:port to serve Prometheus metrics on, such as 127.0.0.1:9001; empty for none",
     )
 
+    public_hosts: str = Field(
+        default="",
+        validation_alias="POINTSMAN_PUBLIC_HOSTS",
+        pattern=r"^[A-Za-z0-9_.,*\- ]*$",
+        description="names that clients call the installation by, such as agents.example.com,*.example.org; "
+        "HTTP endpoints answer for these, localhost, IP addresses and names without a dot",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -29,6 +29,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID,
         errors_pb2.ERROR_REASON_PROVIDER_REQUEST_REFUSED,
         errors_pb2.ERROR_REASON_ATTACHMENT_UNSUPPORTED,
+        errors_pb2.ERROR_REASON_ENCODING_UNSUPPORTED,
     ),
     grpc.StatusCode.OUT_OF_RANGE: (
         errors_pb2.ERROR_REASON_CURSOR_AHEAD,

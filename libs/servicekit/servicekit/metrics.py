@@ -1,15 +1,11 @@
-"""Numbers about calls, and the small HTTP door that Prometheus reads them from."""
+"""Numbers about calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from prometheus_client import Counter, Histogram, start_http_server
-
-from servicekit.config import ConfigError
+from prometheus_client import Counter, Histogram
 
 # From a hop on loopback, 0.4 ms, to a turn that runs for half an hour.
 _SECONDS = (
@@ -67,24 +63,3 @@ def call_metrics() -> CallMetrics:
 def audit_dropped() -> Counter:
     """Return the count of audit entries that found no room on their way to the router."""
     return Counter("pointsman_audit_dropped", "Audit entries that were lost because the router was away.")
-
-
-@contextmanager
-def metrics_endpoint(address: str) -> Iterator[int]:
-    """Serve the metrics over HTTP at `host:port` while inside; gives the port. Empty: serve none."""
-    if not address:
-        yield 0
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), host)
-    except OSError as error:
-        raise ConfigError(
-            f"POINTSMAN_METRICS_ADDRESS: cannot listen on {address}: {error.strerror}"
-        ) from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

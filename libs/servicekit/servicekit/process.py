@@ -17,7 +17,8 @@ import uvloop
 from servicekit import logs
 from servicekit.config import Config, ConfigError, ServiceConfig, load
 from servicekit.drain import Drain
-from servicekit.metrics import metrics_endpoint
+from servicekit.http.hosts import AllowedHosts
+from servicekit.http.metrics_endpoint import metrics_endpoint
 from servicekit.private_data import NotPrivate, no_files_for_others, open_private
 
 _EXIT_CONFIG = 2
@@ -37,7 +38,7 @@ def run_service(
         config = load(config_class, os.environ)
         _close_data(config)
         logs.configure(service, config.log_level)
-        with metrics_endpoint(config.metrics_address):
+        with metrics_endpoint(config.metrics_address, AllowedHosts.parse(config.public_hosts)):
             uvloop.run(_run(config, app))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")

@@ -15,6 +15,8 @@ from llm_proxy.messages.request import MessagesRequest
 _BYTES_LIMIT: Final = 64 * 1024 * 1024
 # Of one answer: longer ones are dear to keep and rarely asked for again.
 _ANSWER_LIMIT: Final = 1024 * 1024
+# Of one request: to make its key takes a millisecond for each of these.
+_REQUEST_LIMIT: Final = 128 * 1024
 
 
 class AnswerCache:
@@ -27,8 +29,8 @@ class AnswerCache:
         self._size = 0
 
     def key(self, tenant: str, model: str, request: MessagesRequest) -> str | None:
-        """Return the request's key; None when its answer is not to be kept, because it is left to chance."""
-        if request.body.get("temperature") != 0:
+        """Return the request's key; None when its answer is not kept: it is random, or the request long."""
+        if request.body.get("temperature") != 0 or request.size > _REQUEST_LIMIT:
             return None
         body = {name: value for name, value in request.body.items() if name not in ("model", "metadata")}
         text = json.dumps([tenant, model, body], sort_keys=True)

@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 from pointsman.llm.v1 import llm_service_pb2, llm_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 from servicekit.diagnostics import diagnostics
+from servicekit.http.hosts import AllowedHosts
 from servicekit.passport import PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
@@ -24,7 +25,7 @@ from llm_proxy.gateway import Gateway
 from llm_proxy.http.identity import Identity
 from llm_proxy.http.messages import MessagesRoutes
 from llm_proxy.http.models import ModelsRoutes
-from llm_proxy.http.serving import routes, serving_http
+from llm_proxy.http.serving import Routes, serving_http
 from llm_proxy.ledger.database import open_database
 from llm_proxy.ledger.ledger import Ledger
 from llm_proxy.ledger.recovery import recovering
@@ -91,10 +92,14 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
         )
         tokens = SessionTokens(database)
         identity = Identity(tokens, verifier)
-        application = routes(
-            MessagesRoutes(gateway, identity), ModelsRoutes(catalogue, identity), drain, metrics()
+        routes = Routes(
+            MessagesRoutes(gateway, identity),
+            ModelsRoutes(catalogue, identity),
+            drain,
+            metrics(),
+            AllowedHosts.parse(config.public_hosts),
         )
-        http_address = await stack.enter_async_context(serving_http(application, config.http_address, drain))
+        http_address = await stack.enter_async_context(serving_http(routes, config.http_address, drain))
         server = await stack.enter_async_context(
             serving(
                 service="llm-proxy",

@@ -12,7 +12,7 @@ from servicekit.config import ConfigError
 from servicekit.errors import Failure
 
 from llm_proxy.configuration.models import Deployment, ModelsConfiguration
-from llm_proxy.messages.reach import invalid
+from llm_proxy.messages.invalid import invalid
 from llm_proxy.prices import ModelPrice, Prices
 
 DEMO: Final = "demo/offline"

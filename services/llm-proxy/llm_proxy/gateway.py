@@ -115,9 +115,13 @@ class Gateway:
         return call, self._attempts.asking(model, known, priced=priced)
 
     async def count_tokens(self, request: MessagesRequest, caller: Caller) -> int:
-        """Return how many tokens a request has. Raises Failure. Costs nothing and is in no ledger."""
+        """Return how many tokens a request has. Costs nothing and is in no ledger.
+
+        Raises Failure, BUDGET_EXCEEDED among them: who may not ask a model may not have it count either.
+        """
         model = self._catalogue.resolve(request.model)
         caller.check_model(model)
+        await self._ledger.check(caller.payer, caller.turn_budget)
         try:
             return await self._attempts.count_tokens(model, request)
         except ProviderFailure as failure:

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import claude_agent_sdk
 from pointsman.llm.v1 import llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
@@ -58,15 +57,12 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
     async with (
         service_channel(config.llm_proxy_address, signer=None) as llm_proxy,
         service_channel(config.session_address, signer=None) as session,
-        # Each sandbox has limits of its own; together they may be many.
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as http,
     ):
         maker = SandboxMaker(
             engine=engine,
             folder=state / "sandboxes",
             limits=config.limits,
             upstream=f"http://{config.llm_proxy_http_address}",
-            http=http,
             mcp_servers=_mcp_servers(config),
             egress=EgressList.parse(config.egress_allow),
         )

@@ -62,6 +62,26 @@ async def test_a_turn_stops_when_its_budget_is_spent(tmp_path: Path) -> None:
     assert statuses == [200, 200, 200, 403, 403]
 
 
+async def test_who_has_spent_its_budget_may_not_count_tokens_either(tmp_path: Path) -> None:
+    counted = {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}
+    async with scripted_upstream([anthropic_text("Hi", TOKENS)]) as provider:
+        _, environ = behind("anthropic", provider.url)
+        async with proxy_house(
+            tmp_path, environ, f"{MODELS}    - {{scope: tenant, limit_usd: 0.003}}\n"
+        ) as house:
+            headers = {"x-api-key": await house.token()}
+            before = await house.post("/v1/messages/count_tokens", counted, headers)
+            await house.ask(await house.token(), MODEL, stream=True)
+            after = await house.post("/v1/messages/count_tokens", counted, headers)
+            other = {"x-api-key": await house.token(tenant="globex")}
+            others = await house.post("/v1/messages/count_tokens", counted, other)
+    assert before.headers.get("x-pointsman-reason") != "BUDGET_EXCEEDED"
+    assert (after.status, after.headers["x-pointsman-reason"]) == (403, "BUDGET_EXCEEDED")
+    assert others.headers.get("x-pointsman-reason") != "BUDGET_EXCEEDED"
+    # The refused one never reached the provider.
+    assert [asked.path.partition("?")[0] for asked in provider.asked].count("/v1/messages/count_tokens") == 2
+
+
 @pytest.mark.parametrize(
     ("budget", "shared"),
     [

@@ -16,7 +16,7 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit import logs
 from servicekit.context import account_of, current_request_id, log_fields
 from servicekit.errors import Failure
-from servicekit.metrics import metrics_endpoint
+from servicekit.http.metrics_endpoint import metrics_endpoint
 from servicekit.testing import passport_metadata, wait_until
 
 

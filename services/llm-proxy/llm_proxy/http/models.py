@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 from servicekit.access import Access
 
 from llm_proxy.catalogue import Catalogue, CatalogueModel
 from llm_proxy.http.identity import Identity
+
+ONE_MODEL: Final = "/v1/models/"
+"""The path of one model begins so, and ends with its name."""
 
 
 class ModelsRoutes:
@@ -16,7 +21,7 @@ class ModelsRoutes:
         self._catalogue = catalogue
         self._identity = identity
 
-    async def list_models(self, http: web.Request) -> web.Response:
+    async def list_models(self, http: web.BaseRequest) -> web.Response:
         """List the models that can be asked now, in Anthropic's shape, on one page."""
         await self._identity.caller(http.headers, Access.MODELS_READ)
         data = [_entry(model) for model in self._catalogue.models() if model.available]
@@ -29,12 +34,12 @@ class ModelsRoutes:
             }
         )
 
-    async def get_model(self, http: web.Request) -> web.Response:
+    async def get_model(self, http: web.BaseRequest) -> web.Response:
         """Return one model, also one that a wildcard stands for. Raises Failure as `Catalogue.resolve`."""
         await self._identity.caller(http.headers, Access.MODELS_READ)
-        return web.json_response(_entry(self._catalogue.model(http.match_info["model"])))
+        return web.json_response(_entry(self._catalogue.model(http.path.removeprefix(ONE_MODEL))))
 
-    async def root(self, _: web.Request) -> web.Response:
+    async def root(self, _: web.BaseRequest) -> web.Response:
         """Say that somebody is here."""
         return web.Response()
 

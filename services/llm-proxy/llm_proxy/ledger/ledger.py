@@ -149,6 +149,12 @@ class Ledger:
             raise
         return reservation
 
+    async def check(self, payer: Payer, turn_budget: Pico | None = None) -> None:
+        """Raise Failure BUDGET_EXCEEDED unless a call would be allowed now. Sets nothing aside."""
+        touched = limits(payer, self._budgets, turn_budget, self._clock())
+        if touched:
+            await self._database.run(partial(_take, payer=payer, touched=touched, amount=0), fsynced=False)
+
     def _row(self, reservation: Reservation, payer: Payer, model: str) -> dict[str, object]:
         return {
             "id": reservation.id,

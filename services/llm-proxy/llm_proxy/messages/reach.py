@@ -9,17 +9,15 @@ from typing import Any, Final
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from llm_proxy.messages.invalid import invalid
+from llm_proxy.messages.media import check_base64
+
 # Where a picture or a document comes from: in the request itself.
 _OWN_SOURCES: Final = frozenset({"base64", "text", "content"})
 CLIENT_TOOL: Final = re.compile(r"(bash|text_editor|computer|memory)_\d{8}")
 """Types of Anthropic's tools that the caller's own program runs; the provider only knows their schema."""
 # What makes a provider connect somewhere, or keeps something there from call to call.
 _REACHING_FIELDS: Final = ("mcp_servers", "container")
-
-
-def invalid(name: str, complaint: str) -> Failure:
-    """Return the failure for a field that breaks its rule."""
-    return Failure(errors_pb2.ERROR_REASON_INVALID_FIELD, f"{name}: {complaint}", fields=[(name, complaint)])
 
 
 def check_reach(body: Mapping[str, Any]) -> None:
@@ -63,6 +61,8 @@ def _check_blocks(place: str, content: Any) -> None:
         if isinstance(source, dict):
             if source.get("type") not in _OWN_SOURCES:
                 raise invalid(f"{where}.source.type", f"must be one of {', '.join(sorted(_OWN_SOURCES))}")
+            if source["type"] == "base64":
+                check_base64(f"{where}.source", str(block.get("type")), source)
             _check_blocks(f"{where}.source.content", source.get("content"))
         if "image_url" in block or "file_id" in block:
             raise invalid(where, "must bring its content with it")

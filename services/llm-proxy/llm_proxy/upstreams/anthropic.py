@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import aiohttp
 
 from llm_proxy.configuration.models import Deployment
 from llm_proxy.configuration.secrets import Secrets
-from llm_proxy.messages.request import CALL_ID_HEADER, MessagesRequest
+from llm_proxy.messages.request import CALL_ID_HEADER, MessagesRequest, model_prefix
 from llm_proxy.messages.sse import event
 from llm_proxy.upstreams.error_body import error_message
 from llm_proxy.upstreams.portable import media_in
@@ -31,6 +32,8 @@ _CONNECT_SECONDS: Final = 10.0
 _MODEL_KEY: Final = re.compile(rb'"model"\s*:\s*\Z')
 _ERROR_BYTES: Final = 64 * 1024
 _ANSWER_BYTES: Final = 32 * 1024 * 1024
+# What takes longer to read than to hand to a thread.
+_READ_AT_ONCE_BYTES: Final = 256 * 1024
 
 
 class AnthropicUpstream:
@@ -73,9 +76,12 @@ class AnthropicUpstream:
                 timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=silence),
                 allow_redirects=False,
             )
-            if response.status == 200:
+            if response.status == 200 and response.headers.get("content-encoding", "identity") == "identity":
                 return response
             try:
+                if response.status == 200:
+                    # Asked for without one. Nothing here decompresses what somebody else has packed.
+                    raise ProviderFailure("invalid", 200, "it is compressed")
                 raise await self._refused(response, request)
             finally:
                 response.release()
@@ -98,7 +104,8 @@ class AnthropicUpstream:
         """Return a whole answer that is a message, as it came and as it reads."""
         body = await _read(response, _ANSWER_BYTES)
         try:
-            message = json.loads(body)
+            long = len(body) > _READ_AT_ONCE_BYTES
+            message = await asyncio.to_thread(json.loads, body) if long else json.loads(body)
         except (ValueError, RecursionError):
             kind = response.content_type
             raise ProviderFailure("invalid", response.status, f"it sent {kind} that is not JSON") from None
@@ -153,10 +160,11 @@ class _Chunks:
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     """Return a body, in however many pieces it comes, up to so many bytes."""
-    body = await response.content.read(most)
-    while not response.content.at_eof() and len(body) < most:
-        body += await response.content.read(most - len(body))
-    return body
+    pieces, size = list[bytes](), 0
+    while size < most and (piece := await response.content.read(most - size)):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:
@@ -172,6 +180,8 @@ def renamed(request: MessagesRequest, name: str) -> bytes:
     if request.model == name:
         return request.raw
     raw, old = request.raw, json.dumps(request.model).encode()
+    if raw.startswith(first := model_prefix(request.model)):
+        return model_prefix(name) + raw[len(first) :]
     start = raw.find(old)
     if start >= 0 and raw.find(old, start + 1) < 0 and _MODEL_KEY.search(raw, max(0, start - 64), start):
         return raw[:start] + json.dumps(name).encode() + raw[start + len(old) :]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_proxy.messages.reach import invalid
+from llm_proxy.messages.invalid import invalid
 
 _TEXT: Final = {"type": "string"}
 _COMMANDS: Final = ("view", "create", "str_replace", "insert")

@@ -117,10 +117,14 @@ class TranslatedUpstream:
     async def count_tokens(self, deployment: Deployment, model: str, request: MessagesRequest) -> int:
         """See `Upstream.count_tokens`. An estimate by LiteLLM's tokenizers; no provider is asked."""
         litellm = await self._library.loaded()
-        body = request.body
-        texts = [json.dumps(body.get(name)) for name in ("system", "messages", "tools") if body.get(name)]
         name = upstream_model(deployment, model)
-        return int(await asyncio.to_thread(litellm.token_counter, model=name, text="\n".join(texts)))
+
+        def count() -> int:
+            body = request.body
+            texts = [json.dumps(body.get(part)) for part in ("system", "messages", "tools") if body.get(part)]
+            return int(litellm.token_counter(model=name, text="\n".join(texts)))
+
+        return await asyncio.to_thread(count)
 
 
 def _ends_as_if_whole(chunk: bytes) -> bool:

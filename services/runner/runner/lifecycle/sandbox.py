@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
-import aiohttp
 from claude_agent_sdk import SessionStore
 from pointsman.session.v1 import event_pb2
 
@@ -129,7 +128,6 @@ class SandboxMaker:
         folder: Path,
         limits: Limits,
         upstream: str,
-        http: aiohttp.ClientSession,
         mcp_servers: dict[str, Any],
         egress: EgressList,
     ) -> None:
@@ -137,7 +135,6 @@ class SandboxMaker:
         self._folder = folder
         self.limits = limits
         self._upstream = upstream
-        self._http = http
         self._mcp_servers = mcp_servers
         self.egress = egress
         self._lookups = Lookups()
@@ -165,7 +162,7 @@ class SandboxMaker:
         folder = self._folder / sandbox_id
         spec = SandboxSpec(sandbox_id, workspace, folder, self.limits, shown.descriptors)
         owner = os.stat(workspace).st_uid  # noqa: PTH116
-        relay = Relay(spec.agent_dir, owner, self._upstream, self._http)
+        relay = Relay(spec.agent_dir, owner, self._upstream)
         egress = EgressProxy(spec.agent_dir, owner, self.egress, boot.egress, self._lookups)
         egress.session = session.name if session else ""
         try:

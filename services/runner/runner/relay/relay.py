@@ -1,17 +1,16 @@
 """The one way out of a sandbox: a Unix socket that leads to llm-proxy, and to nothing else.
 
-The session is known by the socket, so nothing that the sandbox says about itself is believed. Requests are
-passed on with the turn's session token, answers byte by byte; what llm-proxy says to us beside the answer is
-taken out on the way. Without a running turn there is no way out at all.
+The session is known by the socket, so nothing that the sandbox says about itself is believed. A request is
+not passed on as it came: path, headers and body are read, checked and written anew, with the turn's session
+token, over connections that are this sandbox's own. Answers are passed on byte by byte, without the lines
+that llm-proxy adds for the runner. Without a running turn, every request is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +18,17 @@ import aiohttp
 from aiohttp import web
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure, reason_of
+from servicekit.http.body import body_pieces, read_body
+from servicekit.http.framing import check_framing
+from servicekit.http.messages_errors import error_data, error_headers, http_status
+from servicekit.http.server import HttpServer
 
 from runner.bounded import bounded_text, clean
+from runner.relay.grant import Grant
 from runner.relay.relay_notes import NoteFilter
-from runner.relay.text_reader import ModelText, TextReader
+from runner.relay.text_reader import TextReader
 from runner.relay.unix_socket import bound_socket
+from runner.relay.upstream import Body, Upstream
 from runner.sandboxes.protocol import MIB, SOCKET_NAME
 
 # The Messages API takes 32 MB.
@@ -37,12 +42,9 @@ _CONCURRENT: Final = 16
 # Kept-alive ones included; the CLI has a few.
 _CONNECTIONS: Final = 64
 _ERROR_BYTES: Final = 64 * 1024
-# Of silence: a provider may think for minutes before its first byte.
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=900)
 _TOKEN_SECONDS: Final = 15.0
-# The supervisor has a service that died back within a few seconds.
-_CONNECT_PATIENCE: Final = 10.0
-_CONNECT_PAUSE: Final = 0.1
+# After these, asking again would only wait again.
+_NOT_AGAIN: Final = (aiohttp.ClientConnectorError, TimeoutError)
 _PATHS: Final = frozenset(
     {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models")}
 )
@@ -50,53 +52,15 @@ _REQUEST_HEADERS: Final = ("accept", "content-type", "anthropic-version", "anthr
 _ANSWER_HEADERS: Final = ("content-type", "retry-after", "x-should-retry", "request-id")
 
 
-@dataclass
-class Grant:
-    """What a turn lets its sandbox's requests do, and where it hears of them."""
-
-    ask: Callable[[], asyncio.Task[str]]
-    """Begins to ask llm-proxy for a token."""
-    note: Callable[[str, Mapping[str, Any]], None]
-    """Takes what llm-proxy reports: `usage` or `retry`, and its values."""
-    listen: Callable[[], ModelText] | None = None
-    """Makes what takes the text of a streamed answer as it goes by, before the sandbox has it."""
-    refusal: Failure | None = None
-    """What llm-proxy refused last; None again after a call that succeeded."""
-    _token: asyncio.Task[str] | None = None
-    _closed: bool = False
-
-    def token(self) -> asyncio.Task[str]:
-        """Return the token, which is asked for the first time that it is wanted.
-
-        Raises Failure TURN_NOT_FOUND after the turn's end: what was given out then, nobody would take back.
-        """
-        if self._closed:
-            raise Failure(errors_pb2.ERROR_REASON_TURN_NOT_FOUND, "The turn that asked for a model is over.")
-        if self._token is None:
-            self._token = self.ask()
-        return self._token
-
-    def renew(self) -> None:
-        """Ask for another token, which takes the place of the one before."""
-        self._token = self.ask()
-
-    def close(self) -> None:
-        """Nobody wants the token any more."""
-        self._closed = True
-        if self._token is not None:
-            self._token.cancel()
-
-
 class Relay:
-    """The door of one sandbox. `upstream` is llm-proxy's base URL; `http` is shared, its owner closes it."""
+    """The relay of one sandbox: an HTTP server on its socket. `upstream` is llm-proxy's base URL."""
 
-    def __init__(self, agent_dir: Path, owner: int, upstream: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, agent_dir: Path, owner: int, upstream: str) -> None:
         self._agent_dir = agent_dir
         self._owner = owner
-        self._upstream = upstream
-        self._http = http
+        self._upstream = Upstream(upstream, _CONCURRENT)
         self._runner = web.ServerRunner(
-            _BoundedServer(self._handle, handler_cancellation=True, access_log=None), shutdown_timeout=1.0
+            HttpServer(self._handle, _refused, connections=_CONNECTIONS), shutdown_timeout=1.0
         )
         self._free = asyncio.Semaphore(_CONCURRENT)
         self.grant: Grant | None = None
@@ -109,81 +73,68 @@ class Relay:
     async def close(self) -> None:
         """Stop listening and break off what is under way."""
         await self._runner.cleanup()
+        await self._upstream.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method == "HEAD" and request.path == "/":
-            return web.Response()
-        if (request.method, request.path) not in _PATHS:
-            return _refused(404, "not_found_error", "This sandbox can call the Messages API only.")
-        grant = self.grant
-        if grant is None:
-            return _refused(403, "permission_error", "No turn is running, so no model can be called.")
-        if (request.content_length or 0) > _BODY_BYTES:
-            return _refused(413, "request_too_large", f"A request may have {_BODY_BYTES} bytes.")
-        async with self._free:
-            return await self._pass_on(request, grant)
+        try:
+            check_framing(request, _BODY_BYTES)
+            if request.method == "HEAD" and request.path == "/":
+                return web.Response()
+            if (request.method, request.path) not in _PATHS:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_METHOD_UNIMPLEMENTED,
+                    "This sandbox can call the Messages API only: POST /v1/messages, "
+                    "POST /v1/messages/count_tokens, GET /v1/models.",
+                )
+            headers = _forwarded(request)
+            grant = self.grant
+            if grant is None:
+                raise Failure(
+                    errors_pb2.ERROR_REASON_SCOPE_MISSING, "No turn is running, so no model can be called."
+                )
+            async with self._free:
+                return await self._pass_on(request, headers, grant)
+        except Failure as failure:
+            return _refused(failure)
 
-    async def _pass_on(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
+    async def _pass_on(
+        self, request: web.BaseRequest, headers: dict[str, str], grant: Grant
+    ) -> web.StreamResponse:
         try:
             async with asyncio.timeout(_TOKEN_SECONDS):
                 token = await asyncio.shield(grant.token())
         except (Failure, TimeoutError) as error:
             grant.refusal = error if isinstance(error, Failure) else _unreachable()
-            return _refused(503, "api_error", grant.refusal.message)
-        headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+            raise grant.refusal from None
         headers |= {"authorization": f"Bearer {token}", "x-pointsman-usage": "1"}
         query = "?beta=true" if request.query.get("beta") == "true" else ""
-        url = f"{self._upstream}{request.path}{query}"
-        if request.method == "POST" and request.content_length is not None:
-            # Told what comes, llm-proxy reads a small request at once.
-            headers["content-length"] = str(request.content_length)
+        body = await _body(request)
+        out = _Out(request)
         try:
-            return await self._passed_on(request, url, headers, grant)
-        except _BodyTooLarge:
-            return _refused(413, "request_too_large", f"A request may have {_BODY_BYTES} bytes.")
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError):
+            async with self._upstream.ask(request.method, f"{request.path}{query}", headers, body) as answer:
+                return await self._answer(out, answer, grant, token)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if out.begun:
+                # Too late for a status: the agent sees that the answer was cut off.
+                raise ConnectionResetError from error
+            if isinstance(error.__cause__, Failure):
+                raise error.__cause__ from None
             grant.refusal = _unreachable()
-            return _refused(503, "api_error", grant.refusal.message)
-        except TimeoutError:
-            return _refused(408, "api_error", f"The body did not come within {_BODY_SECONDS:g} seconds.")
-
-    async def _passed_on(
-        self, request: web.BaseRequest, url: str, headers: Mapping[str, str], grant: Grant
-    ) -> web.StreamResponse:
-        """Answer with what llm-proxy answers; one that starts again is waited for."""
-        give_up = time.monotonic() + _CONNECT_PATIENCE
-        body: bytes | AsyncIterator[bytes] | None = None
-        if request.content_length is not None and request.content_length <= _AT_ONCE_BYTES:
-            # One write here and one read there; in pieces, each costs both sides a turn of their loops.
-            async with asyncio.timeout(_BODY_SECONDS):
-                body = await request.read()
-        while True:
-            if request.method == "POST" and not isinstance(body, bytes):
-                body = _bounded_body(request)
-            try:
-                async with self._http.request(
-                    request.method, url, headers=headers, data=body, timeout=_TIMEOUT, allow_redirects=False
-                ) as answer:
-                    return await self._answer(request, answer, grant)
-            except aiohttp.ClientConnectorError:
-                # Nothing was sent, so nothing is asked twice.
-                if time.monotonic() > give_up:
-                    raise
-            await asyncio.sleep(_CONNECT_PAUSE)
+            return _retryable(grant.refusal, again=not isinstance(error, _NOT_AGAIN))
 
     async def _answer(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, grant: Grant
+        self, out: _Out, answer: aiohttp.ClientResponse, grant: Grant, token: str
     ) -> web.StreamResponse:
         headers = {name: answer.headers[name] for name in _ANSWER_HEADERS if name in answer.headers}
         if answer.status >= 400:
-            body = await answer.content.read(_ERROR_BYTES)
+            # Whatever an error repeats, the token is not for the sandbox.
+            body = (await answer.content.read(_ERROR_BYTES)).replace(token.encode(), b"")
             grant.refusal = _refusal(answer, body)
             return web.Response(status=answer.status, headers=headers, body=body)
         grant.refusal = None
         if usage := answer.headers.get("x-pointsman-usage"):
             grant.note("usage", json.loads(usage))
-        out = web.StreamResponse(status=answer.status, headers=headers)
-        await out.prepare(request)
+        response = await out.begin(answer.status, headers)
         notes = NoteFilter(lambda kind, values: _note(grant, kind, values))
         streamed = answer.content_type == "text/event-stream"
         text = TextReader(grant.listen()) if streamed and grant.listen is not None else None
@@ -194,41 +145,62 @@ class Relay:
                         text.feed(passed)
                         # Who follows the turn comes first: to the agent's copy it makes no difference.
                         await asyncio.sleep(0)
-                    await out.write(passed)
+                    await response.write(passed)
         finally:
             if text is not None:
                 text.end()
-        await out.write(notes.end())
-        await out.write_eof()
-        return out
+        await response.write(notes.end())
+        await response.write_eof()
+        return response
 
 
-class _BoundedServer(web.Server):
-    """A server with so many connections and no more: each is a descriptor of ours."""
+class _Out:
+    """The answer to the sandbox, which may have begun or not."""
 
-    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
-        """Take a connection, or close it at once."""
-        super().connection_made(handler, transport)
-        if len(self.connections) > _CONNECTIONS:
-            transport.abort()
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.begun = False
 
-
-class _BodyTooLarge(Exception):  # noqa: N818
-    """A request without a length turned out too long."""
-
-
-async def _bounded_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > _BODY_BYTES:
-            raise _BodyTooLarge
-        yield chunk
+    async def begin(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Send the status and headers."""
+        response = web.StreamResponse(status=status, headers=headers)
+        self.begun = True
+        await response.prepare(self._request)
+        return response
 
 
-def _refused(status: int, kind: str, message: str) -> web.Response:
-    body = {"type": "error", "error": {"type": kind, "message": message}}
-    return web.json_response(body, status=status, headers={"x-should-retry": "false"})
+def _forwarded(request: web.BaseRequest) -> dict[str, str]:
+    """Return the headers that go on. Raises Failure INVALID_FIELD for one that is not plain text."""
+    headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+    for name, value in headers.items():
+        if not value.isascii() or not value.isprintable():
+            problem = "may hold printable ASCII characters only"
+            raise Failure(
+                errors_pb2.ERROR_REASON_INVALID_FIELD,
+                f"The header {name} {problem}.",
+                fields=[(name, problem)],
+            )
+    return headers
+
+
+async def _body(request: web.BaseRequest) -> Body:
+    """Return what goes on of the body: all at once when it is small, else something that reads it."""
+    if request.method != "POST":
+        return None
+    if request.content_length is not None and request.content_length <= _AT_ONCE_BYTES:
+        # One write here and one read there; in pieces, each costs both sides a turn of their loops.
+        return await read_body(request, _AT_ONCE_BYTES, _BODY_SECONDS)
+    return lambda: body_pieces(request, _BODY_BYTES, _BODY_SECONDS)
+
+
+def _refused(failure: Failure) -> web.Response:
+    return _retryable(failure, again=False)
+
+
+def _retryable(failure: Failure, *, again: bool) -> web.Response:
+    """Return an error; `again` leaves it to the agent's client whether it tries once more."""
+    headers = error_headers(failure) if again else {**error_headers(failure), "x-should-retry": "false"}
+    return web.json_response(error_data(failure), status=http_status(failure), headers=headers)
 
 
 def _unreachable() -> Failure:

@@ -24,7 +24,7 @@ from runner.lifecycle.settings import Settings
 from runner.lifecycle.watch import breach, disk_breach_at_end, watch
 from runner.metrics import claimed
 from runner.names import SessionRef
-from runner.relay.relay import Grant
+from runner.relay.grant import Grant
 from runner.relay.tokens import TOKEN_TTL, SessionTokens
 from runner.sandboxes.protocol import Limits
 from runner.turns.conversation import Conversation

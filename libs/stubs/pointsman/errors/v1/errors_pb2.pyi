@@ -263,6 +263,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     one only. Nothing was run. Stop one of the two. Metadata: `runner`, the one
     that was refused.
     """
+    ERROR_REASON_ENCODING_UNSUPPORTED: _ErrorReason.ValueType  # 90
+    """INVALID_ARGUMENT. The body is compressed or otherwise encoded; send it as
+    it is. HTTP endpoints answer 415. Metadata: `supported`, what is accepted.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of every `google.rpc.ErrorInfo` that Pointsman sends, without
@@ -508,6 +512,10 @@ ERROR_REASON_RUNNER_CONFLICT: ErrorReason.ValueType  # 86
 """FAILED_PRECONDITION. Another runner serves this installation, which may have
 one only. Nothing was run. Stop one of the two. Metadata: `runner`, the one
 that was refused.
+"""
+ERROR_REASON_ENCODING_UNSUPPORTED: ErrorReason.ValueType  # 90
+"""INVALID_ARGUMENT. The body is compressed or otherwise encoded; send it as
+it is. HTTP endpoints answer 415. Metadata: `supported`, what is accepted.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

@@ -1,4 +1,4 @@
-"""Failures as Anthropic's API tells them."""
+"""Failures in the shape of Anthropic's Messages API, for the endpoints that speak it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import grpc
 from pointsman.errors.v1 import errors_pb2
+
 from servicekit.context import current_request_id
 from servicekit.errors import Failure, Reason
 
@@ -35,6 +36,8 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, int]] = {
 _BY_REASON: Final[Mapping[Reason, int]] = {
     errors_pb2.ERROR_REASON_MODEL_UNKNOWN: 404,
     errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE: 413,
+    errors_pb2.ERROR_REASON_ENCODING_UNSUPPORTED: 415,
+    errors_pb2.ERROR_REASON_HOST_NOT_ALLOWED: 421,
     # Not 429: agents would try again, and the budget would be as spent as before.
     errors_pb2.ERROR_REASON_BUDGET_EXCEEDED: 403,
     errors_pb2.ERROR_REASON_QUOTA_EXCEEDED: 403,
@@ -53,6 +56,8 @@ _TYPES: Final[Mapping[int, str]] = {
     404: "not_found_error",
     409: "invalid_request_error",
     413: "request_too_large",
+    415: "invalid_request_error",
+    421: "permission_error",
     429: "rate_limit_error",
     499: "api_error",
     500: "api_error",
