@@ -78,6 +78,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_CONTEXT_TOO_LONG,
         errors_pb2.ERROR_REASON_MODEL_REFUSED,
         errors_pb2.ERROR_REASON_ANSWER_INCOMPLETE,
+        errors_pb2.ERROR_REASON_OUTPUT_SCHEMA_NOT_MET,
         errors_pb2.ERROR_REASON_MODEL_UNPRICED,
         errors_pb2.ERROR_REASON_WORKSPACE_MISSING,
         errors_pb2.ERROR_REASON_RUNNER_CONFLICT,

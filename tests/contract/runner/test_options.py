@@ -12,6 +12,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from support.runner_house import new_id
 from support.scripted_anthropic import Reply
+from support.scripted_steps import call, do, scripted_steps
 
 OpenRunner = Callable[..., Any]
 
@@ -105,6 +106,32 @@ async def test_an_answer_fits_the_schema_it_was_asked_for(open_runner: OpenRunne
         result = await house.run(new_id(), "What is 2+2?", options=options)
         assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
         assert dict(result.finished.structured_output) == {"sum": 4}
+
+
+@pytest.mark.parametrize(
+    ("steps", "fault"),
+    [
+        (["I will not."], "missing"),
+        ([[call("StructuredOutput", n=99)]] * 8, ""),
+        ([[call("StructuredOutput", n=99)], "So it is."], ""),
+    ],
+)
+async def test_a_turn_without_an_answer_that_fits_does_not_succeed(
+    open_runner: OpenRunner, steps: list[Any], fault: str
+) -> None:
+    options = turn_pb2.TurnOptions(max_turns=30)
+    number = {"type": "integer", "minimum": 1, "maximum": 10}
+    schema: Any = {"type": "object", "properties": {"n": number}, "required": ["n"]}
+    options.output_schema.update(schema)
+    async with open_runner(scripted_steps) as house:
+        session = new_id()
+        result = await house.run(session, do(*steps), options=options)
+        assert result.finished.outcome == turn_pb2.TURN_STATE_FAILED, result.finished
+        assert result.finished.error.reason == errors_pb2.ERROR_REASON_OUTPUT_SCHEMA_NOT_MET
+        assert fault in result.finished.error.message
+        assert not result.finished.HasField("structured_output")
+        result = await house.run(session, do([call("StructuredOutput", n=3)], "end"), options=options)
+        assert dict(result.finished.structured_output) == {"n": 3}
 
 
 async def test_a_sub_agent_works_with_its_own_prompt_and_says_whose_it_is(open_runner: OpenRunner) -> None:

@@ -70,10 +70,10 @@ def test_prompts_go_by_file_because_an_argument_is_too_small() -> None:
     assert ("--append-system-prompt-file", PROMPT_FILE) in flags
 
 
-def test_every_model_that_the_agent_may_ask_for_is_the_turns() -> None:
+def test_no_variable_fixes_a_model_that_the_session_may_change() -> None:
     variables = environment("groq/llama")
-    models = [value for name, value in variables.items() if "MODEL" in name]
-    assert set(models) == {"groq/llama"}
+    models = {name: value for name, value in variables.items() if "MODEL" in name}
+    assert models == {"ANTHROPIC_MODEL": "groq/llama"}
     assert not [name for name in variables if "API_KEY" in name]
 
 

@@ -48,6 +48,7 @@ const ADVICE: Record<string, string> = {
     "Begin a new session, send a shorter prompt, or choose a model with a larger context window.",
   MODEL_REFUSED: "Change the prompt, or choose another model.",
   ANSWER_INCOMPLETE: "Say “continue” to get the rest.",
+  OUTPUT_SCHEMA_NOT_MET: "Ask again, and say what the answer has to hold.",
   ATTACHMENT_UNSUPPORTED: "Choose a model that takes it, or leave it out.",
   OUTPUT_LIMIT: "Ask for less output, for instance into a file.",
   BUDGET_EXCEEDED: "Raise the budget, or choose a cheaper model.",

@@ -12,14 +12,13 @@ from google.protobuf import json_format
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
+from servicekit.output_schema import check_schema
 
-from runner.agent.tools import OFFERED
+from runner.agent.tools import OFFERED, WITHHELD_AGENTS
 from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME
 
 DEFAULT_MAX_TURNS: Final = 10
 PROMPT_FILE: Final = f"{AGENT_DIR}/system-prompt"
-# Bytes of one argument of a program, less its end.
-_ARGUMENT_BYTES: Final = 128 * 1024 - 1
 PermissionModeName = Literal["default", "acceptEdits", "plan"]
 
 _MODES: Final[Mapping[turn_pb2.PermissionMode.ValueType, PermissionModeName]] = {
@@ -38,15 +37,6 @@ _EFFORTS: Final[Mapping[turn_pb2.Effort.ValueType, Literal["low", "medium", "hig
 }
 # In plan mode, Claude Code 2.1.329 lets a model call approve commands in place of a person. See `verdict.py`.
 _SETTINGS: Final = {"useAutoModeDuringPlan": False, "disableAutoMode": "disable"}
-# Every call that the agent makes beside the conversation asks for one of these.
-_MODEL_VARIABLES: Final = (
-    "ANTHROPIC_MODEL",
-    "ANTHROPIC_DEFAULT_OPUS_MODEL",
-    "ANTHROPIC_DEFAULT_SONNET_MODEL",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
-    "ANTHROPIC_SMALL_FAST_MODEL",
-    "CLAUDE_CODE_SUBAGENT_MODEL",
-)
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ def sdk_options(
         tools=list(OFFERED),
         settings=json.dumps(_SETTINGS),
         allowed_tools=list(boot.allowed_tools),
-        disallowed_tools=list(boot.disallowed_tools),
+        disallowed_tools=[*WITHHELD_AGENTS, *boot.disallowed_tools],
         include_partial_messages=boot.partial_messages,
         effort=_EFFORTS.get(turn_pb2.Effort.ValueType(boot.effort)),
         max_thinking_tokens=boot.max_thinking_tokens,
@@ -130,8 +120,12 @@ def sdk_options(
 
 
 def environment(model: str) -> dict[str, str]:
-    """Return all of the agent's environment. There is no secret in it: the relay adds the token."""
-    models = dict.fromkeys(_MODEL_VARIABLES, model)
+    """Return all of the agent's environment. There is no secret in it: the relay adds the token.
+
+    No variable gives a model to sub-agents, to aliases such as `haiku` or to small calls: it would stay when
+    the session changes its model. Without them, and with a provider that is not Anthropic's own, Claude Code
+    2.1.329 uses the model of the conversation for all of these.
+    """
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": HOME,
@@ -143,7 +137,7 @@ def environment(model: str) -> dict[str, str]:
         "ANTHROPIC_UNIX_SOCKET": "/run/agent/llm.sock",
         # The CLI wants one to be there; it is nobody's.
         "ANTHROPIC_AUTH_TOKEN": "none",
-        **models,
+        "ANTHROPIC_MODEL": model,
         "CLAUDE_CONFIG_DIR": f"{HOME}/.claude",
         "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -205,15 +199,10 @@ def _prompt_flags(options: ClaudeAgentOptions) -> list[str]:
 
 def _schema(options: turn_pb2.TurnOptions) -> str:
     schema = json_format.MessageToDict(options.output_schema)
-    text = json.dumps(schema, sort_keys=True) if schema else ""
-    if len(text.encode()) > _ARGUMENT_BYTES:
-        rule = f"must be at most {_ARGUMENT_BYTES} bytes as JSON"
-        raise Failure(
-            errors_pb2.ERROR_REASON_INVALID_FIELD,
-            f"options.output_schema: {rule}",
-            fields=[("options.output_schema", rule)],
-        )
-    return text
+    if not schema:
+        return ""
+    check_schema(schema)
+    return json.dumps(schema, sort_keys=True)
 
 
 def allowed_servers(names: Sequence[str], allowed: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,6 +227,6 @@ def _agent(agent: turn_pb2.AgentDefinition) -> dict[str, Any]:
     definition: dict[str, Any] = {"description": agent.description, "prompt": agent.prompt}
     if agent.tools:
         definition["tools"] = list(agent.tools)
-    if agent.model:
+    if agent.model and agent.model != "inherit":
         definition["model"] = agent.model
     return definition

@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
+from servicekit.output_schema import fault_of
 
 from runner.agent.endings import Said, result_failure
 from runner.agent.stdio import OutputLimitReached
@@ -19,6 +20,8 @@ from runner.bounded import bounded_text, clean
 
 RESULT_BYTES: Final = 1024 * 1024
 """Of the final answer."""
+
+_GAVE_UP: Final = "error_max_structured_output_retries"
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,25 @@ class Outcome:
         return turn_pb2.TURN_STATE_FAILED
 
 
-def outcome_of(message: ResultMessage, *, refusal: Failure | None, model: str, said: Said) -> Outcome:
-    """Read the agent's result. `refusal` is what the relay last saw llm-proxy refuse in this turn."""
+def outcome_of(
+    message: ResultMessage, *, refusal: Failure | None, model: str, said: Said, schema: str
+) -> Outcome:
+    """Read the agent's result. `refusal` is what the relay last saw llm-proxy refuse in this turn.
+
+    `schema` is the one that the answer has to fit, as JSON; '' for none.
+    """
+    if schema and message.subtype == _GAVE_UP:
+        return Outcome(failure=_schema_not_met("the agent tried several times and gave up"))
     failure = result_failure(message, refusal=refusal, model=model, error=said.error)
     if failure is None:
         text = bounded_text(clean(message.result), RESULT_BYTES)[0]
-        return Outcome(result=text, structured_output=_structured(message.structured_output))
+        if not schema:
+            return Outcome(result=text)
+        answer = _structured(message.structured_output)
+        fault = "it is missing" if answer is None else fault_of(json.loads(schema), message.structured_output)
+        if fault:
+            return Outcome(result=text, failure=_schema_not_met(fault))
+        return Outcome(result=text, structured_output=answer)
     # The agent's own result is its error message, which is in the failure.
     return Outcome(result=bounded_text(said.answer, RESULT_BYTES)[0], failure=failure)
 
@@ -58,6 +74,16 @@ def _structured(value: Any) -> Struct | None:
         return json_format.ParseDict(json.loads(json.dumps(value)), Struct())
     except (ValueError, RecursionError, json_format.ParseError):
         return None
+
+
+def _schema_not_met(fault: str) -> Failure:
+    said = bounded_text(clean(fault), 1024)[0]
+    return Failure(
+        errors_pb2.ERROR_REASON_OUTPUT_SCHEMA_NOT_MET,
+        f"The answer does not fit output_schema: {said}. Ask again, say in the prompt what the answer has to "
+        "hold, or use a schema that is easier to meet.",
+        fault=said,
+    )
 
 
 def death_failure(cause: BaseException | None, exit_code: int | None) -> Failure:

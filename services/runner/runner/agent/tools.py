@@ -39,6 +39,9 @@ EnterPlanMode: a turn's permission mode is the caller's choice.
 ReportFindings: its findings are shown in a terminal only.
 """
 
+WITHHELD_AGENTS: Final = ("Agent(claude-code-guide)", "Agent(statusline-setup)")
+"""Built-in sub-agents that are for terminals. Each is fixed to a model of Anthropic's."""
+
 ALWAYS_ASKED: Final = frozenset({QUESTION_TOOL, PLAN_TOOL})
 """What a person has to answer in every mode."""
 

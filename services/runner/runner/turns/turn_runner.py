@@ -195,6 +195,7 @@ class TurnRunner:
                 refusal=grant.refusal,
                 model=work.model,
                 said=conversation.said,
+                schema=work.boot.options.output_schema,
             )
         finally:
             ended.cancel()
@@ -221,10 +222,6 @@ class TurnRunner:
 
     def _asked_token(self, turn: Turn, work: TurnWork) -> asyncio.Task[str]:
         models = {work.model, *(agent.model for agent in work.options.agents.values() if agent.model)}
-        for sandbox in self._lifecycle.sandboxes():
-            if sandbox.session == turn.ref.session:
-                # Small calls beside the conversation go to the model that it was booted with.
-                models.add(sandbox.boot.model)
         budget = work.options.max_budget_usd if work.options.HasField("max_budget_usd") else None
         task = asyncio.create_task(
             self._tokens.issue(

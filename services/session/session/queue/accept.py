@@ -12,7 +12,7 @@ from servicekit.errors import Failure
 
 from session import clock
 from session.events.bus import Bus, Topic
-from session.options import title_of
+from session.options import helper_models, resolve_helpers, title_of
 from session.queue.claim import Claim, Claims, started
 from session.queue.wanted import Asked, Wanted, options_of
 from session.refusals import invalid_field, request_id_reused
@@ -45,10 +45,12 @@ class Accepted:
 class ModelWanted(Exception):  # noqa: N818 - rolls the transaction back
     """The turn's model is not known here: ask for it, and try again."""
 
-    def __init__(self, account: str, model: str) -> None:
+    def __init__(self, account: str, model: str, field: str = "") -> None:
         super().__init__(model)
         self.account = account
         self.model = model
+        self.field = field
+        """Where the name stands; empty for the turn's own model."""
 
 
 class Acceptance:
@@ -82,11 +84,19 @@ class Acceptance:
             # Under it as well, so that two that come to an account without any do not make two.
             session = await sessions.newest(tx, asked.caller, name)
         model = asked.request.model or ("" if session is None else session.preferred_model)
+        resolved = self._resolved(asked, name, model)
+        options = options_of(asked.request, session)
+        helpers = {
+            named: self._resolved(asked, name, named, field) for field, named in helper_models(options)
+        }
+        resolve_helpers(options, helpers.__getitem__)
+        return await self._write(tx, Wanted(asked, name, session, resolved, options), account, may_run)
+
+    def _resolved(self, asked: Asked, account: str, model: str, field: str = "") -> str:
         resolved = self._model_of(asked.caller.tenant, model)
         if resolved is None:
-            raise ModelWanted(name, model)
-        wanted = Wanted(asked, name, session, resolved, options_of(asked.request, session))
-        return await self._write(tx, wanted, account, may_run)
+            raise ModelWanted(account, model, field)
+        return resolved
 
     async def _named(self, tx: Transaction, asked: Asked) -> SessionRow | None:
         if not asked.session_id:

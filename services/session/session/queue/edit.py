@@ -14,7 +14,7 @@ from session.caller import Caller
 from session.events.bus import Bus, Topic
 from session.events.hub import Hub
 from session.models import ModelNames
-from session.options import filled_in
+from session.options import check_options, filled_in, helper_models, resolve_helpers
 from session.peers import Party
 from session.queue.positions import Positions
 from session.refusals import invalid_field, turn_not_queued
@@ -62,6 +62,7 @@ class Editor:
         Raises Failure TURN_NOT_QUEUED, INVALID_FIELD, SESSION_NOT_FOUND, TURN_NOT_FOUND, MODEL_UNKNOWN.
         """
         session_id, turn_id = names.turn_ids_of(wanted.name, "turn.name")
+        body_hash = _body_hash(wanted, paths)
         edit = _Edit(
             caller=caller,
             session_id=session_id,
@@ -71,7 +72,7 @@ class Editor:
             values=await self._values(caller, wanted, paths, request_id),
             options=wanted.options,
             position=wanted.position,
-            body_hash=_body_hash(wanted, paths),
+            body_hash=body_hash,
         )
         logged, turn, place = await self._database.run(lambda tx: self._write(tx, edit))
         self._hub.publish(session_id, logged)
@@ -88,10 +89,21 @@ class Editor:
             if not 0 < len(prompt) <= _MAX_PROMPT_BYTES:
                 raise invalid_field("turn.prompt", f"must have 1 to {_MAX_PROMPT_BYTES} bytes")
             values["prompt"] = prompt
+        party = Party(caller.tenant, caller.account or "", caller.principal, request_id)
         if "model" in paths:
-            party = Party(caller.tenant, caller.account or "", caller.principal, request_id)
             values["model"] = await self._models.resolve(party, wanted.model)
+        if "options" in paths:
+            await self._check_options(party, wanted.options)
         return values
+
+    async def _check_options(self, party: Party, options: turn_pb2.TurnOptions) -> None:
+        """Check options, and write the models that their helpers' names stand for."""
+        check_options(options)
+        found = {
+            name: await self._models.resolve(party, name, f"turn.{field}")
+            for field, name in helper_models(options)
+        }
+        resolve_helpers(options, found.__getitem__)
 
     async def _write(self, tx: Transaction, edit: _Edit) -> tuple[Sequence[event_pb2.Event], TurnRow, int]:
         session = await sessions.get(tx, edit.caller, edit.session_id)

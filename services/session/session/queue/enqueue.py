@@ -14,6 +14,7 @@ from session.caller import Caller
 from session.events.bus import Bus, Topic
 from session.events.hub import Hub
 from session.models import ModelNames
+from session.options import helper_models, resolve_helpers
 from session.peers import Party
 from session.queue.accept import Acceptance, Accepted, ModelWanted, known_turn
 from session.queue.claim import Claim, Claims
@@ -110,13 +111,17 @@ class Queue:
             return
         name = asked.request.model
         resolved[name] = await self._resolve(asked, asked.account, name)
-        wanted = Wanted(asked, asked.account, None, resolved[name], options_of(asked.request, None))
+        options = options_of(asked.request, None)
+        for field, helper in helper_models(options):
+            resolved[helper] = await self._resolve(asked, asked.account, helper, field)
+        resolve_helpers(options, resolved.__getitem__)
+        wanted = Wanted(asked, asked.account, None, resolved[name], options)
         if wanted.route == turn_pb2.TURN_ROUTE_AGENT:
             party = _party(asked, asked.account)
             self._preparer.prepare(party, wanted.session_id, wanted.model, wanted.options)
 
-    async def _resolve(self, asked: Asked, account: str, model: str) -> str:
-        return await self._models.resolve(_party(asked, account), model)
+    async def _resolve(self, asked: Asked, account: str, model: str, field: str = "") -> str:
+        return await self._models.resolve(_party(asked, account), model, field)
 
     async def _accept(
         self, asked: Asked, resolved: dict[str, str], made: Callable[[TurnRow, bool], None] | None
@@ -130,7 +135,9 @@ class Queue:
                 return await self._write(acceptance, asked, made)
             except ModelWanted as wanted:
                 # Each time another one: what a session prefers may change meanwhile, but hardly twice.
-                resolved[wanted.model] = await self._resolve(asked, wanted.account, wanted.model)
+                resolved[wanted.model] = await self._resolve(
+                    asked, wanted.account, wanted.model, wanted.field
+                )
 
     async def _write(
         self, acceptance: Acceptance, asked: Asked, made: Callable[[TurnRow, bool], None] | None

@@ -11,7 +11,7 @@ from servicekit.agent_only import agent_only
 
 from session import clock, names
 from session.caller import Caller
-from session.options import filled_in
+from session.options import check_options, filled_in
 from session.storage.rows import SessionRow
 from session.storage.tables import QUEUED
 
@@ -126,8 +126,13 @@ class Wanted:
 def options_of(
     request: turn_service_pb2.EnqueueTurnRequest, session: SessionRow | None
 ) -> turn_pb2.TurnOptions:
-    """Return a turn's options: its own, else those of its session's template, else the defaults."""
-    return filled_in(request.options, *([] if session is None else [session.default_options]))
+    """Return a turn's options: its own, else those of its session's template, else the defaults.
+
+    Raises Failure INVALID_FIELD for an output schema that is none.
+    """
+    options = filled_in(request.options, *([] if session is None else [session.default_options]))
+    check_options(options)
+    return options
 
 
 def _body_hash(account: str, request: turn_service_pb2.EnqueueTurnRequest) -> bytes:

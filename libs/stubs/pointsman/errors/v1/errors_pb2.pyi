@@ -267,6 +267,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The body is compressed or otherwise encoded; send it as
     it is. HTTP endpoints answer 415. Metadata: `supported`, what is accepted.
     """
+    ERROR_REASON_OUTPUT_SCHEMA_NOT_MET: _ErrorReason.ValueType  # 100
+    """FAILED_PRECONDITION. The turn's answer does not fit its `output_schema`, or
+    there is none. Ask again, or use a schema that is easier to meet. Metadata:
+    `fault`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of every `google.rpc.ErrorInfo` that Pointsman sends, without
@@ -516,6 +521,11 @@ that was refused.
 ERROR_REASON_ENCODING_UNSUPPORTED: ErrorReason.ValueType  # 90
 """INVALID_ARGUMENT. The body is compressed or otherwise encoded; send it as
 it is. HTTP endpoints answer 415. Metadata: `supported`, what is accepted.
+"""
+ERROR_REASON_OUTPUT_SCHEMA_NOT_MET: ErrorReason.ValueType  # 100
+"""FAILED_PRECONDITION. The turn's answer does not fit its `output_schema`, or
+there is none. Ask again, or use a schema that is easier to meet. Metadata:
+`fault`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

@@ -124,25 +124,35 @@ class _PermissionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permis
     PERMISSION_MODE_UNSPECIFIED: _PermissionMode.ValueType  # 0
     """The same as ACCEPT_EDITS."""
     PERMISSION_MODE_DEFAULT: _PermissionMode.ValueType  # 1
-    """Ask before every tool that changes something."""
+    """Ask before every tool that can change something, unless it is in
+    `allowed_tools`.
+    """
     PERMISSION_MODE_ACCEPT_EDITS: _PermissionMode.ValueType  # 2
     """Edit files and run commands in the workspace without asking."""
     PERMISSION_MODE_PLAN: _PermissionMode.ValueType  # 3
-    """Plan only; change nothing."""
+    """Ask before every tool that can change something, also one in
+    `allowed_tools`, and tell the agent to plan only.
+    """
     PERMISSION_MODE_BYPASS_PERMISSIONS: _PermissionMode.ValueType  # 4
     """Ask for nothing."""
 
 class PermissionMode(_PermissionMode, metaclass=_PermissionModeEnumTypeWrapper):
-    """What the agent may do without asking."""
+    """What the agent may do without asking, in this turn alone. `AskUserQuestion`
+    and `ExitPlanMode` ask in every mode.
+    """
 
 PERMISSION_MODE_UNSPECIFIED: PermissionMode.ValueType  # 0
 """The same as ACCEPT_EDITS."""
 PERMISSION_MODE_DEFAULT: PermissionMode.ValueType  # 1
-"""Ask before every tool that changes something."""
+"""Ask before every tool that can change something, unless it is in
+`allowed_tools`.
+"""
 PERMISSION_MODE_ACCEPT_EDITS: PermissionMode.ValueType  # 2
 """Edit files and run commands in the workspace without asking."""
 PERMISSION_MODE_PLAN: PermissionMode.ValueType  # 3
-"""Plan only; change nothing."""
+"""Ask before every tool that can change something, also one in
+`allowed_tools`, and tell the agent to plan only.
+"""
 PERMISSION_MODE_BYPASS_PERMISSIONS: PermissionMode.ValueType  # 4
 """Ask for nothing."""
 Global___PermissionMode: _TypeAlias = PermissionMode  # noqa: Y015
@@ -298,7 +308,9 @@ class AgentDefinition(_message.Message):
     prompt: _builtins.str
     """Its system prompt. Required."""
     model: _builtins.str
-    """The model it runs on; empty for the turn's."""
+    """The model it runs on, as `provider/name` or an alias of this installation;
+    empty or `inherit` for the turn's. Looked up when the turn is accepted.
+    """
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tools it may use; empty for those of the agent that calls it."""
@@ -392,7 +404,9 @@ class TurnOptions(_message.Message):
     """
     @_builtins.property
     def allowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tools that run without asking. Default: all."""
+        """Tools that run without asking; others are asked for. Default: all. Has no
+        effect in the modes PLAN and BYPASS_PERMISSIONS.
+        """
 
     @_builtins.property
     def disallowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -400,8 +414,11 @@ class TurnOptions(_message.Message):
 
     @_builtins.property
     def output_schema(self) -> _struct_pb2.Struct:
-        """A JSON schema that the answer has to fit; it then comes as
-        `structured_output`.
+        """A JSON schema (draft 2020-12) that the answer has to fit; it then comes as
+        `structured_output`, and a turn without an answer that fits ends with
+        OUTPUT_SCHEMA_NOT_MET. Must have `"type": "object"` at its root. `$ref` to
+        `#/$defs/NAME` only, without recursion; patterns without lookaround and
+        backreferences. At most 128 KiB.
         """
 
     @_builtins.property
