@@ -37,6 +37,7 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
         self.restored: list[tuple[str, str]] = []
         """Sessions, and the snapshot that first held what they got."""
         self.files: dict[tuple[str, str], bytes] = {}
+        self.may_write = True
         self.sandboxes: dict[str, event_pb2.SandboxState.ValueType] = {}
 
     async def PrepareSandbox(
@@ -93,6 +94,8 @@ class ScriptedWorkspaces(runner_service_pb2_grpc.RunnerServiceServicer):
 
     async def WriteFile(self, request: runner.WriteFileRequest, _context: Any) -> runner.WriteFileResponse:
         asked = request.request
+        if not self.may_write:
+            raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "The runner is gone.")
         self.files[asked.session, asked.path] = asked.data
         info = workspace_service_pb2.FileInfo(path=asked.path, size_bytes=len(asked.data))
         return runner.WriteFileResponse(response=workspace_service_pb2.WriteFileResponse(file=info))

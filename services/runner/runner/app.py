@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from servicekit.background import background
 from servicekit.channels import internal_metadata, service_channel
 from servicekit.config import ConfigError
 from servicekit.diagnostics import diagnostics
+from servicekit.exclusive import exclusive
 from servicekit.passport import PassportSigner, PassportVerifier
 from servicekit.serving import Drain, RunningServer, Servicer, serving
 
@@ -51,6 +52,24 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     signer = PassportSigner.from_directory(config.passport_key, "runner")
     state = config.data_dir.absolute() / "runner"
+    with _only_runner(state):
+        async with _serving(config, drain, state, signer) as server:
+            yield server
+
+
+def _only_runner(state: Path) -> AbstractContextManager[None]:
+    """Hold the runner's folder: each of two runners would remove the other's sandboxes and workspaces."""
+    return exclusive(
+        state / "lock",
+        f"POINTSMAN_DATA_DIR: {state} is in use by another runner; an installation has one runner. Stop "
+        "that one, or set POINTSMAN_DATA_DIR to another directory for another installation",
+    )
+
+
+@asynccontextmanager
+async def _serving(
+    config: RunnerConfig, drain: Drain, state: Path, signer: PassportSigner
+) -> AsyncIterator[RunningServer]:
     engine = await choose_engine(config, state, CLI)
     workspaces = Workspaces(state / "workspaces", engine.new_owner)
     await _clear_leftovers(state, workspaces)
@@ -69,7 +88,7 @@ async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
         await store.clear_left_over()
-        turns = Turns(Journal(state / "turns"))
+        turns = Turns(Journal(state / "turns", workspaces.sync))
         llm = llm_service_pb2_grpc.LlmServiceStub(llm_proxy)
         tokens = SessionTokens(llm)
         transcripts = transcript_service_pb2_grpc.TranscriptServiceStub(session)

@@ -56,7 +56,7 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         if request.attach_only or self._turns.began(ref, request.epoch):
             return await self._turns.attach(ref, request.epoch)
         self._drain.check()
-        self._store.places.check(ref.session)
+        self._store.places.check(ref.session, made=request.workspace_made)
         prompt = prompt_with(request.prompt, request.direct_turns)
         caller, settings = self._caller(request.account), Settings.of(request.sandbox)
         work = TurnWork(caller, prompt, request.model, request.options, settings)
@@ -90,6 +90,7 @@ class RunnerServicer(FilesServicer, rpc.RunnerServiceServicer):
         """See runner_service.proto."""
         session = self._session(request.session)
         self._drain.check()
+        self._store.places.check(session, made=request.workspace_made)
         settings = Settings.of(request.sandbox)
         self._lifecycle.check(settings)
         work = TurnWork(self._caller(request.account), "", request.model, request.options, settings)

@@ -33,21 +33,24 @@ Context = Any
 
 
 class FilesServicer:
-    """Reads and writes workspaces. A session that has no workspace here yet has an empty one."""
+    """Reads and writes workspaces. A session that has no workspace yet has an empty one."""
 
     def __init__(self, lifecycle: Lifecycle, store: WorkspaceStore) -> None:
         self._lifecycle = lifecycle
         self._store = store
 
-    def _named(self, name: str) -> SessionRef:
+    def _named(self, name: str, *, made: bool = False) -> SessionRef:
+        """Return the session. `made`: WORKSPACE_MISSING when it has no workspace here."""
         log_fields(session=name)
-        return SessionRef.parse(current_passport().tenant, name)
+        session = SessionRef.parse(current_passport().tenant, name)
+        self._store.places.check(session, made=made)
+        return session
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:
         """See runner_service.proto."""
         asked = request.request
         found, token = await self._store.page(
-            self._named(asked.session),
+            self._named(asked.session, made=request.workspace_made),
             asked.path,
             recursive=asked.recursive,
             token=asked.page_token,
@@ -61,7 +64,7 @@ class FilesServicer:
     ) -> AsyncIterator[pb.ReadFileResponse]:
         """See runner_service.proto."""
         asked = request.request
-        root = await self._store.places.ensure(self._named(asked.session))
+        root = await self._store.places.ensure(self._named(asked.session, made=request.workspace_made))
         descriptor, entry = await asyncio.to_thread(files.open_file, root, asked.path)
         try:
             offset, left = asked.offset, asked.limit or max(entry.size, 0)
@@ -78,19 +81,23 @@ class FilesServicer:
     async def WriteFile(self, request: pb.WriteFileRequest, context: Context) -> pb.WriteFileResponse:
         """See runner_service.proto."""
         asked = request.request
-        entry = await self._store.write(self._named(asked.session), asked.path, asked.data)
+        entry = await self._store.write(
+            self._named(asked.session, made=request.workspace_made), asked.path, asked.data
+        )
         return pb.WriteFileResponse(response=ws.WriteFileResponse(file=_info(entry)))
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: Context) -> pb.DeleteFileResponse:
         """See runner_service.proto."""
-        await self._store.delete(self._named(request.request.session), request.request.path)
+        await self._store.delete(
+            self._named(request.request.session, made=request.workspace_made), request.request.path
+        )
         return pb.DeleteFileResponse()
 
     async def DiffWorkspace(
         self, request: pb.DiffWorkspaceRequest, context: Context
     ) -> pb.DiffWorkspaceResponse:
         """See runner_service.proto."""
-        session = self._named(request.request.session)
+        session = self._named(request.request.session, made=request.workspace_made)
         turn_id = request.request.since_turn.rpartition("/")[2]
         changes, more = await self._store.changes(session, turn_id)
         return pb.DiffWorkspaceResponse(response=_fitting(changes, more))
@@ -99,7 +106,10 @@ class FilesServicer:
         self, request: pb.CreateSnapshotRequest, context: Context
     ) -> pb.CreateSnapshotResponse:
         """See runner_service.proto."""
-        session, source = self._named(request.session), request.source_snapshot_id
+        session, source = (
+            self._named(request.session, made=request.workspace_made),
+            request.source_snapshot_id,
+        )
         if source:
             await self._store.keep_snapshot_again(session, request.snapshot_id, source)
             return pb.CreateSnapshotResponse()

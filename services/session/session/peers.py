@@ -132,6 +132,7 @@ class Runner:
         *,
         owned: bool = False,
         max_bytes: int = 0,
+        workspace_made: bool = False,
     ) -> int:
         """Keep a session's workspace as it is, and return its bytes; or keep another snapshot once more.
 
@@ -143,6 +144,7 @@ class Runner:
             source_snapshot_id=source_snapshot_id,
             owned=owned,
             max_bytes=max_bytes,
+            workspace_made=workspace_made,
         )
         with failures_of("runner"):
             # A snapshot that is kept once more is not copied.

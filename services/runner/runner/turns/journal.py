@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -66,7 +66,9 @@ class Past:
 class Journal:
     """A file per session below `root`, with its newest turn: at most what one turn may say."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sync_workspace: Callable[[SessionRef], None] = lambda _: None) -> None:
+        """`sync_workspace` makes durable that a session has a workspace, before a tool writes to it."""
+        self._sync_workspace = sync_workspace
         make_private_folder(root)
         self._root = root
         self.since = _since(root / "since")
@@ -81,7 +83,7 @@ class Journal:
             self._newest.pop(ref.session, None)
             # A new file each time: to cut the old one to nothing takes 2 ms, all before the agent is asked.
             path.unlink(missing_ok=True)
-            journal = _Open(_new(path), path.parent)
+            journal = _Open(_new(path), path.parent, lambda: self._sync_workspace(ref.session))
         except OSError as error:
             raise _disk(error) from error
         try:
@@ -147,8 +149,9 @@ class Journal:
 class _Open:
     """A file that is being written."""
 
-    def __init__(self, file: int, folder: Path) -> None:
+    def __init__(self, file: int, folder: Path, sync_workspace: Callable[[], None]) -> None:
         """`folder`: where the file was made just now."""
+        self._sync_workspace = sync_workspace
         self._file = file
         self._new_in: Path | None = folder
         self._open = True
@@ -174,6 +177,7 @@ class _Open:
     def acts(self) -> None:
         """See TurnJournal."""
         try:
+            self._sync_workspace()
             self.frame(_ACTS, b"")
             os.fdatasync(self._file)
             if self._new_in is not None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 from pointsman.session.v1 import event_pb2, transcript_service_pb2_grpc, turn_pb2
 from servicekit.channels import CallMetadata, internal_metadata
+from servicekit.errors import Failure
 from servicekit.passport import PassportSigner
 
 from runner.agent.agent_options import BootOptions, permission_mode
@@ -214,8 +215,8 @@ class TurnRunner:
             return
         try:
             changes = await self._store.end_turn(turn.ref.session, conversation.edits.told)
-        except OSError as error:
-            _log.warning("workspace_not_compared", turn=turn.ref.name, error=error.strerror)
+        except (OSError, Failure) as error:
+            _log.warning("workspace_not_compared", turn=turn.ref.name, error=str(error))
             return
         for change in changes[:_TOLD_CHANGES]:
             turn.emit(event_pb2.Event(file_change=change))

@@ -84,6 +84,7 @@ class Door:
                     continue
                 except OSError as error:
                     raise disk_failure(error, "/".join(parts)) from error
+                os.fsync(parent)
             with self.folder("/".join(parts[:depth])) as made:
                 # The umask of the process closes what it makes; this is the session's.
                 os.fchmod(made, 0o755)

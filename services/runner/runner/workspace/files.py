@@ -73,6 +73,7 @@ def _replace(parent: int, name: str, data: bytes, owner: int) -> os.stat_result:
             os.fsync(file.fileno())
             status = os.fstat(file.fileno())
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        os.fsync(parent)
     except BaseException:
         os.unlink(temporary, dir_fd=parent)
         raise

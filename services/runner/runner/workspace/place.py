@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pointsman.errors.v1 import errors_pb2
-from servicekit.durable import make_private_folder
+from servicekit.durable import make_private_folder, sync_folder
 from servicekit.errors import Failure
 
 from runner.keyed_locks import KeyedLocks
@@ -40,6 +40,7 @@ class Workspaces:
         self.changing: KeyedLocks[SessionRef] = KeyedLocks()
         """Held by whoever changes a workspace from outside of its sandbox."""
         self.accounts = Accounts(root / _ACCOUNTS)
+        self._synced: OrderedDict[SessionRef, None] = OrderedDict()
 
     def path(self, session: SessionRef) -> Path:
         """Return where a session's workspace lies or would lie."""
@@ -54,10 +55,15 @@ class Workspaces:
             )
         return path
 
-    def check(self, session: SessionRef) -> None:
-        """Raise Failure SESSION_NOT_FOUND when the session was deleted."""
+    def check(self, session: SessionRef, *, made: bool = False) -> None:
+        """Raise Failure SESSION_NOT_FOUND when the session was deleted.
+
+        `made`: WORKSPACE_MISSING when it has no workspace here, because there is something in it.
+        """
         if session in self._removed:
             raise Failure(errors_pb2.ERROR_REASON_SESSION_NOT_FOUND, f"{session.name} has been deleted.")
+        if made and not self.path(session).is_dir():
+            raise workspace_missing(session)
 
     async def ensure(self, session: SessionRef) -> Path:
         """Return where it lies, made if it is new. SESSION_NOT_FOUND when the session was deleted."""
@@ -66,6 +72,20 @@ class Workspaces:
         if not path.is_dir():
             await to_the_end(self._make, path)
         return path
+
+    def sync(self, session: SessionRef) -> None:
+        """Make sure that a power cut does not take the workspace's folder. Blocks, once for each session.
+
+        Due before something is in it that its session counts on. OSError, Failure WORKSPACE_MISSING.
+        """
+        if session not in self._synced:
+            try:
+                sync_folder(self.path(session).parent)
+            except FileNotFoundError:
+                raise workspace_missing(session) from None
+            self._synced[session] = None
+            if len(self._synced) > _REMEMBERED:
+                self._synced.popitem(last=False)
 
     async def make_unclaimed(self) -> Path:
         """Make one that no session has yet."""
@@ -115,6 +135,16 @@ class Workspaces:
         if os.geteuid() == 0:
             owner = self._new_owner()
             os.chown(path, owner, owner)
+
+
+def workspace_missing(session: SessionRef) -> Failure:
+    """Return the failure for a session whose files should be here and are not."""
+    return Failure(
+        errors_pb2.ERROR_REASON_WORKSPACE_MISSING,
+        f"The files of {session.name} are not on this runner: its volume was lost or replaced, or another "
+        "runner has them. Nothing was run. Bring the volume back, restore a snapshot of the session, or fork "
+        "it or start a new one.",
+    )
 
 
 def _claim(unclaimed: Path, path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from pathlib import Path
 
 from pointsman.session.v1 import event_pb2
 from servicekit.errors import Failure
@@ -62,6 +63,7 @@ class WorkspaceStore:
             if grown.exceeds(allowed_by(self._limits)):
                 raise workspace_full(grown, self._limits)
             try:
+                await to_the_end(self.places.sync, session)
                 return await to_the_end(files.write_file, root, path, data)
             finally:
                 self._history.touch(session)
@@ -76,8 +78,11 @@ class WorkspaceStore:
                 self._history.touch(session)
 
     async def begin_turn(self, session: SessionRef, turn_id: str) -> None:
-        """Note how the workspace is when a turn begins. Takes no time when only the agent wrote to it."""
-        root = await self.places.ensure(session)
+        """Note how the workspace is when a turn begins. Takes no time when only the agent wrote to it.
+
+        Raises Failure WORKSPACE_MISSING when somebody removed it under a sandbox that still shows it.
+        """
+        root = self._existing(session)
         async with self._locks.hold(session):
             if self._history.is_clean(session):
                 self._history.begin(session, turn_id, root)
@@ -85,11 +90,18 @@ class WorkspaceStore:
                 await self._scans.run(session.tenant, self._history.begin, session, turn_id, root)
 
     async def end_turn(self, session: SessionRef, told: ToldFiles) -> list[event_pb2.FileChange]:
-        """Note how it is when a turn ends; return what the turn's events do not say yet."""
-        root = await self.places.ensure(session)
+        """Note how it is when a turn ends; return what the turn's events do not say yet.
+
+        Raises Failure WORKSPACE_MISSING when somebody removed it meanwhile.
+        """
+        root = self._existing(session)
         async with self._locks.hold(session):
             changes, _ = await self._scans.run(session.tenant, self._history.end, session, root, told)
             return changes
+
+    def _existing(self, session: SessionRef) -> Path:
+        self.places.check(session, made=True)
+        return self.places.path(session)
 
     async def changes(self, session: SessionRef, turn_id: str) -> tuple[list[event_pb2.FileChange], bool]:
         """Return what changed since a turn began, '' for the newest, and whether there was more."""

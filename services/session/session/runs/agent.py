@@ -67,6 +67,7 @@ class AgentTurn:
         recovered: bool,
         direct_turns: Sequence[TurnRow],
         sandbox: runner_service_pb2.SandboxSettings,
+        workspace_made: bool,
         acted: Callable[[TurnRow], Awaitable[bool]],
         epoch_if_over: Callable[[str], Awaitable[int]],
         patience: float,
@@ -78,6 +79,7 @@ class AgentTurn:
         self._sent = recovered
         self._direct_turns = direct_turns
         self._sandbox = sandbox
+        self._workspace_made = workspace_made
         self._acted = acted
         self._epoch_if_over = epoch_if_over
         self._patience = patience
@@ -184,6 +186,7 @@ class AgentTurn:
             options=self._turn.turn_options,
             direct_turns=told(self._direct_turns),
             sandbox=self._sandbox,
+            workspace_made=self._workspace_made,
         )
 
     async def _take(self, item: runner_service_pb2.RunTurnResponse) -> None:

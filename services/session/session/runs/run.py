@@ -154,6 +154,7 @@ class Runs:
                 recovered=recovered,
                 direct_turns=said,
                 sandbox=claim.session.sandbox,
+                workspace_made=bool(claim.session.workspace_made),
                 acted=self._acted,
                 epoch_if_over=self._epoch_if_over,
                 patience=self._patience,

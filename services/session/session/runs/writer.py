@@ -113,6 +113,7 @@ class TurnWriter:
         if kind == "tool_use" and not self.tool_ran:
             self.tool_ran = True
             append.turn["tool_ran"] = 1
+            append.session["workspace_made"] = 1
         elif kind == "usage":
             add_usage(self.usage, event.usage.usage)
             add_usage(self._session_usage, event.usage.usage)
@@ -156,6 +157,8 @@ class TurnWriter:
             "tool_ran": int(self.tool_ran or finished.tool_ran),
         }
         self.changed = bool(append.turn["tool_ran"] or self._changed_before)
+        if append.turn["tool_ran"]:
+            append.session["workspace_made"] = 1
         if self.changed:
             # Until it is kept as the turn left it.
             append.session["hold_until"] = time + HOLD

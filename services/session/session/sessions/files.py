@@ -27,33 +27,41 @@ class Files:
         self._database = database
         self._runner = runner
 
-    async def _party(self, caller: Caller, session_id: str, request_id: str) -> Party:
+    async def _seen(self, caller: Caller, session_id: str, request_id: str) -> tuple[CallMetadata, bool]:
+        """Return what a call carries, and whether the session's workspace has something in it."""
         session = await self._database.run(lambda tx: sessions.get(tx, caller, session_id))
-        return Party(session.tenant, session.account, caller.principal, request_id)
+        party = Party(session.tenant, session.account, caller.principal, request_id)
+        return self._runner.metadata(party), bool(session.workspace_made)
 
     @asynccontextmanager
-    async def _writing(self, caller: Caller, session_id: str, request_id: str) -> AsyncIterator[CallMetadata]:
-        """Give what a call that changes files carries.
+    async def _writing(
+        self, caller: Caller, session_id: str, request_id: str
+    ) -> AsyncIterator[tuple[CallMetadata, bool]]:
+        """Give what `_seen` returns for a call that changes files.
 
         Noted before, in case that we die meanwhile, and after: a snapshot that was made in between may not
         have it. A snapshot too many does no harm, one too few does.
         """
-        party = await self._party(caller, session_id, request_id)
+        seen = await self._seen(caller, session_id, request_id)
         await self._database.run(lambda tx: sessions.note_change(tx, session_id))
+        made = False
         try:
             with failures_of("runner"):
-                yield self._runner.metadata(party)
+                yield seen
+            made = True
         finally:
-            await self._database.run(lambda tx: sessions.note_change(tx, session_id))
+            await self._database.run(lambda tx: sessions.note_change(tx, session_id, made=made))
 
     async def list(
         self, caller: Caller, session_id: str, request_id: str, request: pb.ListFilesRequest
     ) -> pb.ListFilesResponse:
         """Return what lies in a folder."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id))
+        metadata, made = await self._seen(caller, session_id, request_id)
         with failures_of("runner"):
             answer = await self._runner.stub.ListFiles(
-                runner_pb.ListFilesRequest(request=request), metadata=metadata, timeout=_SECONDS
+                runner_pb.ListFilesRequest(request=request, workspace_made=made),
+                metadata=metadata,
+                timeout=_SECONDS,
             )
         return answer.response
 
@@ -61,10 +69,12 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.ReadFileRequest
     ) -> AsyncIterator[pb.ReadFileResponse]:
         """Yield a file's pieces."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id))
+        metadata, made = await self._seen(caller, session_id, request_id)
         with failures_of("runner"):
             call = self._runner.stub.ReadFile(
-                runner_pb.ReadFileRequest(request=request), metadata=metadata, timeout=_READ_SECONDS
+                runner_pb.ReadFileRequest(request=request, workspace_made=made),
+                metadata=metadata,
+                timeout=_READ_SECONDS,
             )
             try:
                 async for piece in call:
@@ -76,9 +86,11 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.WriteFileRequest
     ) -> pb.WriteFileResponse:
         """Write a file."""
-        async with self._writing(caller, session_id, request_id) as metadata:
+        async with self._writing(caller, session_id, request_id) as (metadata, made):
             answer = await self._runner.stub.WriteFile(
-                runner_pb.WriteFileRequest(request=request), metadata=metadata, timeout=_SECONDS
+                runner_pb.WriteFileRequest(request=request, workspace_made=made),
+                metadata=metadata,
+                timeout=_SECONDS,
             )
         return answer.response
 
@@ -86,9 +98,11 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.DeleteFileRequest
     ) -> pb.DeleteFileResponse:
         """Delete a file or folder."""
-        async with self._writing(caller, session_id, request_id) as metadata:
+        async with self._writing(caller, session_id, request_id) as (metadata, made):
             await self._runner.stub.DeleteFile(
-                runner_pb.DeleteFileRequest(request=request), metadata=metadata, timeout=_SECONDS
+                runner_pb.DeleteFileRequest(request=request, workspace_made=made),
+                metadata=metadata,
+                timeout=_SECONDS,
             )
         return pb.DeleteFileResponse()
 
@@ -96,9 +110,11 @@ class Files:
         self, caller: Caller, session_id: str, request_id: str, request: pb.DiffWorkspaceRequest
     ) -> pb.DiffWorkspaceResponse:
         """Return what changed since a turn began."""
-        metadata = self._runner.metadata(await self._party(caller, session_id, request_id))
+        metadata, made = await self._seen(caller, session_id, request_id)
         with failures_of("runner"):
             answer = await self._runner.stub.DiffWorkspace(
-                runner_pb.DiffWorkspaceRequest(request=request), metadata=metadata, timeout=_SECONDS
+                runner_pb.DiffWorkspaceRequest(request=request, workspace_made=made),
+                metadata=metadata,
+                timeout=_SECONDS,
             )
         return answer.response

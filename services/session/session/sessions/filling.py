@@ -85,7 +85,7 @@ class Filler:
                 return False
             columns = {} if finish is None else await finish(tx, found)
             if found.from_snapshot_id:
-                columns = {**columns, "snapshot_id": found.id}
+                columns = {**columns, "snapshot_id": found.id, "workspace_made": 1}
             opened = {"phase": Phase.OPEN, "expire_time": 0, "hold_until": 0}
             await sessions.update(tx, found.id, **opened, **columns)
             return True

@@ -71,6 +71,7 @@ class Preparer:
             model=session.preferred_model,
             options=filled_in(session.default_options),
             sandbox=session.sandbox,
+            workspace_made=bool(session.workspace_made),
         )
         try:
             await self._runner.prepare(party, request)

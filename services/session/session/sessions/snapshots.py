@@ -88,7 +88,12 @@ class Snapshots:
     async def _fill(self, party: Party, session: SessionRow, snapshot_id: str, room: int) -> None:
         """Have the runner keep the workspace; what does not fit after all, or was deleted, is not kept."""
         size = await self._runner.create_snapshot(
-            party, session.name, snapshot_id, owned=True, max_bytes=room
+            party,
+            session.name,
+            snapshot_id,
+            owned=True,
+            max_bytes=room,
+            workspace_made=bool(session.workspace_made),
         )
 
         async def complete(tx: Transaction) -> None:
@@ -171,6 +176,7 @@ class Snapshots:
         party = Party(session.tenant, session.account, caller.principal, request_id)
         async with self._held(session_id):
             await self._runner.restore_snapshot(party, session.name, snapshot_id)
+            await self._database.run(lambda tx: sessions.update(tx, session_id, workspace_made=1))
 
     @asynccontextmanager
     async def _held(self, session_id: str) -> AsyncIterator[None]:
@@ -216,7 +222,9 @@ class Snapshots:
             try:
                 session = await self._database.run(lambda tx: sessions.any_phase(tx, turn.session_id))
                 changes = session.workspace_changed
-                await self._runner.create_snapshot(party, session.name, turn.id, owned=True)
+                await self._runner.create_snapshot(
+                    party, session.name, turn.id, owned=True, workspace_made=bool(session.workspace_made)
+                )
                 await self._database.run(lambda tx: snapshots.leave(tx, turn, changes))
                 await self._prune(turn.session_id, party)
             except Failure as failure:

@@ -23,7 +23,7 @@ from session.sessions.settings import Settings, stored
 from session.sessions.snapshot_limits import SnapshotLimits
 from session.storage.database import Database
 from session.storage.rows import TemplateRow
-from session.storage.statements import requests, templates
+from session.storage.statements import requests, sessions, templates
 from session.storage.tables import Phase
 from session.storage.transaction import Transaction
 from session.views import template_view
@@ -90,7 +90,14 @@ class Templates:
         if row.source_snapshot_id:
             await self._runner.create_snapshot(party, source, row.snapshot_id, row.source_snapshot_id)
         elif row.snapshot_id:
-            size_bytes = await self._runner.create_snapshot(party, source, row.snapshot_id, max_bytes=room)
+            session = await self._database.run(lambda tx: sessions.maybe(tx, row.source_session_id))
+            size_bytes = await self._runner.create_snapshot(
+                party,
+                source,
+                row.snapshot_id,
+                max_bytes=room,
+                workspace_made=bool(session and session.workspace_made),
+            )
 
         async def finish(tx: Transaction) -> TemplateRow:
             await templates.open_(tx, row.id, size_bytes)

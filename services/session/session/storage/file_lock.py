@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from servicekit.config import ConfigError
-from servicekit.durable import make_private_folder
+from servicekit.exclusive import exclusive
 
 
-@contextmanager
-def only_owner(database: Path) -> Iterator[None]:
-    """Hold the file's lock, which ends with the process however that ends; ConfigError if another has it."""
-    make_private_folder(database.parent)
-    descriptor = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"DATABASE_URL: {database} is in use by another session service; stop that one, or set "
-                "POINTSMAN_DATA_DIR to another directory"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
+def only_owner(database: Path) -> AbstractContextManager[None]:
+    """Hold the file's lock; ConfigError if another process has it."""
+    return exclusive(
+        database.with_name(database.name + ".lock"),
+        f"DATABASE_URL: {database} is in use by another session service; stop that one, or set "
+        "POINTSMAN_DATA_DIR to another directory",
+    )

@@ -39,6 +39,7 @@ class SessionRow:
     sandbox_settings: bytes
     turn_options: bytes
     from_snapshot_id: str
+    workspace_made: int
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> SessionRow:

@@ -87,6 +87,8 @@ sessions: Final = sa.Table(
     _bytes("turn_options"),
     # The snapshot whose files it began with; it keeps a snapshot of its own of them, under its own id.
     _text("from_snapshot_id", server_default=sa.text("''")),
+    # Whether the workspace has something in it: a runner that does not have it may not make an empty one.
+    _number("workspace_made"),
     sa.Index("sessions_by_tenant", "tenant", "phase", "last_activity_time", "id"),
     sa.Index("sessions_by_account", "tenant", "account", "phase", "last_activity_time", "id"),
     sa.Index("sessions_to_purge", "phase", "expire_time"),

@@ -39,6 +39,7 @@ class RunTurnRequest(_message.Message):
     ATTACH_ONLY_FIELD_NUMBER: _builtins.int
     DIRECT_TURNS_FIELD_NUMBER: _builtins.int
     SANDBOX_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
     turn: _builtins.str
     """`sessions/{uuid}/turns/{uuid}`."""
     account: _builtins.str
@@ -55,6 +56,10 @@ class RunTurnRequest(_message.Message):
     """Only items after this one. Default 0: from the beginning."""
     attach_only: _builtins.bool
     """Only follow: if the turn is not here, answer TURN_NOT_FOUND."""
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def options(self) -> _turn_pb2.TurnOptions:
         """Its options, defaults filled in."""
@@ -84,10 +89,11 @@ class RunTurnRequest(_message.Message):
         attach_only: _builtins.bool = ...,
         direct_turns: _abc.Iterable[_turn_pb2.Turn] | None = ...,
         sandbox: Global___SandboxSettings | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "after_index", b"after_index", "attach_only", b"attach_only", "direct_turns", b"direct_turns", "epoch", b"epoch", "model", b"model", "options", b"options", "prompt", b"prompt", "sandbox", b"sandbox", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "after_index", b"after_index", "attach_only", b"attach_only", "direct_turns", b"direct_turns", "epoch", b"epoch", "model", b"model", "options", b"options", "prompt", b"prompt", "sandbox", b"sandbox", "turn", b"turn", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -270,12 +276,17 @@ class PrepareSandboxRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     SANDBOX_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """`sessions/{uuid}`."""
     account: _builtins.str
     """The account it is for."""
     model: _builtins.str
     """The model that its first turn will run on."""
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def options(self) -> _turn_pb2.TurnOptions:
         """The options that its first turn will have."""
@@ -292,10 +303,11 @@ class PrepareSandboxRequest(_message.Message):
         model: _builtins.str = ...,
         options: _turn_pb2.TurnOptions | None = ...,
         sandbox: Global___SandboxSettings | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "model", b"model", "options", b"options", "sandbox", b"sandbox", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "model", b"model", "options", b"options", "sandbox", b"sandbox", "session", b"session", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -507,6 +519,11 @@ class ListFilesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def request(self) -> _workspace_service_pb2.ListFilesRequest:
         """As the caller asked."""
@@ -515,10 +532,11 @@ class ListFilesRequest(_message.Message):
         self,
         *,
         request: _workspace_service_pb2.ListFilesRequest | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -555,6 +573,11 @@ class ReadFileRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def request(self) -> _workspace_service_pb2.ReadFileRequest:
         """As the caller asked."""
@@ -563,10 +586,11 @@ class ReadFileRequest(_message.Message):
         self,
         *,
         request: _workspace_service_pb2.ReadFileRequest | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -603,6 +627,11 @@ class WriteFileRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def request(self) -> _workspace_service_pb2.WriteFileRequest:
         """As the caller asked."""
@@ -611,10 +640,11 @@ class WriteFileRequest(_message.Message):
         self,
         *,
         request: _workspace_service_pb2.WriteFileRequest | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -651,6 +681,11 @@ class DeleteFileRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def request(self) -> _workspace_service_pb2.DeleteFileRequest:
         """As the caller asked."""
@@ -659,10 +694,11 @@ class DeleteFileRequest(_message.Message):
         self,
         *,
         request: _workspace_service_pb2.DeleteFileRequest | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -692,6 +728,11 @@ class DiffWorkspaceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     @_builtins.property
     def request(self) -> _workspace_service_pb2.DiffWorkspaceRequest:
         """As the caller asked."""
@@ -700,10 +741,11 @@ class DiffWorkspaceRequest(_message.Message):
         self,
         *,
         request: _workspace_service_pb2.DiffWorkspaceRequest | None = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,6 +786,7 @@ class CreateSnapshotRequest(_message.Message):
     SOURCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     OWNED_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    WORKSPACE_MADE_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """`sessions/{uuid}`."""
     snapshot_id: _builtins.str
@@ -758,6 +801,10 @@ class CreateSnapshotRequest(_message.Message):
     """Bytes that its files may have, holes included; more is SNAPSHOT_LIMIT.
     Default 0: no limit but that of the workspace.
     """
+    workspace_made: _builtins.bool
+    """The session's workspace has something in it. If it is not here, answer
+    WORKSPACE_MISSING and make none.
+    """
     def __init__(
         self,
         *,
@@ -766,10 +813,11 @@ class CreateSnapshotRequest(_message.Message):
         source_snapshot_id: _builtins.str = ...,
         owned: _builtins.bool = ...,
         max_bytes: _builtins.int = ...,
+        workspace_made: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "owned", b"owned", "session", b"session", "snapshot_id", b"snapshot_id", "source_snapshot_id", b"source_snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "owned", b"owned", "session", b"session", "snapshot_id", b"snapshot_id", "source_snapshot_id", b"source_snapshot_id", "workspace_made", b"workspace_made"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

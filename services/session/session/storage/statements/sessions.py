@@ -88,9 +88,10 @@ async def update(tx: Transaction, session_id: str, **values: Any) -> None:
     await tx.execute(sa.update(sessions).where(sessions.c.id == session_id).values(values))
 
 
-async def note_change(tx: Transaction, session_id: str) -> None:
-    """Count that somebody changes files of a session's workspace."""
-    await update(tx, session_id, workspace_changed=sessions.c.workspace_changed + 1)
+async def note_change(tx: Transaction, session_id: str, *, made: bool = False) -> None:
+    """Count that somebody changes files of a session's workspace; `made`: that it has them now."""
+    columns = {"workspace_made": 1} if made else {}
+    await update(tx, session_id, workspace_changed=sessions.c.workspace_changed + 1, **columns)
 
 
 async def page(
