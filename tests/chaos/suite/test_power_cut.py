@@ -1,4 +1,4 @@
-"""The power is cut in the first seconds of an installation: the next start serves, with the key that was printed.
+"""The power is cut in the first seconds: the next start serves, with the key that was printed.
 
 Small by default; CHAOS_FULL=1 cuts it at each second of the first 30.
 """
