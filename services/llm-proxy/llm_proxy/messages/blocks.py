@@ -102,8 +102,10 @@ class Blocks:
         field = _FIELDS.get(str(kind))
         if not isinstance(delta, dict) or (field is None and kind != "citations_delta"):
             return []
+        if field is not None and not isinstance(delta.get(field), str):
+            return []
         opened = self._opened(data, str(kind))
-        if opened is None or (field is not None and not isinstance(delta.get(field), str)):
+        if opened is None:
             return []
         before, number = opened
         if field is None:

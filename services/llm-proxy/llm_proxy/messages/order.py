@@ -64,12 +64,11 @@ class Order:
         method = take.get(kind.removeprefix("content_block_"))
         if method is None:
             return []
-        before = [] if self.started else self._started({})
         events = method(data)
         self.has_content = self.has_content or (kind == "content_block_delta" and events != [])
-        if not before:
+        if self.started or events == []:
             return events
-        return [*before, *([(kind, data)] if events is None else events)]
+        return [*self._started({}), *([(kind, data)] if events is None else events)]
 
     def _start(self, data: dict[str, Any]) -> list[Event] | None:
         if self.started:
@@ -110,6 +109,8 @@ class Order:
         return out
 
     def _delta(self, data: dict[str, Any]) -> list[Event] | None:
+        if not data.get("delta") and not data.get("usage"):
+            return []
         before = [] if self.started else self._started({})
         self._take_usage(data.get("usage"))
         usage = data.get("usage")

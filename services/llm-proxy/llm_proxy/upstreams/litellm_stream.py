@@ -5,6 +5,10 @@ of calls that interleave to whichever call began last (`adapters/streaming_itera
 without a look at a call's index). So several calls of one answer became one call with unreadable arguments.
 Anthropic's API has one block after another, and so have the chunks here: the first call streams, later ones
 wait for the end of the answer.
+
+LiteLLM also ends a stream with `stop` that the provider closed without a reason to stop
+(`CustomStreamWrapper.finish_reason_handler`), so that an answer that broke off looked whole. It is an error
+here.
 """
 
 from __future__ import annotations
@@ -33,6 +37,10 @@ def install() -> None:
 
     setattr(init, _MARK, True)
     wrapper.__init__ = init
+
+
+class BrokenOffError(Exception):
+    """The provider closed the stream in the middle of an answer."""
 
 
 class OneCallAtATime:
@@ -75,6 +83,8 @@ class OneCallAtATime:
         choice: Any = chunk.choices[0] if getattr(chunk, "choices", None) else None
         calls = list(getattr(getattr(choice, "delta", None), "tool_calls", None) or ())
         ends = getattr(choice, "finish_reason", None) is not None
+        if ends and self._invented():
+            raise BrokenOffError("the stream ended before the answer did")
         if not calls or (len(calls) == 1 and not ends):
             yield from self._release() if ends else ()
             yield from self._sorted(chunk) if calls else (chunk,)
@@ -86,6 +96,11 @@ class OneCallAtATime:
         if ends:
             yield from self._release()
             yield _end(chunk)
+
+    def _invented(self) -> bool:
+        """Whether LiteLLM made up the reason to stop, because the provider closed the stream without one."""
+        names = ("received_finish_reason", "intermittent_finish_reason")
+        return all(getattr(self._stream, name, "unknown") is None for name in names)
 
     def _sorted(self, chunk: Any) -> Iterator[Any]:
         """Give a chunk with one call on, or keep it until the call before it is whole."""
