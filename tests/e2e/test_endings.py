@@ -7,6 +7,7 @@ Real edge, services, agents and LiteLLM; only the providers are scripted.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -121,7 +122,9 @@ def test_an_ending_is_typed_charged_and_leaves_a_session_that_goes_on(
     )
     check_result(ending, run, finished)
     check_charged(house, ending, run[0].turn, finished)
-    check_rest(house, ending, model, route)
+    # What a reason becomes over REST is the same for all providers.
+    if route == "direct" or provider in ("anthropic", "openai") or os.environ.get("CHAOS_FULL"):
+        check_rest(house, ending, model, route)
 
     session = "/".join(run[0].turn.split("/")[:2])
     after = list(house.client.run_turn(NEXT, model=model, route=ROUTES[route], session=session))
@@ -154,14 +157,15 @@ def check_charged(house: House, ending: Ending, turn: str, finished: turn_pb2.Tu
     if not ending.charged:
         assert usage.cost_usd == row["usage"].get("costUsd", 0) == 0
         return
-    assert row["usage"]["costUsd"] > 0
-    # Of an answer that broke off, only the ledger knows what came.
-    if not ending.reason.startswith("PROVIDER"):
-        cost = usage.input_tokens * INPUT_PRICE + usage.output_tokens * OUTPUT_PRICE
-        assert usage.cost_usd == pytest.approx(cost) == pytest.approx(row["usage"]["costUsd"])
-        assert usage.input_tokens > 0 and usage.output_tokens > 0
     estimated = int(row["usage"].get("estimatedCalls", 0))
-    assert bool(estimated) == ending.estimated, answer
+    if ending.reason.startswith("PROVIDER"):
+        # Of an answer that broke off, only the ledger knows what came; nothing, if the error came with it.
+        assert (estimated > 0) == (row["usage"].get("costUsd", 0) > 0)
+        return
+    cost = usage.input_tokens * INPUT_PRICE + usage.output_tokens * OUTPUT_PRICE
+    assert usage.cost_usd == pytest.approx(cost) == pytest.approx(row["usage"]["costUsd"])
+    assert usage.input_tokens > 0 and usage.output_tokens > 0
+    assert (estimated > 0) == ending.estimated == (usage.estimated_calls > 0), answer
 
 
 def check_rest(house: House, ending: Ending, model: str, route: str) -> None:

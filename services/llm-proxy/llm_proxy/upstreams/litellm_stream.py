@@ -9,6 +9,9 @@ wait for the end of the answer.
 LiteLLM also ends a stream with `stop` that the provider closed without a reason to stop
 (`CustomStreamWrapper.finish_reason_handler`), so that an answer that broke off looked whole. It is an error
 here.
+
+Where the provider reports no tokens, LiteLLM counts them with a tokenizer and says so nowhere. Such a count
+is taken out here, so that the call is charged an estimate that is marked as one.
 """
 
 from __future__ import annotations
@@ -76,6 +79,8 @@ class OneCallAtATime:
                 self._ended = True
                 self._ready.extend(self._release())
                 continue
+            if getattr(chunk, "usage", None) is not None and self._uncounted():
+                chunk.usage = type(chunk.usage)(prompt_tokens=0, completion_tokens=0, total_tokens=0)
             self._ready.extend(self._taken(chunk))
         return self._ready.popleft()
 
@@ -101,6 +106,11 @@ class OneCallAtATime:
         """Whether LiteLLM made up the reason to stop, because the provider closed the stream without one."""
         names = ("received_finish_reason", "intermittent_finish_reason")
         return all(getattr(self._stream, name, "unknown") is None for name in names)
+
+    def _uncounted(self) -> bool:
+        """Whether the provider has reported no tokens, as far as LiteLLM keeps what came."""
+        kept = getattr(self._stream, "chunks", None)
+        return isinstance(kept, list) and all(getattr(chunk, "usage", None) is None for chunk in kept)
 
     def _sorted(self, chunk: Any) -> Iterator[Any]:
         """Give a chunk with one call on, or keep it until the call before it is whole."""
