@@ -25,6 +25,7 @@ from runner.agent.agent_options import (
     prompt_file,
     sdk_options,
 )
+from runner.agent.kept_files import linking
 from runner.agent.seed import Transcript, write_seed
 from runner.agent.transcript import TranscriptSlot, TranscriptStore
 from runner.egress.egress import PROXY_VARIABLES, SCRIPT_NAME, EgressProxy
@@ -223,9 +224,8 @@ class SandboxMaker:
             options.allowed_tools.append(f"Read(/{SHARED}/**)")
         await asyncio.to_thread(_complete, spec, prompt_file(options))
         command = command_line(options, boot.model, session_id=agent_id, resume=resume)
-        before = [_SEED] * resume + [_OPEN_DOOR] * bool(boot.egress)
-        if before:
-            command = ["sh", "-c", "; ".join([*before, 'exec "$@"']), "sh", *command]
+        before = [_SEED] * resume + [linking(agent_id)] + [_OPEN_DOOR] * bool(boot.egress)
+        command = ["sh", "-c", "; ".join([*before, 'exec "$@"']), "sh", *command]
         process = await self.engine.launch(spec, command, variables)
         return await Agent.start(process, options, boot.model)
 

@@ -18,9 +18,12 @@ from runner.workspace.door import Door
 from runner.workspace.set_id import SET_ID
 
 SKIPPED: Final = frozenset(
-    {".git", "node_modules", "__pycache__", ".venv", "venv", ".mypy_cache", ".pytest_cache", ".cache"}
-)
-"""Folders that tools fill by the thousand; what changes in them is nobody's work."""
+    {
+        ".git", "node_modules", "__pycache__", ".venv", "venv", ".mypy_cache", ".pytest_cache", ".cache",
+        ".agent",
+    }
+)  # fmt: skip
+"""Folders that tools fill by the thousand, and the CLI's own; what changes in them is nobody's work."""
 # More is no project that somebody reviews; the rest is not compared.
 _FILES: Final = 50_000
 # Larger files are told as changed, without a diff.
