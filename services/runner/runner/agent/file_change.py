@@ -68,7 +68,7 @@ class Edits:
             # A command may have changed it since its last event, and this event says that, too.
             before = _Seen(path, content=last.content)
         after = await to_the_end(_look, self._workspace, path)
-        self.told.add(path, Told(after.status, after.content))
+        self.told.add(path, Told(after.status, after.content, missing=after.missing))
         return await to_the_end(_change, before, after, tool_use_id)
 
 
@@ -97,7 +97,7 @@ def _path_in(said: Any, fields: tuple[str, ...]) -> str | None:
         return None
     for field in fields:
         if said.get(field):
-            return workspace_path(posixpath.join(WORKSPACE, clean(said[field])))
+            return workspace_path(clean(said[field]))
     return None
 
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 from runner.agent.seed import PROJECT
-from runner.sandboxes.protocol import WORKSPACE
+from runner.sandboxes.protocol import KEPT, WORKSPACE
 
-KEPT: Final = ".agent"
-"""The folder below the workspace."""
 # Earlier processes whose outputs are found again; each has a folder, named by its own id.
 _PROCESSES: Final = 100
 

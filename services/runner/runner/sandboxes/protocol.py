@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 WORKSPACE: Final = "/workspace"
 """Where every sandbox has its workspace."""
+KEPT: Final = ".agent"
+"""The folder of the workspace in which the CLI keeps files for the agent, such as long outputs."""
 SHARED: Final = "/shared"
 """Folders of other sessions are below it, read-only."""
 HOME: Final = "/home/agent"

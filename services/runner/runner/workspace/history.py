@@ -204,7 +204,7 @@ def _changed_again(
     for path, before in told.items():
         # Folders that a scan skips can hold files that tools edit.
         mark = after.get(path) or manifest.look(workspace, path, objects)
-        if mark is not None and before.is_still(mark):
+        if before.is_still(mark):
             continue
         diff = None
         content = _content(mark, objects)

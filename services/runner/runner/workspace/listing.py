@@ -24,6 +24,7 @@ from typing import Final
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
+from runner.sandboxes.protocol import KEPT
 from runner.workspace.door import Door, parts_of
 
 # Sorting more than that for each page costs more than a page.
@@ -67,11 +68,16 @@ def list_files(
 ) -> tuple[list[Entry], str]:
     """Return at most `limit` entries of a folder after those of the page with this token, and the next token.
 
-    '' asks for the first page, and is returned with the last. Raises Failure PAGE_TOKEN_INVALID.
+    '' asks for the first page, and is returned with the last. Raises Failure PAGE_TOKEN_INVALID. Listing the
+    workspace itself leaves out KEPT, which is the agent's own and has to be asked for by its name.
     """
     parts = parts_of(folder)
+    left_out = KEPT if not parts else ""
     after = _position(token, len(parts))
-    with Door(root) as door, closing(walk(door, parts, recursive=recursive, after=after)) as found:
+    with (
+        Door(root) as door,
+        closing(walk(door, parts, recursive=recursive, after=after, left_out=left_out)) as found,
+    ):
         # One more than asked for tells whether there is a next page.
         page = list(islice(found, limit + 1))
     more = len(page) > limit
@@ -79,9 +85,12 @@ def list_files(
 
 
 def walk(
-    door: Door, folder: tuple[str, ...], *, recursive: bool, after: Position = ()
+    door: Door, folder: tuple[str, ...], *, recursive: bool, after: Position = (), left_out: str = ""
 ) -> Generator[tuple[Entry, Position], None, None]:
-    """Yield what lies in a folder, each folder before what is in it. Links are named, never followed."""
+    """Yield what is in a folder, each folder before what is in it. Links are named, never followed.
+
+    `left_out` is the name of an entry of this very folder that is passed over with all that is in it.
+    """
     with door.folder("/".join(folder)) as descriptor:
         if len(after) > 1 and recursive:
             # All that is in it comes before what follows it.
@@ -89,7 +98,7 @@ def walk(
         elif after and recursive:
             yield from _inside(door, folder, after[0], ())
         for step in steps(descriptor, after[0] if after else None):
-            status = entry_status(descriptor, step.name)
+            status = entry_status(descriptor, step.name) if step.name != left_out else None
             if status is None:
                 continue
             yield entry_of("/".join((*folder, step.name)), status), (step,)

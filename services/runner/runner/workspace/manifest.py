@@ -14,13 +14,14 @@ from typing import Final
 
 from servicekit.errors import Failure
 
+from runner.sandboxes.protocol import KEPT
 from runner.workspace.door import Door
 from runner.workspace.set_id import SET_ID
 
 SKIPPED: Final = frozenset(
     {
         ".git", "node_modules", "__pycache__", ".venv", "venv", ".mypy_cache", ".pytest_cache", ".cache",
-        ".agent",
+        KEPT,
     }
 )  # fmt: skip
 """Folders that tools fill by the thousand, and the CLI's own; what changes in them is nobody's work."""

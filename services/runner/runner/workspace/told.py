@@ -19,9 +19,13 @@ class Told:
 
     status: os.stat_result | None
     content: bytes | None
+    missing: bool = False
+    """Whether it was not there, in spite of what was reported."""
 
-    def is_still(self, mark: Mark) -> bool:
-        """Return whether the file is what was reported."""
+    def is_still(self, mark: Mark | None) -> bool:
+        """Return whether the file is as it was then; None for one that is not there."""
+        if mark is None:
+            return self.missing
         if self.status is not None and mark.same_file(self.status):
             return True
         return bool(mark.content) and self.content is not None and content_hash(self.content) == mark.content

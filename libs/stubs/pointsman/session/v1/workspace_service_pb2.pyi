@@ -99,7 +99,9 @@ class ListFilesRequest(_message.Message):
     session: _builtins.str
     """`sessions/{uuid}`."""
     path: _builtins.str
-    """The folder; empty for the workspace itself."""
+    """The folder; empty for the workspace itself, without `.agent`, where the agent
+    keeps long outputs.
+    """
     recursive: _builtins.bool
     """List what lies in its folders, too."""
     page_size: _builtins.int
