@@ -6,8 +6,10 @@ import hashlib
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
+from runner.sandboxes.cgroup_mounts import mounted
 from runner.sandboxes.cgroups import Cgroups
 from runner.sandboxes.docker import LABEL
 
@@ -15,8 +17,27 @@ from runner.sandboxes.docker import LABEL
 def alive_on(data_dir: Path) -> list[str]:
     """Return what runs: processes, mounts, containers."""
     found = [f"mount {line}" for line in _lines(Path("/proc/self/mounts")) if str(data_dir) in line]
-    found += [f"process {name}" for name in _processes("mountinfo", str(data_dir))]
+    found += [f"process {name}" for name in processes_on(data_dir)]
     return found + [f"container {name}" for name in _containers(_docker_label(data_dir))]
+
+
+def processes_on(data_dir: Path) -> list[str]:
+    """Return the ids of the processes that see something of it, which those in sandboxes do."""
+    return _processes("mountinfo", str(data_dir))
+
+
+def frozen_on(data_dir: Path) -> list[str]:
+    """Return those of its processes that the kernel's freezer holds."""
+    frozen = []
+    mounts = [mount for _, mount in mounted(Path("/proc/self/mountinfo").read_text())]
+    for pid in processes_on(data_dir):
+        with suppress(OSError):
+            groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            own = next(line.removeprefix("0::/") for line in groups if line.startswith("0::"))
+            files = [mount / own / "cgroup.events" for mount in mounts]
+            if any("frozen 1" in file.read_text() for file in files if file.exists()):
+                frozen.append(pid)
+    return frozen
 
 
 def watchers_of(data_dir: Path) -> list[str]:

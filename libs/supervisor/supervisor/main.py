@@ -27,6 +27,8 @@ from supervisor.welcome import welcome
 
 _EXIT_REFUSED: Final = 1
 _EXIT_CONFIG: Final = 2
+# Of -1000 to 1000. Lower than whatever else runs here, but not lower than what the machine cannot do without.
+_OOM_SCORE: Final = -500
 
 
 def main() -> NoReturn:
@@ -58,6 +60,7 @@ async def _run(settings: Settings, data: DataDir, environ: Mapping[str, str]) ->
     """Run everything until a signal comes; the second one does not wait."""
     adopt_orphans()
     _raise_open_files()
+    _lower_oom_score()
     own_key = settings.api_key
     key = own_key.get_secret_value() if own_key else api_key(data)
     ports = Ports.choose()
@@ -105,6 +108,17 @@ def _on_signals(suite: Suite) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     return stopping
+
+
+def _lower_oom_score() -> None:
+    """Make the kernel's OOM killer take other processes first. What we start inherits it.
+
+    Only root with CAP_SYS_RESOURCE may. Without, services keep the score that they were started with.
+    Sandboxes have the highest in any case, and the runner's log has both.
+    """
+    score = Path("/proc/self/oom_score_adj")
+    with suppress(PermissionError):
+        score.write_text(str(min(_OOM_SCORE, int(score.read_text()))))
 
 
 def _raise_open_files() -> None:

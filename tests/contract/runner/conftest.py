@@ -38,8 +38,8 @@ def docker_image() -> str:
 
 
 # A container takes many times as long as bubblewrap. Unless POINTSMAN_DOCKER_TESTS=all, as in CI, Docker
-# shows only that its walls hold and its turns run.
-_ON_DOCKER = {"test_confinement", "test_turns"}
+# shows only that its isolation and its limits hold and its turns run.
+_ON_DOCKER = {"test_confinement", "test_freezing", "test_oom_score", "test_turns"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

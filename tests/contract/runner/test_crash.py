@@ -24,7 +24,7 @@ from servicekit.errors import Failure
 from servicekit.testing import Keys, free_port, passport_metadata, serve, wait_until
 from support.files import below
 from support.runner_house import MODEL, new_id, runner_house
-from support.runner_orphans import alive_on, groups_of, left_on_disk, watchers_of
+from support.runner_orphans import alive_on, frozen_on, groups_of, left_on_disk, watchers_of
 from support.runner_peers import TokenPeer, TranscriptPeer
 from support.scripted_anthropic import Reply, ScriptedAnthropic, scripted_anthropic
 
@@ -91,7 +91,7 @@ class Machine:
 
 @asynccontextmanager
 async def machine(
-    keys: Keys, data_dir: Path, engine: dict[str, str]
+    keys: Keys, data_dir: Path, engine: dict[str, str], **variables: str
 ) -> AsyncIterator[tuple[Machine, ScriptedAnthropic]]:
     tokens, transcripts, port = TokenPeer(), TranscriptPeer(), free_port()
     async with (
@@ -109,6 +109,7 @@ async def machine(
             "POINTSMAN_SESSION_ADDRESS": session.server.address,
             "SANDBOX": engine["sandbox"],
             "POINTSMAN_SANDBOX_IMAGE": engine.get("sandbox_image", ""),
+            **variables,
         }
         runner = Machine(environment, port, keys)
         await runner.start()
@@ -177,6 +178,25 @@ async def test_a_kill_while_sandboxes_boot_leaves_nothing_on_the_machine(
     assert left_on_disk(data_dir) == []
     assert groups_of(data_dir) == []
     await wait_until(lambda: watchers_of(data_dir) == [], timeout=60)
+
+
+async def test_what_is_frozen_dies_with_a_runner_that_nobody_starts_again(
+    engine: dict[str, str], keys: Keys, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    async with machine(keys, data_dir, engine, POINTSMAN_PAUSE_AFTER="0s") as (runner, _model):
+        took = []
+        for _ in range(2):
+            for _ in range(2):
+                await runner.run(new_id(), "Hello")
+            await wait_until(lambda: frozen_on(data_dir) != [], timeout=60)
+            await runner.kill()
+            began = time.monotonic()
+            await wait_until(lambda: alive_on(data_dir) == [], timeout=60)
+            took.append(time.monotonic() - began)
+            await runner.start()
+        assert min(took) < GONE_SECONDS
+    assert groups_of(data_dir) == []
 
 
 async def test_a_session_that_is_deleted_after_a_kill_leaves_nothing(

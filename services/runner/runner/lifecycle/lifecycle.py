@@ -109,14 +109,24 @@ class Lifecycle:
                 sandbox = None
             pooled = False
             state: event_pb2.SandboxState.ValueType = event_pb2.SANDBOX_STATE_IDLE
+            if sandbox is not None and sandbox.state == event_pb2.SANDBOX_STATE_PAUSED:
+                state = event_pb2.SANDBOX_STATE_RESUMED
+                sandbox = await self._woken(sandbox)
             if sandbox is None:
                 starting()
                 sandbox, state, pooled = await self._make(wish, shown)
-            elif sandbox.state == event_pb2.SANDBOX_STATE_PAUSED:
-                await sandbox.wake()
-                state = event_pb2.SANDBOX_STATE_RESUMED
             sandbox.state = event_pb2.SANDBOX_STATE_RUNNING
             return Claim(sandbox, state, time.monotonic() - began, pooled)
+
+    async def _woken(self, sandbox: Sandbox) -> Sandbox | None:
+        """Let a frozen sandbox go on; one that stays frozen is ended, and None is returned."""
+        try:
+            await sandbox.wake()
+        except OSError as error:
+            _log.warning("not_thawed", sandbox=sandbox.sandbox_id, fault=str(error))
+            await self._end(sandbox)
+            return None
+        return sandbox
 
     @asynccontextmanager
     async def _shown(self, wish: Wish) -> AsyncIterator[Shown]:
@@ -234,7 +244,11 @@ class Lifecycle:
     async def _pause(self, sandbox: Sandbox, session: SessionRef) -> None:
         async with self._locks.hold(session):
             if sandbox.state == event_pb2.SANDBOX_STATE_IDLE:
-                await sandbox.pause()
+                try:
+                    await sandbox.pause()
+                except OSError as error:
+                    _log.warning("not_frozen", session=session.name, fault=str(error))
+                    await self._end(sandbox)
 
     async def close(self) -> None:
         """End all."""

@@ -79,9 +79,10 @@ class Pool:
                 continue
             self._ready.remove(sandbox)
             self._look.set()
-            await sandbox.wake()
-            if not sandbox.agent.ended.is_set():
-                return sandbox
+            with contextlib.suppress(OSError):
+                await sandbox.wake()
+                if not sandbox.agent.ended.is_set():
+                    return sandbox
             await self._end(sandbox)
         return None
 
@@ -153,13 +154,20 @@ class Pool:
             await asyncio.sleep(_RETRY_SECONDS)
             self._look.set()
             return
-        if boot in self._wanted.values():
-            await sandbox.pause()
-            self._ready.append(sandbox)
-            # It can be given up for somebody who came while it was booted.
-            self._places.tell()
-        else:
+        if boot not in self._wanted.values() or not await self._paused(sandbox):
             await self._end(sandbox)
+            return
+        self._ready.append(sandbox)
+        # It can be given up for somebody who came while it was booted.
+        self._places.tell()
+
+    async def _paused(self, sandbox: Sandbox) -> bool:
+        try:
+            await sandbox.pause()
+        except OSError as error:
+            _log.warning("not_frozen", sandbox=sandbox.sandbox_id, fault=str(error))
+            return False
+        return True
 
     async def _end(self, sandbox: Sandbox) -> None:
         sandbox.state = event_pb2.SANDBOX_STATE_HIBERNATED

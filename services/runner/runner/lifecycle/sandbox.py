@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
@@ -110,7 +111,9 @@ class Sandbox:
     async def end(self) -> None:
         """End it and remove all of it but the workspace."""
         try:
-            await self.wake()
+            # So that it can take its leave. One that stays frozen is killed as it is.
+            with contextlib.suppress(OSError):
+                await self.wake()
             await self.agent.close()
         finally:
             await self.relay.close()

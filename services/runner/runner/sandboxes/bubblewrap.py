@@ -24,8 +24,10 @@ from servicekit.errors import Failure
 
 from runner.sandboxes import mounts
 from runner.sandboxes.bubblewrap_arguments import bubblewrap_arguments
-from runner.sandboxes.cgroups import Cgroup, Cgroups
+from runner.sandboxes.cgroup import Cgroup
+from runner.sandboxes.cgroups import Cgroups, log_freezer
 from runner.sandboxes.local_process import LocalProcess
+from runner.sandboxes.memory import OOM_SCORE, sandboxes_memory
 from runner.sandboxes.protocol import SandboxProcess, SandboxSpec
 from runner.sandboxes.root import write_etc
 from runner.sandboxes.seccomp import bpf_program
@@ -37,10 +39,11 @@ _STAGE: Final = Path("/run/pointsman/stage")
 
 # The launcher joins the sandbox's control groups itself, so that nothing it starts is ever outside of them.
 # `joins` has one file on each line.
-_LIMITS: Final = r"""
+_LIMITS: Final = rf"""
 set -f; IFS='
 '
 for file in $joins; do echo $$ > "$file"; done
+echo {OOM_SCORE} > /proc/self/oom_score_adj
 unset IFS; set +f
 umask 022
 ulimit -c 0
@@ -83,6 +86,7 @@ class BubblewrapEngine:
     """Makes sandboxes with bubblewrap. `state` is a folder of its own; `cli` the Claude Code program."""
 
     name = "bubblewrap"
+    memory_together: int | None = None
 
     def __init__(self, state: Path, cli: Path) -> None:
         self._etc = state / "etc"
@@ -104,9 +108,12 @@ class BubblewrapEngine:
         write_etc(self._etc)
         self._seccomp.write_bytes(bpf_program())
         self._cgroups = Cgroups.detect(self._state)
-        if self._cgroups is None:
+        log_freezer(self._cgroups.freezer if self._cgroups else "signals")
+        if self._cgroups and self._cgroups.limits_memory:
+            self.memory_together = sandboxes_memory()
+        else:
             _log.warning("no_memory_and_pids_limits", why="control groups cannot be made on this machine")
-        elif orphans := await asyncio.to_thread(self._cgroups.reap):
+        if self._cgroups and (orphans := await asyncio.to_thread(self._cgroups.reap)):
             _log.warning("orphans_removed", sandboxes=orphans)
         if self._root:
             _STAGE.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,9 @@ def bubblewrap_arguments(
     for name, source in shared.items():
         option = "--ro-bind" if isinstance(source, str) else "--ro-bind-fd"
         own += [option, str(source), f"{SHARED}/{name}"]
-    # Last, so that all mount points could be made in it.
-    closed = ["--remount-ro", "/", "--chdir", WORKSPACE]
+    # Last, so that all mount points could be made in it. In /proc is what a process may ask of the kernel for
+    # itself, such as to be spared by the OOM killer.
+    closed = ["--remount-ro", "/proc", "--remount-ro", "/", "--chdir", WORKSPACE]
     variables = [part for name, value in environment.items() for part in ("--setenv", name, value)]
     return [*confinement, *root, *own, *closed, *variables]
 

@@ -12,6 +12,7 @@ from servicekit.errors import Failure
 from runner.config import RunnerConfig
 from runner.sandboxes.bubblewrap import BubblewrapEngine
 from runner.sandboxes.docker import DockerEngine
+from runner.sandboxes.memory import log_overcommitment
 from runner.sandboxes.protocol import SandboxEngine
 
 _log = structlog.get_logger("runner.sandboxes")
@@ -37,5 +38,6 @@ async def choose_engine(config: RunnerConfig, state: Path, cli: Path) -> Sandbox
                 refusals.append(failure.message)
             else:
                 _log.info("sandboxes", implementation=name)
+                log_overcommitment(config.max_instances, config.limits.memory_bytes, engine.memory_together)
                 return engine
     raise Failure(errors_pb2.ERROR_REASON_SANDBOX_UNSUPPORTED, " ".join(refusals))

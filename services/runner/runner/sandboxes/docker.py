@@ -32,6 +32,7 @@ from runner.sandboxes.docker_process import CPU_PERIOD_US, DockerProcess
 from runner.sandboxes.docker_reaper import RUNNER_LABEL, DockerReaper, remove_labelled
 from runner.sandboxes.docker_shares import PlacedShares, clear
 from runner.sandboxes.docker_stream import AttachedStreams
+from runner.sandboxes.memory import OOM_SCORE
 from runner.sandboxes.protocol import AGENT_DIR, BOOT_CPUS, CLI, HOME, SHARED, WORKSPACE, SandboxSpec
 from runner.sandboxes.root import HOSTS, own, passwd_of
 from runner.sandboxes.seccomp import docker_profile
@@ -58,6 +59,7 @@ class DockerEngine:
     """
 
     name = "docker"
+    memory_together: int | None = None
 
     def __init__(self, state: Path, cli: Path, image: str, runtime: str = "") -> None:
         self._state = state
@@ -192,6 +194,7 @@ class DockerEngine:
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges", f"seccomp={json.dumps(docker_profile())}"],
+            oom_score_adj=OOM_SCORE,
             pids_limit=limits.pids,
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,
@@ -211,6 +214,8 @@ class DockerEngine:
             runtime=self._runtime or None,
             log_config={"Type": "none"},
         )
+        # In it is what a process may ask of the kernel for itself, such as to be spared by the OOM killer.
+        host["ReadonlyPaths"] = ["/proc"]
         made = self._client.api.create_container(
             self._image,
             list(command),

@@ -13,7 +13,8 @@ import requests.exceptions
 import structlog
 from docker.errors import DockerException, NotFound
 
-from runner.sandboxes.cgroups import Cgroup
+from runner.sandboxes.cgroup import FREEZER, UNIFIED, Cgroup
+from runner.sandboxes.cgroup_mounts import mounted
 from runner.sandboxes.docker_stream import AttachedStreams
 from runner.sandboxes.protocol import ByteSink, ByteSource
 
@@ -55,6 +56,9 @@ class DockerProcess:
         self._group = _group_of(container_id)
         # A tenth of the time that the engine takes to stop, continue or kill what is in it.
         self._own_group = self._group if own_runtime and os.geteuid() == 0 else None
+        # By the engine, when its freezer is version 1's: it knows to thaw what it is asked to remove.
+        own_freezer = self._own_group is not None and self._own_group.freezer == "cgroup2"
+        self._freezer = self._own_group if own_freezer else None
         self._exit_code: int | None = None
         self._oom = False
         self._killing: asyncio.Task[None] | None = None
@@ -140,21 +144,27 @@ class DockerProcess:
 
     async def pause(self) -> None:
         """See SandboxProcess."""
-        await self._freeze(frozen=True)
+        if self._killing is not None:
+            return
+        if self._freezer is not None:
+            await self._freezer.pause()
+        else:
+            await self._ask(self._api.pause)
 
     async def resume(self) -> None:
         """See SandboxProcess."""
-        await self._freeze(frozen=False)
-
-    async def _freeze(self, *, frozen: bool) -> None:
         if self._killing is not None:
             return
-        with contextlib.suppress(*_FAULTS):
-            if self._own_group is not None:
-                self._own_group.freeze(frozen=frozen)
-            else:
-                act = self._api.pause if frozen else self._api.unpause
-                await self._call(lambda: act(self._container))
+        if self._freezer is not None:
+            self._freezer.freeze(frozen=False)
+        else:
+            await self._ask(self._api.unpause)
+
+    async def _ask(self, act: Callable[[str], Any]) -> None:
+        try:
+            await self._call(lambda: act(self._container))
+        except DockerException as error:
+            raise OSError(f"the Docker Engine refuses: {error}") from error
 
     def processes(self) -> Sequence[int]:
         """See SandboxProcess. Known when the engine is on this machine."""
@@ -177,10 +187,25 @@ class DockerProcess:
 
 def _group_of(container_id: str) -> Cgroup | None:
     """Return the container's control group, None when the engine keeps it where we cannot see it."""
-    for path in (_MOUNT / "system.slice" / f"docker-{container_id}.scope", _MOUNT / "docker" / container_id):
-        if (path / "memory.current").exists():
-            return Cgroup({"": path}, unified=True)
-    folders = {part: _MOUNT / part / "docker" / container_id for part in ("memory", "pids")}
-    if all(folder.is_dir() for folder in folders.values()):
-        return Cgroup(folders, unified=False)
+    unified = _unified_of(container_id)
+    if unified is not None and (unified / "memory.current").exists():
+        return Cgroup({UNIFIED: unified}, unified=True)
+    folders = {part: _MOUNT / part / "docker" / container_id for part in ("memory", "pids", FREEZER)}
+    if not all(folder.is_dir() for folder in folders.values()):
+        return None
+    if unified is not None:
+        del folders[FREEZER]
+        folders[UNIFIED] = unified
+    return Cgroup(folders, unified=False)
+
+
+def _unified_of(container_id: str) -> Path | None:
+    """Return its folder in version 2's hierarchy, where the engine puts its processes there as well."""
+    for _, mount in mounted(Path("/proc/self/mountinfo").read_text()):
+        for name in (Path("system.slice") / f"docker-{container_id}.scope", Path("docker") / container_id):
+            try:
+                if (mount / name / "cgroup.freeze").exists() and (mount / name / "cgroup.procs").read_text():
+                    return mount / name
+            except OSError:
+                continue
     return None

@@ -15,7 +15,7 @@ import structlog
 from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
-from runner.sandboxes.cgroups import Cgroup
+from runner.sandboxes.cgroup import Cgroup
 
 # bubblewrap's `--die-with-parent` needs no time of its own; this is for a machine under load.
 _KILL_SECONDS: Final = 10.0
@@ -110,12 +110,22 @@ class LocalProcess:
             self._group.limit_cpu(self._cpus)
 
     async def pause(self) -> None:
-        """See SandboxProcess. Without a group, only the processes that are there now stop."""
-        self._freeze(frozen=True)
+        """See SandboxProcess. Without a group, only the processes that are there now stop, by a signal."""
+        if self._killing is not None:
+            return
+        if self._group is not None:
+            await self._group.pause()
+        else:
+            _signal_tree(self._process.pid, signal.SIGSTOP)
 
     async def resume(self) -> None:
         """See SandboxProcess."""
-        self._freeze(frozen=False)
+        if self._killing is not None:
+            return
+        if self._group is not None:
+            self._group.freeze(frozen=False)
+        else:
+            _signal_tree(self._process.pid, signal.SIGCONT)
 
     def processes(self) -> Sequence[int]:
         """See SandboxProcess."""
@@ -137,15 +147,11 @@ class LocalProcess:
             self._oom_kills = self._group.oom_kills()
         return self._oom_kills > 0
 
-    def _freeze(self, *, frozen: bool) -> None:
-        if self._killing is not None:
-            return
-        if self._group is not None:
-            self._group.freeze(frozen=frozen)
-            return
-        for pid in _tree(self._process.pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+def _signal_tree(root: int, number: signal.Signals) -> None:
+    for pid in _tree(root):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _tree(root: int) -> list[int]:

@@ -144,11 +144,14 @@ class SandboxProcess(Protocol):
         ...
 
     async def pause(self) -> None:
-        """Freeze everything in it: no CPU, memory kept. Idempotent."""
+        """Freeze everything in it: no CPU, memory kept. Idempotent.
+
+        Nothing in it can undo that. OSError when it is not frozen: then it has to be ended.
+        """
         ...
 
     async def resume(self) -> None:
-        """Let it go on. Idempotent."""
+        """Let it go on. Idempotent. OSError when it stays frozen: then it has to be ended."""
         ...
 
     def processes(self) -> Sequence[int]:
@@ -173,6 +176,9 @@ class SandboxEngine(Protocol):
 
     name: str
     """`bubblewrap` or `docker`."""
+    memory_together: int | None
+    """Bytes that all its sandboxes may have together, None when each has its own limit only. Known when it is
+    prepared."""
 
     async def prepare(self) -> None:
         """Get ready once, before the first launch; remove what an earlier runner left behind.
