@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,11 +141,13 @@ async def wait(_runner: Any, turn: ScriptedTurn) -> None:
 
 
 async def ask(_runner: Any, turn: ScriptedTurn) -> None:
-    """`ask <tool>`: ask for permission, and answer with the decision."""
-    tool_name = turn.prompt.split(" ")[1]
+    """`ask <tool> [<its input>]`: ask for permission as a sub-agent, and answer with the decision."""
+    _, tool_name, *given = turn.prompt.split(" ", 2)
     permission_id = f"p{len(turn.items)}"
     asked = event_pb2.PermissionRequested(permission_id=permission_id, tool=tool_name)
-    await turn.emit(Event(permission_requested=asked))
+    for said in given:
+        asked.input.update(json.loads(said))
+    await turn.emit(Event(permission_requested=asked, parent_tool_use_id="helper"))
     async with turn.changed:
         await turn.changed.wait_for(lambda: permission_id in turn.decisions or turn.cancelled.is_set())
     if turn.cancelled.is_set():

@@ -16,6 +16,7 @@ from session.caller import Caller
 from session.events.bus import Bus, Topic
 from session.events.hub import Hub
 from session.peers import Party, Runner
+from session.questions import QUESTION_TOOL, check_answers
 from session.storage.database import Database
 from session.storage.rows import TurnRow
 from session.storage.statements import events, permissions, sessions, turns
@@ -24,8 +25,8 @@ from session.storage.transaction import Transaction
 
 _log = structlog.get_logger("session.permissions")
 
-# A question to a person, which a rule of the session does not answer.
-_QUESTION_TOOL: Final = "AskUserQuestion"
+# What a person answers each time: a question, and whether a plan is good.
+_ALWAYS_ASKED: Final = frozenset({QUESTION_TOOL, "ExitPlanMode"})
 _EXPIRED_AT_ONCE: Final = 100
 # Looks are no further apart, in case a message about a new request was lost.
 _LOOK_SECONDS: Final = 5.0
@@ -46,8 +47,9 @@ class Permissions:
     ) -> event_pb2.PermissionDecided:
         """Decide a request, durably, and hand the decision on.
 
-        Raises Failure PERMISSION_NOT_FOUND, PERMISSION_DECIDED, SESSION_NOT_FOUND or TURN_NOT_FOUND. The same
-        decision again is answered like the first.
+        Raises Failure PERMISSION_NOT_FOUND, PERMISSION_DECIDED, SESSION_NOT_FOUND, TURN_NOT_FOUND, or
+        INVALID_FIELD for an incomplete answer to a question. The same decision again is answered like the
+        first.
         """
 
         async def check(tx: Transaction) -> TurnRow:
@@ -75,13 +77,16 @@ class Permissions:
                 errors_pb2.ERROR_REASON_PERMISSION_NOT_FOUND,
                 f"The turn {turn.name} has no permission request of this id.",
             )
+        asked = await events.permission_request(tx, turn, decided.permission_id) or event_pb2.Event()
+        if row.tool == QUESTION_TOOL:
+            check_answers(asked.permission_requested.input, decided)
         standing = event_pb2.PermissionDecided.FromString(row.decided)
         if row.decision and _same(standing, decided):
             return (), standing
         if row.decision or turn.over:
             raise _decided_before(row.decision)
         await sessions.any_phase(tx, turn.session_id)
-        event = event_pb2.Event(permission_decided=decided)
+        event = event_pb2.Event(permission_decided=decided, parent_tool_use_id=asked.parent_tool_use_id)
         logged = await events.append(tx, turn.session_id, [(turn.id, event)])
         if not await permissions.decide(
             tx, turn.id, decided.permission_id, decided.decision, decided.SerializeToString()
@@ -104,7 +109,7 @@ class Permissions:
     async def requested(self, turn: TurnRow, asked: event_pb2.PermissionRequested) -> None:
         """A request is in the log: answer it if somebody allowed the tool for the session."""
         self._asked.set()
-        if asked.tool == _QUESTION_TOOL:
+        if asked.tool in _ALWAYS_ASKED:
             return
         allowed_by = await self._database.run(
             lambda tx: permissions.allowed_by(tx, turn.session_id, asked.tool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,62 @@ async def test_a_request_outlives_a_restart(tmp_path: Path, database_url: str) -
             await decide(client, turn, request.permission_id, ALLOW)
             assert (await client.finish(turn)).result == "PERMISSION_DECISION_ALLOW"
         assert [step for _, step, _ in house.runner.journal] == ["start", "end"]
+
+
+QUESTIONS: Any = [
+    {"question": "Which colour?", "header": "Colour", "multiSelect": False},
+    {"question": "Which sizes?", "header": "Sizes", "multiSelect": True},
+]
+ANSWERS: Any = {"Which colour?": "Red", "Which sizes?": ["S", "M"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (None, "Which colour?"),
+        ({"answers": {}}, "Which colour?"),
+        ({"answers": "Red"}, "must be an object"),
+        ({"answers": {"Which colour?": "Red"}}, "Which sizes?"),
+        ({"answers": {**ANSWERS, "Which colour?": " "}}, "Which colour?"),
+        ({"answers": {**ANSWERS, "Which sizes?": []}}, "Which sizes?"),
+        ({"answers": {**ANSWERS, "Which sizes?": [1]}}, "Which sizes?"),
+        ({"answers": {**ANSWERS, "Colour": "Red"}}, "was not asked"),
+        (ANSWERS, "must be an object"),
+    ],
+)
+async def test_an_incomplete_answer_is_refused_and_the_question_stays_open(
+    house: SessionHouse, given: Any, problem: str
+) -> None:
+    client = house.client()
+    turn = await client.enqueue(f"ask AskUserQuestion {json.dumps({'questions': QUESTIONS})}")
+    request = await asked(client, turn)
+    for decision in (ALLOW, FOR_SESSION):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await decide(client, turn, request.permission_id, decision, **input_of(given))
+        failure = failure_of(caught.value)
+        assert failure.reason == errors_pb2.ERROR_REASON_INVALID_FIELD
+        assert failure.message.startswith("updated_input.answers: ")
+        assert problem in failure.message
+    await decide(client, turn, request.permission_id, ALLOW, **input_of({"answers": ANSWERS}))
+    await client.finish(turn)
+    delivered: Any = house.runner.turns[turn.name].decisions[request.permission_id].updated_input
+    assert delivered["answers"]["Which colour?"] == "Red"
+    assert [each["question"] for each in delivered["questions"]] == ["Which colour?", "Which sizes?"]
+
+
+def input_of(given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    changed = turn_service_pb2.DecidePermissionRequest()
+    changed.updated_input.update(given)
+    return {"updated_input": changed.updated_input}
+
+
+async def test_a_question_can_be_denied_without_an_answer(house: SessionHouse) -> None:
+    client = house.client()
+    turn = await client.enqueue(f"ask AskUserQuestion {json.dumps({'questions': QUESTIONS})}")
+    request = await asked(client, turn)
+    await decide(client, turn, request.permission_id, DENY, message="Decide yourself.")
+    assert (await client.finish(turn)).result.endswith("Decide yourself.")
+    told = [event for event in await client.events(turn.session) if event.HasField("permission_decided")]
+    assert [event.parent_tool_use_id for event in told] == ["helper"]

@@ -366,8 +366,11 @@ class DecidePermissionRequest(_message.Message):
     """A UUID; makes a repeated call harmless."""
     @_builtins.property
     def updated_input(self) -> _struct_pb2.Struct:
-        """Input for the tool instead of its own, when it is allowed. The answers to
-        `AskUserQuestion` go here.
+        """Input for the tool instead of its own, when it is allowed. A question of
+        the agent (`AskUserQuestion`) needs `answers` here: an object with the text
+        of each question as a key, and as its value a text or a list of texts. An
+        incomplete answer is refused with INVALID_FIELD; `questions` may be left
+        out.
         """
 
     def __init__(

@@ -303,7 +303,12 @@ class DecidePermissionRequest(_message.Message):
     """What the agent is told when it is denied."""
     @_builtins.property
     def updated_input(self) -> _struct_pb2.Struct:
-        """Input for the tool instead of its own."""
+        """Input for the tool instead of its own, when it is allowed. A question of
+        the agent (`AskUserQuestion`) needs `answers` here: an object with the text
+        of each question as a key, and as its value a text or a list of texts. An
+        incomplete answer is refused with INVALID_FIELD; `questions` may be left
+        out.
+        """
 
     def __init__(
         self,

@@ -109,3 +109,19 @@ async def has_any(tx: Transaction, turn: TurnRow, kinds: Sequence[str]) -> bool:
         events.c.kind.in_(numbers),
     )
     return (await tx.execute(query.limit(1))).first() is not None
+
+
+async def permission_request(tx: Transaction, turn: TurnRow, permission_id: str) -> event_pb2.Event | None:
+    """Return the event by which a turn asked for a permission; None when it is not in the log."""
+    kind = event_pb2.Event.DESCRIPTOR.fields_by_name["permission_requested"].number
+    query = sa.select(events.c.payload).where(
+        events.c.session_id == turn.session_id,
+        events.c.sequence >= turn.first_sequence,
+        events.c.turn_id == turn.id,
+        events.c.kind == kind,
+    )
+    for (payload,) in await tx.execute(query.order_by(events.c.sequence.desc())):
+        event = event_pb2.Event.FromString(payload)
+        if event.permission_requested.permission_id == permission_id:
+            return event
+    return None
