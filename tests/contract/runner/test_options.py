@@ -213,6 +213,32 @@ async def test_mcp_servers_are_those_that_the_operator_allows(
         assert "echo, other" in refused.finished.error.message
 
 
+async def test_an_mcp_server_that_is_not_there_is_told_and_the_turn_goes_on(
+    open_runner: OpenRunner, tmp_path: Path
+) -> None:
+    dies = SERVER.replace('result = {"content"', "raise SystemExit(1) #")
+    servers = {
+        "echo": {"command": "python3", "args": ["-c", SERVER]},
+        "dead": {"command": "python3", "args": ["-c", "raise SystemExit(3)"]},
+        "missing": {"command": "/no/such/program"},
+        "slow": {"command": "python3", "args": ["-c", "import time; time.sleep(600)"]},
+        "dying": {"command": "python3", "args": ["-c", dies]},
+    }
+    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    prompt = do([call("mcp__echo__shout")], [call("mcp__dying__shout")], "end")
+    async with open_runner(scripted_steps, mcp_config=tmp_path / "mcp.json") as house:
+        session = new_id()
+        for _ in range(2):
+            result = await house.run(
+                session, prompt, options=turn_pb2.TurnOptions(mcp_servers=sorted(servers))
+            )
+            assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
+            told = sorted(each.name for each in result.of("mcp_server_unavailable"))
+            assert set(told) - {"dying"} == {"dead", "missing", "slow"}
+            assert len(told) == len(set(told))
+            assert result.of("tool_result")[0].content == "HELLO"
+
+
 async def test_settings_hooks_and_servers_that_lie_in_a_workspace_do_nothing(open_runner: OpenRunner) -> None:
     hook = {"hooks": [{"type": "command", "command": "touch /workspace/hooked"}]}
     settings = {

@@ -127,6 +127,18 @@ class Agent:
         """Use a permission mode from now on. The agent changes it by itself, so it is told for each turn."""
         await self._control(lambda client: client.set_permission_mode(mode))
 
+    async def mcp_servers(self) -> list[Any]:
+        """Return what the CLI says of its MCP servers, which is not checked; nothing when it does not say."""
+        answer: Any = None
+
+        async def ask(client: ClaudeSDKClient) -> None:
+            nonlocal answer
+            answer = await client.get_mcp_status()
+
+        await self._control(ask)
+        found = answer.get("mcpServers") if isinstance(answer, dict) else None
+        return found if isinstance(found, list) else []
+
     async def interrupt(self) -> bool:
         """Ask it to stop what it does; return whether it said yes within a second."""
         try:

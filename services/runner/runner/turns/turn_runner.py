@@ -29,6 +29,7 @@ from runner.relay.grant import Grant
 from runner.relay.tokens import TOKEN_TTL, SessionTokens
 from runner.sandboxes.protocol import Limits
 from runner.turns.conversation import Conversation
+from runner.turns.mcp_report import McpReport
 from runner.turns.turns import Turn, Turns
 from runner.workspace.store import WorkspaceStore
 
@@ -176,6 +177,8 @@ class TurnRunner:
             await agent.set_mode(permission_mode(work.options))
             await agent.set_model(work.model)
             await self._store.begin_turn(turn.ref.session, turn.ref.turn_id)
+            servers = McpReport(turn, agent, work.options.mcp_servers)
+            await servers.look(over=False)
             turn.prompt_goes()
             await agent.query(work.prompt, turn.ref.turn_id)
             # The agent needs it in some 20 ms, and the prompt at once.
@@ -191,6 +194,7 @@ class TurnRunner:
             if broken is not None:
                 await agent.doom(broken)
                 return Outcome(failure=broken)
+            await servers.look(over=True)
             return outcome_of(
                 conversation.result.result(),
                 refusal=grant.refusal,

@@ -159,6 +159,7 @@ class Event(_message.Message):
     KEEP_ALIVE_FIELD_NUMBER: _builtins.int
     CONTEXT_CREATED_FIELD_NUMBER: _builtins.int
     TURN_UPDATED_FIELD_NUMBER: _builtins.int
+    MCP_SERVER_UNAVAILABLE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Position in the session's log; 0 for what is not kept."""
     turn: _builtins.str
@@ -243,6 +244,12 @@ class Event(_message.Message):
     def turn_updated(self) -> Global___TurnUpdated:
         """Somebody edited or moved the turn while it was queued."""
 
+    @_builtins.property
+    def mcp_server_unavailable(self) -> Global___McpServerUnavailable:
+        """An MCP server that the turn names is not there; the turn goes on without
+        its tools.
+        """
+
     def __init__(
         self,
         *,
@@ -268,12 +275,13 @@ class Event(_message.Message):
         keep_alive: Global___KeepAlive | None = ...,
         context_created: Global___ContextCreated | None = ...,
         turn_updated: Global___TurnUpdated | None = ...,
+        mcp_server_unavailable: Global___McpServerUnavailable | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "model_retry", b"model_retry", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "triage_decided", b"triage_decided", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "mcp_server_unavailable", b"mcp_server_unavailable", "model_retry", b"model_retry", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "triage_decided", b"triage_decided", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "model_retry", b"model_retry", "parent_tool_use_id", b"parent_tool_use_id", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "sequence", b"sequence", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "triage_decided", b"triage_decided", "turn", b"turn", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "mcp_server_unavailable", b"mcp_server_unavailable", "model_retry", b"model_retry", "parent_tool_use_id", b"parent_tool_use_id", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "sequence", b"sequence", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "triage_decided", b"triage_decided", "turn", b"turn", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn_queued", "turn_started", "triage_decided", "sandbox_changed", "text_delta", "thinking_delta", "assistant_message", "tool_use", "tool_result", "file_change", "permission_requested", "permission_decided", "model_retry", "usage", "turn_finished", "keep_alive", "context_created", "turn_updated"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn_queued", "turn_started", "triage_decided", "sandbox_changed", "text_delta", "thinking_delta", "assistant_message", "tool_use", "tool_result", "file_change", "permission_requested", "permission_decided", "model_retry", "usage", "turn_finished", "keep_alive", "context_created", "turn_updated", "mcp_server_unavailable"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -448,6 +456,34 @@ class TurnUpdated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnUpdated: _TypeAlias = TurnUpdated  # noqa: Y015
+
+@_typing.final
+class McpServerUnavailable(_message.Message):
+    """An MCP server that the turn names cannot be used. Told once for each server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The server's name in the operator's configuration."""
+    message: _builtins.str
+    """What is wrong, for a person: it did not start, it ended, or it has not
+    started yet.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___McpServerUnavailable: _TypeAlias = McpServerUnavailable  # noqa: Y015
 
 @_typing.final
 class SandboxChanged(_message.Message):
