@@ -209,6 +209,25 @@ def test_a_session_begins_from_a_template_that_was_made_from_another(suite):
     assert (gone.returncode, "TEMPLATE_NOT_FOUND" in gone.stderr) == (4, True)
 
 
+def test_snapshots_are_made_listed_restored_and_deleted(suite, tmp_path):
+    worked = pointsman(suite, "--json", "run", "Create notes.txt with the text remember the milk")
+    session = lines(worked)[-1]["turn"].rpartition("/turns/")[0]
+    name = pointsman(suite, "snapshots", "create", session, "--title", "before").stdout.strip()
+    assert name.startswith(f"{session}/snapshots/")
+    (listed,) = lines(pointsman(suite, "--json", "snapshots", "list", session))
+    assert (listed["name"], listed["title"]) == (name, "before")
+    other = tmp_path / "notes.txt"
+    other.write_text("something else")
+    assert pointsman(suite, "files", "put", session, str(other)).returncode == 0
+    assert pointsman(suite, "snapshots", "restore", name).returncode == 0
+    assert "remember the milk" in pointsman(suite, "files", "get", session, "notes.txt").stdout
+    assert pointsman(suite, "snapshots", "delete", name).returncode == 0
+    assert "No snapshots" in pointsman(suite, "snapshots", "list", session).stdout
+    for again in ("delete", "restore"):
+        gone = pointsman(suite, "snapshots", again, name)
+        assert (gone.returncode, "SNAPSHOT_NOT_FOUND" in gone.stderr) == (4, True)
+
+
 def test_the_limit_of_an_account_is_set_and_shown(suite):
     assert pointsman(suite, "accounts", "limit", "shop", "7").returncode == 0
     accounts = lines(pointsman(suite, "--json", "accounts", "list"))

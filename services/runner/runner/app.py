@@ -88,6 +88,7 @@ async def _serving(
         lifecycle = Lifecycle(maker, workspaces, _policy(config))
         store = _store(config, state, workspaces)
         await store.clear_left_over()
+        _say_limits(config)
         turns = Turns(Journal(state / "turns", workspaces.sync))
         llm = llm_service_pb2_grpc.LlmServiceStub(llm_proxy)
         tokens = SessionTokens(llm)
@@ -168,6 +169,19 @@ def _mcp_servers(config: RunnerConfig) -> dict[str, Any]:
         raise ConfigError(
             f"POINTSMAN_MCP_CONFIG: {config.mcp_config} is not readable as one: {error!r}"
         ) from error
+
+
+def _say_limits(config: RunnerConfig) -> None:
+    """Say how the limits of workspaces are kept, see ADR 28."""
+    limits = config.limits
+    seen = "all files without a name" if os.geteuid() == 0 else "files without a name, unless a process hides"
+    _log.info(
+        "workspace_limits",
+        kept_by="measuring",
+        sees=seen,
+        bytes=limits.workspace_bytes,
+        entries=limits.workspace_entries,
+    )
 
 
 def _store(config: RunnerConfig, state: Path, workspaces: Workspaces) -> WorkspaceStore:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pointsman_client.cli import accounts, doctor, files, keys, looking, templates, triage, turns
+from pointsman_client.cli import accounts, doctor, files, keys, looking, snapshots, templates, triage, turns
 from pointsman_client.cli.settings import DEFAULT_URL, State, find_key
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ app.command("quota")(looking.quota)
 app.command("audit")(looking.audit)
 app.command("doctor")(doctor.doctor)
 app.add_typer(files.app, name="files")
+app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(templates.app, name="templates")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")

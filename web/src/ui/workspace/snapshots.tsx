@@ -22,6 +22,7 @@ export function Snapshots({ store }: { store: SessionStore }) {
   );
   const [naming, setNaming] = useState(false);
   const [restoring, setRestoring] = useState<Snapshot>();
+  const [deleting, setDeleting] = useState<Snapshot>();
   const [making, setMaking] = useState<{ source: string; title: string }>();
   const session = store.session.value;
   const running = store.frame.value.running !== undefined;
@@ -36,6 +37,12 @@ export function Snapshots({ store }: { store: SessionStore }) {
       workspace.restoreSnapshot({ name: snapshot.name }),
     );
     if (done) notify("The workspace is as it was.");
+  };
+  const remove = async (snapshot: Snapshot) => {
+    const done = await attempt("The snapshot was not deleted", () =>
+      workspace.deleteSnapshot({ name: snapshot.name }),
+    );
+    if (done) again();
   };
   const begin = async (snapshot: Snapshot) => {
     const made = await createSession({
@@ -108,6 +115,9 @@ export function Snapshots({ store }: { store: SessionStore }) {
               >
                 <Icon name="template" /> Make a template
               </button>
+              <button type="button" class="danger-text" onClick={() => setDeleting(snapshot)}>
+                <Icon name="trash" /> Delete
+              </button>
             </Menu>
           </li>
         ))}
@@ -132,6 +142,15 @@ export function Snapshots({ store }: { store: SessionStore }) {
           action="Restore"
           onConfirm={() => restore(restoring)}
           onClose={() => setRestoring(undefined)}
+        />
+      )}
+      {deleting && (
+        <Confirm
+          title="Delete this snapshot?"
+          text="Sessions and templates that were made from it keep their files."
+          action="Delete"
+          onConfirm={() => remove(deleting)}
+          onClose={() => setDeleting(undefined)}
         />
       )}
     </section>
