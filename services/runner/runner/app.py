@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import claude_agent_sdk
+import structlog
 from pointsman.llm.v1 import llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
 from pointsman.session.v1 import transcript_service_pb2_grpc, turn_pb2
@@ -39,6 +41,8 @@ from runner.workspace.history import History
 from runner.workspace.place import Workspaces
 from runner.workspace.snapshots import Snapshots
 from runner.workspace.store import WorkspaceStore
+
+_log = structlog.get_logger("runner")
 
 # Of running turns, from the request to stop.
 _GRACE_SECONDS: Final = 10.0

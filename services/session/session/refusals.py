@@ -47,6 +47,14 @@ def turn_not_queued(state: int) -> Failure:
     )
 
 
+def session_busy() -> Failure:
+    """Return the answer while a session's workspace is copied or restored."""
+    return Failure(
+        errors_pb2.ERROR_REASON_SESSION_BUSY,
+        "The session's workspace is being copied or restored right now. Try again in a moment.",
+    )
+
+
 def turn_running(session_id: str, turn_id: str) -> Failure:
     """Return the answer to what cannot be done while a turn runs."""
     return Failure(

@@ -82,7 +82,8 @@ for i in range(20000):
 {WAIT}"""
 DEEP = f"""
 for i in range(4000):
-    os.mkdir('d'); os.chdir('d'); time.sleep(0.0005)
+    if i % 100 == 0: os.chdir('/workspace')
+    os.mkdir(f'd{{i}}'); os.chdir(f'd{{i}}'); time.sleep(0.0005)
 {WAIT}"""
 LINKED = f"""
 open('one', 'w').close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from pointsman.errors.v1 import errors_pb2
-from pointsman.session.v1 import template_service_pb2
+from pointsman.session.v1 import session_service_pb2, template_service_pb2
 from pointsman.session.v1 import workspace_service_pb2 as ws
 from servicekit.testing import wait_until
 from support.session_house import Client, SessionHouse, failure_of, session_house
@@ -219,6 +219,30 @@ async def test_a_turn_waits_as_long_as_a_workspace_is_copied(
     house.runner.may_pack.set()
     await client.finish(second)
     assert len(house.runner.snapshots) == 1
+
+
+async def test_a_copy_that_outlives_the_lease_is_kept_and_can_be_forked(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with session_house(tmp_path, database_url, lease_seconds=0.3) as house:
+        client = house.client()
+        house.runner.may_pack.clear()
+        turn = await client.enqueue("work")
+        await client.finish(turn)
+        await wait_until(lambda: house.runner.packing == 1)
+        # Ten renewals of leases; the turn is over, so it has none.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await wait_until(lambda: house.runner.packing_stopped > 0, timeout=60)
+        assert await refused(_fork(client, turn.session)) == errors_pb2.ERROR_REASON_SESSION_BUSY
+        house.runner.may_pack.set()
+        await wait_until(lambda: len(house.runner.snapshots) == 1)
+        assert (await _fork(client, turn.session)).session.forked_from == turn.name
+
+
+async def _fork(client: Client, session: str) -> session_service_pb2.ForkSessionResponse:
+    request = session_service_pb2.ForkSessionRequest(name=session)
+    return await client.sessions.ForkSession(request, metadata=client.metadata, timeout=60)
 
 
 async def test_what_a_turn_left_is_dropped_when_it_could_not_be_noted(house: SessionHouse) -> None:

@@ -33,6 +33,8 @@ class Running:
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    over: bool = False
+    """Whether its end is in the log, or on its way there: what is left to do is to keep its workspace."""
 
 
 class Dispatcher:
@@ -167,7 +169,11 @@ class Dispatcher:
                 running.cancel.set()
         here = {(turn_id, running.claim.lease.epoch) for turn_id, running in self._running.items()}
         there = {(turn_id, epoch) for turn_id, (epoch, _) in renewed.items()}
-        strays = here ^ there
+        # The workspace of a turn that is over may take minutes to copy, and its lease is not ours any more.
+        over = {
+            (turn_id, running.claim.lease.epoch) for turn_id, running in self._running.items() if running.over
+        }
+        strays = (here ^ there) - over
         for turn_id, epoch in strays & self._strays:
             if (turn_id, epoch) in here:
                 self._drop(turn_id)
@@ -200,7 +206,10 @@ class Dispatcher:
     async def _run(self, running: Running) -> None:
         turn = running.claim.turn
         try:
-            await self._runs.run(running.claim, running.cancel, running.decided)
+            changed = await self._runs.run(running.claim, running.cancel, running.decided)
+            running.over = True
+            if changed:
+                await self._runs.keep(running.claim)
         except LeaseLost:
             _log.info("lease_lost", turn=turn.name, epoch=turn.epoch)
         finally:
@@ -210,7 +219,10 @@ class Dispatcher:
             self._wake.set()
 
     async def stop(self, grace: float) -> None:
-        """Wait `grace` seconds for direct turns to end, leave agent turns to their runners, give all back."""
+        """Wait `grace` seconds for direct turns to end and for workspaces that are copied; give all back.
+
+        Agent turns are left to their runners.
+        """
         # Who holds a place still starts a turn in it.
         self._crowded = True
         with suppress(TimeoutError):
@@ -220,7 +232,7 @@ class Dispatcher:
         direct = {
             running.task
             for running in self._running.values()
-            if running.task is not None and not self._runs.can_be_left(running.claim)
+            if running.task is not None and (running.over or not self._runs.can_be_left(running.claim))
         }
         if direct:
             await asyncio.wait(direct, timeout=grace)

@@ -74,14 +74,20 @@ class Runs:
         """Say whether the turn goes on without us, for another owner to find."""
         return claim.turn.route == turn_pb2.TURN_ROUTE_AGENT
 
-    async def run(self, claim: Claim, cancel: asyncio.Event, decided: asyncio.Event) -> None:
-        """Run a turn to its end. Raises LeaseLost; when cancelled, leaves the turn as it is."""
+    async def run(self, claim: Claim, cancel: asyncio.Event, decided: asyncio.Event) -> bool:
+        """Run a turn to its end; return whether its workspace is to be kept.
+
+        Raises LeaseLost; when cancelled, leaves the turn as it is.
+        """
         if not claim.recovered:
             metrics().started(claim.turn)
         with metrics().running(claim.turn):
             writer = await self._written(claim, cancel, decided)
-        if writer.finished and writer.changed:
-            await self._snapshots.left_by(claim.turn)
+        return writer.finished and writer.changed
+
+    async def keep(self, claim: Claim) -> None:
+        """Keep the workspace as a turn that is over left it, so that it can be forked."""
+        await self._snapshots.left_by(claim.turn)
 
     async def _written(self, claim: Claim, cancel: asyncio.Event, decided: asyncio.Event) -> TurnWriter:
         """Run a turn until its end is in the log, or on its way there."""

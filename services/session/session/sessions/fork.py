@@ -15,7 +15,7 @@ from servicekit.errors import Failure
 from session import clock, names
 from session.caller import Caller
 from session.peers import Party
-from session.refusals import turn_not_found
+from session.refusals import session_busy, turn_not_found
 from session.sessions.beginning import NewSession, new_session
 from session.sessions.filling import Filler, being_made, to_be_filled
 from session.sessions.fork_copy import copy_history
@@ -54,7 +54,8 @@ class Forks:
     ) -> session_service_pb2.Session:
         """Return a new session that goes on from a finished turn, by default the newest.
 
-        Raises Failure SESSION_NOT_FOUND, TURN_NOT_FOUND, TURN_NOT_FORKABLE, REQUEST_ID_REUSED.
+        Raises Failure SESSION_NOT_FOUND, TURN_NOT_FOUND, TURN_NOT_FORKABLE, REQUEST_ID_REUSED, SESSION_BUSY
+        while the workspace that the turn left is being copied.
         """
         turn_id = _turn_id(session_id, turn_name)
         body = hashlib.sha256(repr((session_id, turn_id, title)).encode()).digest()
@@ -67,7 +68,7 @@ class Forks:
             )
             if made == fresh:
                 turn = await _origin(tx, session_id, turn_id)
-                await _check_files(tx, turn)
+                await _check_files(tx, source, turn)
                 await sessions.insert(tx, **_target(fresh, source, turn, title))
             return await self._found(tx, source, made)
 
@@ -123,8 +124,10 @@ async def _origin(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
     return max(over, key=lambda turn: (turn.end_time, turn.id))
 
 
-async def _check_files(tx: Transaction, turn: TurnRow) -> None:
+async def _check_files(tx: Transaction, source: SessionRow, turn: TurnRow) -> None:
     if not turn.snapshot_id and await turns.files_before(tx, turn):
+        if source.hold_until > clock.now():
+            raise session_busy()
         raise _not_forkable("The workspace as this turn left it is not kept any more, or could not be kept.")
 
 

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import workspace_service_pb2 as pb
 from servicekit.errors import Failure
 from servicekit.paging import Listing, size
@@ -21,7 +20,7 @@ from session.caller import Caller
 from session.clock import timestamp
 from session.events.bus import Bus, Topic
 from session.peers import Party, Runner
-from session.refusals import turn_running
+from session.refusals import session_busy, turn_running
 from session.sessions.snapshot_limits import SnapshotLimits
 from session.storage.database import Database
 from session.storage.rows import SessionRow, TurnRow
@@ -168,7 +167,7 @@ class Snapshots:
             if active and active[0].state == RUNNING:
                 raise turn_running(session_id, active[0].id)
             if not row.complete or session.hold_until > clock.now():
-                raise _busy()
+                raise session_busy()
             await sessions.update(tx, session_id, hold_until=clock.now() + HOLD, workspace_changed=1)
             return session
 
@@ -253,13 +252,6 @@ async def _remove(session_id: str, snapshot_id: str, tx: Transaction) -> None:
     with suppress(Failure):
         # A caller may have deleted it meanwhile.
         await snapshots.delete(tx, session_id, snapshot_id)
-
-
-def _busy() -> Failure:
-    return Failure(
-        errors_pb2.ERROR_REASON_SESSION_BUSY,
-        "The session's workspace is being copied or restored right now. Try again in a moment.",
-    )
 
 
 def _view(row: SnapshotRow) -> pb.Snapshot:
