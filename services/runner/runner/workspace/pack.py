@@ -206,8 +206,10 @@ def _write_header(file: IO[bytes], path: str, kind: bytes, status: os.stat_resul
     # The same bytes, in half of the time, for names that need no header of their own.
     short = len(path) <= _SHORT and len(target) <= _SHORT and path.isascii() and target.isascii()
     plain = short and member.size < _PLAIN_BYTES and member.mtime >= 0
-    kind_of_tar = tarfile.USTAR_FORMAT if plain else tarfile.PAX_FORMAT
-    file.write(member.tobuf(kind_of_tar, "utf-8", "surrogateescape"))
+    if plain:
+        file.write(member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape"))
+    else:
+        file.write(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
 def _write_data(file: IO[bytes], descriptor: int, status: os.stat_result, budget: Budget) -> None:
