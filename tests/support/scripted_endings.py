@@ -48,6 +48,9 @@ _CALL: Final[Sequence[Any]] = [
 def anthropic(body: Mapping[str, Any]) -> Answer:
     """Play a provider of the Messages API."""
     kind = _kind(body)
+    if not body.get("stream") and kind == "error-within" and body.get("max_tokens") != 1:
+        # An agent whose stream broke off asks once more without one.
+        return _json(502, {"error": "upstream went away"})
     if not body.get("stream"):
         message = {
             "id": "msg_1",

@@ -20,7 +20,8 @@ from support.scripted_openai import (
 )
 
 SHAPES = {"groq": openai_text, "anthropic": anthropic_text}
-PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 JSON = {"content-type": "application/json"}
 
 
@@ -50,6 +51,25 @@ async def test_a_limit_that_is_too_high_for_the_model_is_lowered(tmp_path: Path,
         async with proxy_house(tmp_path, environ) as house:
             reply = await house.ask(await house.token(), model, stream=True, max_tokens=128000)
     assert reply.said() == "Shorter", reply.text
+    assert len(provider.asked) == 2
+
+
+async def test_thinking_that_a_provider_refuses_is_left_out(tmp_path: Path) -> None:
+    def strict(body: Mapping[str, Any]) -> Answer:
+        unknown = any("reasoning_content" in message for message in body["messages"])
+        return failing(400, "property 'reasoning_content' is unsupported") if unknown else openai_text("Fine")
+
+    thought = {"type": "thinking", "thinking": "hm", "signature": ""}
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "Hi"}]},
+        {"role": "user", "content": "And now?"},
+    ]
+    async with scripted_upstream(strict) as provider:
+        model, environ = behind("groq", provider.url)
+        async with proxy_house(tmp_path, environ) as house:
+            reply = await house.ask(await house.token(), model, messages=messages, stream=True)
+    assert reply.said() == "Fine", reply.text
     assert len(provider.asked) == 2
 
 

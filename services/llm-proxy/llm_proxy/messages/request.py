@@ -75,7 +75,11 @@ class MessagesRequest:
 
     def with_max_tokens(self, most: int) -> MessagesRequest:
         """Return the request with another limit of tokens to write."""
-        body = {**self.body, "max_tokens": most}
+        return self.with_field("max_tokens", most)
+
+    def with_field(self, name: str, value: Any) -> MessagesRequest:
+        """Return the request with another value of a field, written anew."""
+        body = {**self.body, name: value}
         return replace(self, body=body, raw=json.dumps(body).encode())
 
 

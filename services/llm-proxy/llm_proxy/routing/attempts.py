@@ -18,7 +18,7 @@ from llm_proxy.messages.ids import Ids
 from llm_proxy.messages.request import MessagesRequest
 from llm_proxy.messages.sse import StreamReader
 from llm_proxy.routing.picker import Picker
-from llm_proxy.upstreams.portable import media_in
+from llm_proxy.upstreams.portable import media_in, without_thinking
 from llm_proxy.upstreams.protocol import Upstream
 from llm_proxy.upstreams.provider_failure import LONGEST_PAUSE_SECONDS, ProviderFailure, from_event
 
@@ -198,9 +198,9 @@ class Asking:
             return self._again(failure, picked)
 
     def _again(self, failure: ProviderFailure, deployment: str) -> Retry:
-        if failure.most_output and failure.most_output < self._request.max_tokens:
-            # It asks for a shorter answer than the caller allows, and the caller's limit is only a limit.
-            self._request = self._request.with_max_tokens(failure.most_output)
+        changed = _answerable(self._request, failure)
+        if changed is not None:
+            self._request = changed
             self._tried.pop()
             self._pause = 0.0
             return Retry(self._attempt, self._attempt + 1, 0.0, failure, self._model, deployment)
@@ -220,6 +220,17 @@ class Asking:
         failed, self._model = self._model, self._others.popleft()
         self._tried, self._attempt, self._pause = [], 0, 0.0
         return Retry(1, 1, 0.0, failure, failed, "")
+
+
+def _answerable(request: MessagesRequest, failure: ProviderFailure) -> MessagesRequest | None:
+    """Return the request as the provider would take it, without loss to the caller; None for no such."""
+    if failure.most_output and failure.most_output < request.max_tokens:
+        # The caller's limit is only a limit: a shorter answer keeps to it.
+        return request.with_max_tokens(failure.most_output)
+    messages = request.body["messages"]
+    if failure.refuses_thinking and (plain := without_thinking(messages)) != messages:
+        return request.with_field("messages", plain)
+    return None
 
 
 def _ids(deployment: Deployment, request: MessagesRequest) -> Ids | None:

@@ -55,15 +55,38 @@ def _blocks(content: Any) -> Iterator[Mapping[str, Any]]:
             yield from _blocks(source.get("content"))
 
 
-def portable(messages: list[Any], *, provider: str, pdf: bool) -> list[Any]:
+def portable(messages: list[Any], *, model: str, pdf: bool) -> list[Any]:
     """Return a request's messages with blocks that can be translated. `pdf`: whether the model reads PDFs.
 
-    Raises ProviderFailure of kind `document` for one that has no counterpart.
+    `model` is its name with the provider. Thinking that Claude has signed can be read by Claude only, and
+    others refuse the field that LiteLLM makes of it: it is left out for them, as for every model that did not
+    think it. Raises ProviderFailure of kind `document` for one that has no counterpart.
     """
-    takes_pdf = pdf and provider in _PDF_PROVIDERS
-    return [
+    takes_pdf = pdf and model.partition("/")[0] in _PDF_PROVIDERS
+    ported = [
         {**message, "content": _content(message["content"], takes_pdf)}
         if isinstance(message.get("content"), list)
+        else message
+        for message in messages
+    ]
+    return ported if "claude" in model else without_thinking(ported, signed_only=True)
+
+
+def without_thinking(messages: list[Any], *, signed_only: bool = False) -> list[Any]:
+    """Return messages without thinking, or without that which Claude has signed."""
+
+    def stays(block: Mapping[str, Any]) -> bool:
+        kind = block.get("type")
+        signed = kind == "redacted_thinking" or bool(block.get("signature"))
+        return kind not in ("thinking", "redacted_thinking") or (signed_only and not signed)
+
+    return [
+        # A message has to have something.
+        {
+            **message,
+            "content": [block for block in message["content"] if stays(block)] or [_text("(no answer)")],
+        }
+        if message.get("role") == "assistant" and isinstance(message.get("content"), list)
         else message
         for message in messages
     ]

@@ -16,6 +16,7 @@ from llm_proxy.upstreams.provider_words import (
     is_policy,
     most_output,
     refused_media,
+    refuses_thinking,
     token_counts,
 )
 
@@ -65,6 +66,8 @@ class ProviderFailure(Exception):  # noqa: N818 - the domain's word, as in servi
         self.retry_after = retry_after
         self.most_output = 0
         """Tokens that the answer may have, when the request asks for too many; 0 for any other failure."""
+        self.refuses_thinking = False
+        """Whether it refuses the thinking of earlier answers, which are understood without it."""
         # LiteLLM's router decides by this name whether a deployment has to rest.
         self.status_code = status or 503
 
@@ -116,6 +119,7 @@ def from_status(
     failure = ProviderFailure(_kind(status, words, media), status, message, _retry_after(headers))
     if failure.kind in ("request", "context", "unavailable"):
         failure.most_output = most_output(words)
+        failure.refuses_thinking = refuses_thinking(words)
     return failure
 
 

@@ -100,6 +100,11 @@ def refused_media(words: str, present: frozenset[str]) -> str:
     return "document" if "document" in present and textual else ""
 
 
+def refuses_thinking(words: str) -> bool:
+    """Whether it says that the field that holds earlier thinking is not known."""
+    return any(name in words for name in ("reasoning_content", "thinking_blocks", "reasoning_details"))
+
+
 def most_output(words: str) -> int:
     """Return how many tokens the answer may have, when more were asked for; 0 for any other error."""
     plain = _THOUSANDS.sub("", words)

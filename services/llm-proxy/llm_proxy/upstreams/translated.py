@@ -54,9 +54,7 @@ class TranslatedUpstream:
         litellm = await self._library.loaded()
         name = upstream_model(deployment, model)
         media = media_in(request.body)
-        body = translatable(
-            request.body, provider=deployment.provider, pdf=litellm.utils.supports_pdf_input(name)
-        )
+        body = translatable(request.body, model=name, pdf=litellm.utils.supports_pdf_input(name))
         with self._failures(litellm, media):
             async with asyncio.timeout(self._timeout):
                 source = await litellm.anthropic_messages(
@@ -214,10 +212,10 @@ def _settings(deployment: Deployment, request: MessagesRequest) -> dict[str, Any
     return {**kept, "extra_headers": {CALL_ID_HEADER: request.call_id, **(kept.get("extra_headers") or {})}}
 
 
-def translatable(body: Mapping[str, Any], *, provider: str = "", pdf: bool = False) -> dict[str, Any]:
+def translatable(body: Mapping[str, Any], *, model: str = "", pdf: bool = False) -> dict[str, Any]:
     """Return what of a request can be said in another provider's language. Raises ProviderFailure."""
     kept = {name: body[name] for name in _FIELDS if name in body}
-    kept["messages"] = portable(kept["messages"], provider=provider, pdf=pdf)
+    kept["messages"] = portable(kept["messages"], model=model, pdf=pdf)
     if "tools" in kept:
         kept["tools"] = [as_function(tool, f"tools[{index}]") for index, tool in enumerate(kept["tools"])]
     return kept
