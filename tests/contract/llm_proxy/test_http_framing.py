@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from support.llm_proxy_house import ProxyHouse
+from support.llm_proxy_house import ProxyHouse, behind, proxy_house
+from support.scripted_openai import Answer, scripted_upstream
 
 ASK = {"model": "demo/offline", "max_tokens": 5, "messages": [{"role": "user", "content": "2+2"}]}
 
@@ -141,6 +144,24 @@ async def test_bodies_that_are_held_have_a_limit_for_each_tenant(
     assert (reply.status, reply.headers["x-pointsman-reason"]) == (429, "RATE_LIMITED")
     small = await demo.post("/v1/messages", ASK, {"x-api-key": await demo.token()})
     assert small.status == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_provider_that_compresses_its_answer_is_not_unpacked(tmp_path: Path, stream: bool) -> None:
+    packed = gzip.compress(b" " * 50_000_000, 1)
+    kind = "text/event-stream" if stream else "application/json"
+    answer = Answer((packed,), 200, {"content-type": kind, "content-encoding": "gzip"})
+    async with scripted_upstream([answer]) as provider:
+        model, environ = behind("anthropic", provider.url)
+        models = (
+            "model_list: [{model_name: anthropic/*, litellm_params: "
+            f"{{model: anthropic/*, api_base: '{provider.url}', api_key: os.environ/ANTHROPIC_API_KEY}}}}]\n"
+            "router_settings: {num_retries: 0}\n"
+        )
+        async with proxy_house(tmp_path, environ, models) as house:
+            reply = await house.ask(await house.token(), model, stream=stream)
+    assert reply.headers["x-pointsman-reason"] == "PROVIDER_RESPONSE_INVALID"
+    assert "compressed" in reply.json["error"]["message"]
 
 
 async def test_an_expectation_is_answered(demo: ProxyHouse) -> None:

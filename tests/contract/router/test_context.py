@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import sqlite3
@@ -203,6 +204,9 @@ async def page() -> AsyncIterator[str]:
                 await stream.prepare(request)
                 while True:
                     await stream.write(b"x" * 65_536)
+            case "/packed":
+                packed = gzip.compress(b" " * 100_000_000, 1)
+                return web.Response(body=packed, headers={"content-encoding": "gzip"})
             case "/moved":
                 raise web.HTTPFound("/hello")
         return web.Response(text=f"{request.path_qs} {request.headers.get('x-key', '')}")
@@ -228,7 +232,13 @@ async def test_a_page_is_asked_for_with_the_callers_words_encoded(open_house, tm
 
 
 @pytest.mark.parametrize(
-    ("path", "why"), [("/slow", "longer than"), ("/moved", "answered with 302"), (":1/", "cannot be reached")]
+    ("path", "why"),
+    [
+        ("/slow", "longer than"),
+        ("/moved", "answered with 302"),
+        (":1/", "cannot be reached"),
+        ("/packed", "its page is compressed"),
+    ],
 )
 async def test_a_page_that_does_not_come_is_told_and_the_turn_goes_on(open_house, tmp_path, page, path, why):
     url = f"http://127.0.0.1{path}" if path.startswith(":") else page + path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator
@@ -35,12 +36,16 @@ class Issuer:
         self.url = ""
         self.served: dict[str, Any] = jwks(one=KEY)
         self.asked = 0
+        self.packed = False
 
     async def about(self, _request: web.Request) -> web.Response:
         return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
 
     async def keys(self, _request: web.Request) -> web.Response:
         self.asked += 1
+        if self.packed:
+            body = gzip.compress(json.dumps(self.served).encode())
+            return web.Response(body=body, headers={"content-encoding": "gzip"})
         return web.json_response(self.served)
 
     def token(self, *, key: Any = KEY, kid: str = "one", algorithm: str = "RS256", **claims: Any) -> str:
@@ -137,6 +142,11 @@ async def test_a_token_that_is_not_good_is_refused(trusting, issuer, change, rea
 
 async def test_a_token_means_nothing_where_no_issuer_is_trusted(house, issuer):
     assert reason_of(await ask(house, issuer.token())) == "CREDENTIAL_INVALID"
+
+
+async def test_keys_that_are_compressed_are_not_unpacked(trusting, issuer):
+    issuer.packed = True
+    assert reason_of(await ask(trusting, issuer.token())) == "SERVICE_UNAVAILABLE"
 
 
 async def test_an_issuer_that_cannot_be_reached_is_not_the_callers_fault(open_house, issuer, tmp_path):

@@ -36,6 +36,8 @@ class HttpProvider:
     def __init__(self, settings: HttpSettings) -> None:
         self.settings = settings
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        # A small page that is compressed can become a large one in one step.
+        headers |= {"accept-encoding": "identity"}
         self._http = httpx.AsyncClient(
             headers=headers, timeout=settings.deadline_seconds, follow_redirects=False
         )
@@ -50,7 +52,9 @@ class HttpProvider:
             async with self._http.stream("GET", url) as response:
                 if not response.is_success:
                     raise unavailable(self.settings.name, f"it was answered with {response.status_code}")
-                async for piece in response.aiter_bytes():
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise unavailable(self.settings.name, "its page is compressed, which was not asked for")
+                async for piece in response.aiter_raw():
                     body += piece
                     if len(body) > self.settings.max_bytes:
                         # The rest is not even received.

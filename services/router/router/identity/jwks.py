@@ -16,6 +16,8 @@ from servicekit.errors import Failure
 
 _FETCH_SECONDS: Final = 4.0
 _LARGEST: Final = 1024 * 1024
+# A small answer that is compressed can become a large one in one step.
+_UNCOMPRESSED: Final = {"accept-encoding": "identity"}
 # A rotated key is taken up after this at the latest; a retired one is refused after it.
 _REFRESH_SECONDS: Final = 600.0
 # Tokens with invented key ids must not make us flood the issuer.
@@ -78,9 +80,11 @@ class KeySet:
 
 async def _get(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
     body = bytearray()
-    async with asyncio.timeout(_FETCH_SECONDS), http.stream("GET", url) as response:
+    async with asyncio.timeout(_FETCH_SECONDS), http.stream("GET", url, headers=_UNCOMPRESSED) as response:
         response.raise_for_status()
-        async for piece in response.aiter_bytes():
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ValueError("the answer is compressed, which was not asked for")
+        async for piece in response.aiter_raw():
             body += piece
             if len(body) > _LARGEST:
                 raise ValueError("the answer is larger than keys can be")
