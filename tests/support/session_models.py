@@ -49,6 +49,9 @@ class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
         if prompt.startswith("wait"):
             yield llm.CreateMessageResponse(text_delta="so far")
             await self.release.wait()
+        if prompt.startswith("much "):
+            for _ in range(int(prompt.split()[1])):
+                yield llm.CreateMessageResponse(text_delta="ä" * 65536)
         if prompt.startswith("escalate") and request.tools:
             call = llm.ToolCall(id="c1", name=request.tools[0].name)
             call.input.update({"reason": "needs files"})

@@ -9,6 +9,7 @@ from pointsman.session.v1 import session_service_pb2, template_service_pb2, turn
 
 from session import names
 from session.clock import timestamp
+from session.fit import EVENT_BYTES, VIEW_BYTES, fit
 from session.sessions.state import AgentState
 from session.storage.rows import SessionRow, TemplateRow, TurnRow
 from session.storage.tables import QUEUED
@@ -41,7 +42,8 @@ def turn_view(turn: TurnRow, position: int = 0) -> turn_pb2.Turn:
     )
     if turn.result:
         view.result.ParseFromString(turn.result)
-    return view
+        fit(view.result, EVENT_BYTES)
+    return fit(view, VIEW_BYTES)
 
 
 def session_view(
@@ -53,7 +55,7 @@ def session_view(
 ) -> session_service_pb2.Session:
     """Return a session as callers see it; `running` is the id of the turn that runs."""
     state, settings = AgentState.load(session.agent_state), session.sandbox
-    return session_service_pb2.Session(
+    view = session_service_pb2.Session(
         name=session.name,
         account=session.account,
         title=session.title.decode(),
@@ -77,11 +79,12 @@ def session_view(
         egress_hosts=settings.egress_hosts,
         default_options=session.default_options if session.turn_options else None,
     )
+    return fit(view, VIEW_BYTES)
 
 
 def template_view(row: TemplateRow) -> template_service_pb2.Template:
     """Return a template as callers see it."""
-    return template_service_pb2.Template(
+    view = template_service_pb2.Template(
         name=names.template_name(row.name),
         account=row.account,
         title=row.title.decode(),
@@ -92,6 +95,7 @@ def template_view(row: TemplateRow) -> template_service_pb2.Template:
         create_time=timestamp(row.create_time),
         size_bytes=row.size_bytes,
     )
+    return fit(view, VIEW_BYTES)
 
 
 def messages_view(newest: Sequence[TurnRow]) -> list[session_service_pb2.Message]:

@@ -37,6 +37,10 @@ _ESCALATE_TOOL: Final = llm_service_pb2.ToolDefinition(
 _ESCALATE_TOOL.input_schema.update({"type": "object", "properties": {"reason": {"type": "string"}}})
 
 
+# A block is one event, and what of it was written is told at once to who joins: at most 2 MiB as UTF-8.
+_BLOCK_CHARACTERS: Final = 256 * 1024
+
+
 @dataclass(frozen=True)
 class Escalated:
     """The model asked for an agent."""
@@ -168,7 +172,7 @@ class _Answer:
 
     async def add(self, kind: str, text: str) -> None:
         """Take in a piece of a `text_delta` or `thinking_delta`."""
-        if kind != self._kind:
+        if kind != self._kind or self._length >= _BLOCK_CHARACTERS:
             await self.close(self._writer.turn.model)
         self._kind, self.began = kind, True
         if self._live:

@@ -15,6 +15,7 @@ from session import clock
 from session.events.append import Append
 from session.events.hub import Hub
 from session.events.log import Log
+from session.fit import EVENT_BYTES, fit
 from session.metrics import metrics
 from session.queue.claim import Claim
 from session.refusals import LeaseLost
@@ -64,6 +65,7 @@ class TurnWriter:
         LeaseLost when an earlier one was refused.
         """
         self.check()
+        fit(event, EVENT_BYTES)
         append = Append(self.turn.session_id, self.turn.id, self.epoch, [event], index, turn=turn or {})
         self._fold(event, append)
         self.index = max(self.index, index)

@@ -10,6 +10,7 @@ from pointsman.session.v1 import event_pb2
 from servicekit.statement import Statement
 
 from session import clock, names
+from session.fit import EVENT_BYTES, fit
 from session.storage.rows import TurnRow
 from session.storage.tables import events, sessions
 from session.storage.transaction import Transaction
@@ -94,9 +95,13 @@ def kind_of(event: event_pb2.Event) -> int:
 async def read(
     tx: Transaction, session_id: str, after: int, limit: int, *, through: int = _NO_END
 ) -> list[event_pb2.Event]:
-    """Return events after a sequence number, oldest first; only up to a number, if asked."""
+    """Return events after a sequence number, oldest first; only up to a number, if asked.
+
+    One that an older version logged may be too large for any response; it is cut.
+    """
     values = {"of_session": session_id, "after": after, "through": through, "limit": limit}
-    return [event_pb2.Event.FromString(payload) for (payload,) in await tx.run(_READ, values)]
+    rows = await tx.run(_READ, values)
+    return [fit(event_pb2.Event.FromString(payload), EVENT_BYTES) for (payload,) in rows]
 
 
 async def has_any(tx: Transaction, turn: TurnRow, kinds: Sequence[str]) -> bool:
