@@ -48,6 +48,7 @@ class KeyRing:
         REQUEST_ID_REUSED for the same id with another wish.
         """
         now = self._now()
+        wanted = replace(wanted, expire_time=await self._ending(caller, wanted.expire_time))
         checked = _checked(caller, wanted, now)
         secret = new_secret()
         row = KeyRow(
@@ -60,7 +61,7 @@ class KeyRing:
             account=checked.account,
             creator=caller.principal,
             creator_tenant=caller.tenant,
-            request_id=request_id or str(uuid.uuid4()),
+            request_id=_scoped(caller, request_id or str(uuid.uuid4())),
             create_time=now,
             expire_time=checked.expire_time,
         )
@@ -87,6 +88,19 @@ class KeyRing:
             raise Failure(errors_pb2.ERROR_REASON_KEY_NOT_FOUND, f"This tenant has no key keys/{key_id}.")
         self._cached.forget(key_id)
         return row
+
+    async def _ending(self, caller: Passport, wanted: int) -> int:
+        """Return when a new key ends: as wanted, and at the latest with the key that makes it.
+
+        Raises Failure INVALID_FIELD for a later time. A JWT proves who somebody is, and sets no limit.
+        """
+        makers = await self._store.by_ids([caller.credential]) if caller.credential else {}
+        ends = makers[caller.credential].expire_time if caller.credential in makers else 0
+        if ends and wanted > ends:
+            given = datetime.fromtimestamp(ends / MICROSECONDS, UTC)
+            rule = f"must be at most {given:%Y-%m-%dT%H:%M:%SZ}, when the key that makes it expires"
+            raise _field("key.expire_time", f"{rule}; leave it out to take that time")
+        return wanted or ends
 
     def _now(self) -> int:
         return int(self._clock() * MICROSECONDS)
@@ -127,11 +141,16 @@ def _check_gift(caller: Passport, key: WantedKey) -> None:
             "has not.",
             required=least,
         )
-    if caller.account is not None and key.account != caller.account:
+    if caller.account is not None and (key.account != caller.account or key.tenant != caller.tenant):
         raise Failure(
             errors_pb2.ERROR_REASON_ACCOUNT_PINNED,
-            "This credential is pinned to one account and makes keys of that account only.",
+            "This credential is pinned to one account of its tenant and makes keys of that account only.",
         )
+
+
+def _scoped(caller: Passport, request_id: str) -> str:
+    """Return what a request is found by: a caller that sees one account only meets none of the others'."""
+    return request_id if caller.account is None else f"{caller.account}/{request_id}"
 
 
 def _wish(row: KeyRow) -> tuple[object, ...]:

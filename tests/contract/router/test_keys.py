@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.errors.v1 import errors_pb2
 from pointsman.router.v1 import key_service_pb2 as pb
 from servicekit.errors import Failure
+from servicekit.passport import PASSPORT_HEADER
 from servicekit.testing import wait_until
 from support.files import contents
 from support.router_edge import ask, passport_of, reason_of
@@ -193,3 +194,43 @@ async def test_keys_outlive_a_restart(open_house):
         made = await make(house)
     async with open_house() as again:
         assert (await ask(again, made.secret)).status.code == 0
+
+
+def at(seconds: float) -> Timestamp:
+    time_ = Timestamp()
+    time_.FromSeconds(int(time.time() + seconds))
+    return time_
+
+
+async def made_by(house: Any, secret: str) -> Any:
+    """Metadata of a call by the holder of a key."""
+    passport = passport_of(house, await ask(house, secret))
+    return ((PASSPORT_HEADER, house.keys.signer("router").sign(passport)),)
+
+
+async def test_a_key_does_not_outlive_the_key_that_makes_it(house):
+    ends = at(3600)
+    parent = await make(house, role=pb.KEY_ROLE_ADMIN, expire_time=ends)
+    caller = await made_by(house, parent.secret)
+    assert (await make(house, caller)).key.expire_time == ends
+    assert (await make(house, caller, expire_time=at(60))).key.expire_time.seconds < ends.seconds
+    refused = await refusal(make(house, caller, expire_time=at(7200)))
+    assert (refused.reason_name, refused.fields[0][0]) == ("INVALID_FIELD", "key.expire_time")
+    child = await make(house, caller, role=pb.KEY_ROLE_ADMIN)
+    grandchild = await make(house, await made_by(house, child.secret))
+    assert grandchild.key.expire_time == ends
+
+
+async def test_a_pinned_owner_makes_no_keys_of_other_tenants(house):
+    caller = house.caller(account="team-1", scopes={"owner"})
+    refused = await refusal(make(house, caller, tenant="another", account="team-1"))
+    assert refused.reason_name == "ACCOUNT_PINNED"
+
+
+async def test_a_request_id_of_another_account_tells_nothing(house):
+    used = str(uuid.uuid4())
+    one, two = (house.caller(account=name, principal=name) for name in ("team-1", "team-2"))
+    first = await make(house, one, request_id=used)
+    second = await make(house, two, request_id=used, title="another")
+    assert second.secret
+    assert first.key.name != second.key.name

@@ -116,6 +116,9 @@ async def test_the_keys_may_be_in_a_file(open_house, issuer, tmp_path):
     ("change", "reason"),
     [
         ({"exp": time.time() - 60}, "CREDENTIAL_EXPIRED"),
+        ({"exp": time.time() - 1}, "CREDENTIAL_EXPIRED"),
+        ({"iat": time.time() + 86_400}, "CREDENTIAL_INVALID"),
+        ({"exp": float("inf")}, "CREDENTIAL_INVALID"),
         ({"aud": "another"}, "CREDENTIAL_INVALID"),
         ({"iss": "https://evil.example"}, "CREDENTIAL_INVALID"),
         ({"exp": None}, "CREDENTIAL_INVALID"),

@@ -11,8 +11,8 @@ import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2
-from runner.egress.egress import is_public
 from runner.egress.egress_rules import EgressList, allows
+from servicekit.addresses import is_public
 from servicekit.errors import Failure
 from support.runner_house import new_id
 from support.scripted_anthropic import Reply

@@ -417,3 +417,13 @@ async def test_what_was_begun_when_the_runner_went_away_is_made_when_it_is_back(
 
         await wait_until(back, 60)
         assert len(await listed(client)) == 2
+
+
+@pytest.mark.parametrize("item", ["Read,Bash", "Read Bash", "Read(x(y) Bash)"])
+async def test_a_list_of_tools_cannot_be_smuggled_into_one_item(house: SessionHouse, item: str) -> None:
+    client = house.client()
+    asked = turn_pb2.TurnOptions(allowed_tools=[item])
+    assert await refused(make(client, options=asked)) == errors_pb2.ERROR_REASON_INVALID_FIELD
+    await make(client)
+    changed = update(client, Template(name="templates/review", options=asked), "options")
+    assert await refused(changed) == errors_pb2.ERROR_REASON_INVALID_FIELD

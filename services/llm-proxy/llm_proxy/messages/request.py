@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -31,6 +32,13 @@ CALL_ID_HEADER: Final = "x-client-request-id"
 """As OpenAI takes it from clients, and Claude Code sends it: a provider finds a call by it."""
 
 FORWARDED_HEADERS: Final = ("anthropic-version", "anthropic-beta")
+_HEADER_FORMS: Final = {
+    "anthropic-version": (re.compile(r"\d{4}-\d{2}-\d{2}"), "must be a date, such as 2023-06-01"),
+    "anthropic-beta": (
+        re.compile(r"[A-Za-z0-9._-]{1,128}( *, *[A-Za-z0-9._-]{1,128}){0,63}"),
+        "must be names with commas between, such as context-1m-2025-08-07",
+    ),
+}
 
 DEFAULT_MAX_TOKENS: Final = 4096
 _MOST_TOKENS: Final = 2**31 - 1
@@ -98,10 +106,7 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
     _check_control(body)
     _check_fields(body, counting)
     check_reach(body)
-    forwarded = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
-    for name, value in forwarded.items():
-        if not value.isascii() or not value.isprintable():
-            raise invalid(name, "may hold printable ASCII characters only")
+    forwarded = _forwarded(headers)
     return MessagesRequest(body, _model_first(raw, body), forwarded)
 
 
@@ -116,6 +121,16 @@ def _model_first(raw: bytes, body: Mapping[str, Any]) -> bytes:
 def model_prefix(model: str) -> bytes:
     """Return how a body begins whose first key is its model."""
     return b'{"model":' + json.dumps(model).encode()
+
+
+def _forwarded(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers that go on. Raises Failure INVALID_FIELD for one that is not what Anthropic's is."""
+    forwarded = {name: headers[name] for name in FORWARDED_HEADERS if name in headers}
+    for name, value in forwarded.items():
+        form, rule = _HEADER_FORMS[name]
+        if value and not form.fullmatch(value):
+            raise invalid(name, rule)
+    return forwarded
 
 
 def _check_control(body: Mapping[str, Any]) -> None:

@@ -195,7 +195,7 @@ def _base(deployment: Deployment) -> str:
 
 def _headers(deployment: Deployment, request: MessagesRequest) -> Mapping[str, str]:
     key = str(deployment.params.get("api_key", ""))
-    betas = [beta for beta in request.headers.get("anthropic-beta", "").split(",") if beta]
+    betas = [beta.strip() for beta in request.headers.get("anthropic-beta", "").split(",") if beta.strip()]
     headers = {
         "content-type": "application/json",
         "accept-encoding": "identity",

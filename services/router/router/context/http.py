@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import Field, SecretStr, field_validator
+from servicekit.addresses import is_metadata
 
 from router.context.provider import Occasion, ProviderSettings, cut, unavailable
 
@@ -27,6 +28,8 @@ class HttpSettings(ProviderSettings):
         scheme, separator, rest = url.partition("://")
         if scheme not in ("http", "https") or not separator or "{" in rest.split("/")[0].split("?")[0]:
             raise ValueError("must begin with http:// or https:// and a host without placeholders")
+        if _is_metadata(urlsplit(url).hostname or ""):
+            raise ValueError("must not be a cloud's metadata service")
         return url
 
 
@@ -50,6 +53,7 @@ class HttpProvider:
         body = bytearray()
         try:
             async with self._http.stream("GET", url) as response:
+                self._check_peer(response)
                 if not response.is_success:
                     raise unavailable(self.settings.name, f"it was answered with {response.status_code}")
                 if response.headers.get("content-encoding", "identity") != "identity":
@@ -63,6 +67,20 @@ class HttpProvider:
             raise unavailable(self.settings.name, "the page cannot be reached") from error
         return cut(body.decode(errors="replace"), self.settings.max_bytes)
 
+    def _check_peer(self, response: httpx.Response) -> None:
+        """Raise unless what was connected to may be read, whatever its name said when it was looked up."""
+        peer = response.extensions["network_stream"].get_extra_info("server_addr")
+        if _is_metadata(str(peer[0]) if peer else ""):
+            raise unavailable(self.settings.name, "its host is a cloud's metadata service")
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def _is_metadata(host: str) -> bool:
+    try:
+        return is_metadata(host)
+    except ValueError:
+        # A name: what it stands for is seen when it is connected to.
+        return False

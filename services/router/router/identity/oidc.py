@@ -18,8 +18,9 @@ from router.identity.jwks import KeySet
 
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-# Clocks of machines that keep time differ by less.
-_LEEWAY_SECONDS: Final = 10
+# A token that says that it begins a little later: clocks of machines that keep time differ by less. It ends
+# when it says, without any grace.
+_SKEW_SECONDS: Final = 10
 # To be told apart from keys and from other issuers' subjects in logs.
 _LONGEST_SUBJECT: Final = 128
 
@@ -46,16 +47,17 @@ class Tokens:
                 algorithms=list(settings.algorithms),
                 audience=settings.audience,
                 issuer=settings.issuer,
-                leeway=_LEEWAY_SECONDS,
+                leeway=_SKEW_SECONDS,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
+            left = float(claims["exp"]) - time.time()
         except jwt.ExpiredSignatureError:
-            raise Failure(
-                errors_pb2.ERROR_REASON_CREDENTIAL_EXPIRED, "The token has expired. Get a fresh one."
-            ) from None
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise _expired() from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise _invalid("its signature, issuer, audience or times are not right") from error
-        return _passport(claims, settings), max(float(claims["exp"]) - time.time(), 1.0)
+        if not left > 0:
+            raise _expired()
+        return _passport(claims, settings), left
 
     async def _signed_by(self, credential: str) -> tuple[IssuerSettings, jwt.PyJWK]:
         """Return the issuer that a token names and its key, both still to be proved."""
@@ -111,6 +113,10 @@ def _names(claim: Any) -> set[str]:
     if isinstance(claim, str):
         return set(claim.split())
     return {name for name in claim if isinstance(name, str)} if isinstance(claim, list) else set()
+
+
+def _expired() -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_CREDENTIAL_EXPIRED, "The token has expired. Get a fresh one.")
 
 
 def _invalid(why: str) -> Failure:

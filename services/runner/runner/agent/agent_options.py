@@ -14,6 +14,7 @@ from pointsman.session.v1 import turn_pb2
 from servicekit.errors import Failure
 from servicekit.output_schema import check_schema
 
+from runner.agent.tool_lists import joined
 from runner.agent.tools import OFFERED, WITHHELD_AGENTS
 from runner.sandboxes.protocol import AGENT_DIR, CLI, HOME
 
@@ -168,9 +169,9 @@ def command_line(options: ClaudeAgentOptions, model: str, *, session_id: str, re
     if options.settings:
         command += ["--settings", options.settings]
     if options.allowed_tools:
-        command += ["--allowedTools", ",".join(options.allowed_tools)]
+        command += ["--allowedTools", joined(options.allowed_tools, "options.allowed_tools")]
     if options.disallowed_tools:
-        command += ["--disallowedTools", ",".join(options.disallowed_tools)]
+        command += ["--disallowedTools", joined(options.disallowed_tools, "options.disallowed_tools")]
     if options.include_partial_messages:
         command += ["--include-partial-messages"]
     if options.effort:
@@ -226,6 +227,7 @@ def _preset(append: str) -> Any:
 def _agent(agent: turn_pb2.AgentDefinition) -> dict[str, Any]:
     definition: dict[str, Any] = {"description": agent.description, "prompt": agent.prompt}
     if agent.tools:
+        joined(agent.tools, "options.agents.tools")
         definition["tools"] = list(agent.tools)
     if agent.model and agent.model != "inherit":
         definition["model"] = agent.model

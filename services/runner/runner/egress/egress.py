@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from servicekit.addresses import is_public
 
 from runner.egress.egress_lookup import AT_ONCE, Lookups
 from runner.egress.egress_rules import EgressList, allows
@@ -34,9 +34,6 @@ PROXY_VARIABLES: Final = {
 """What programs in the sandbox find the proxy by."""
 # A package manager opens some ten at once.
 _CONNECTIONS: Final = 64
-# What Python's own table takes for the world: assignments of protocols, where clouds have had their metadata.
-_INNER: Final = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("192.88.99.0/24"))
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _HEAD_BYTES: Final = 8192
 _HEAD_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 10.0
@@ -153,22 +150,6 @@ class EgressProxy:
             await _carry((reader, out_writer), (out_reader, writer))
         finally:
             out_writer.close()
-
-
-def is_public(address: str) -> bool:
-    """Return whether an address belongs to the world outside, also one that has another in it."""
-    parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in _NAT64:
-            inner = ipaddress.IPv4Address(parsed.packed[-4:])
-        if inner is not None:
-            return is_public(str(inner))
-        if parsed.is_site_local:
-            return False
-    elif any(parsed in network for network in _INNER):
-        return False
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
 async def _connected(

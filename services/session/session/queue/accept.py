@@ -77,7 +77,7 @@ class Acceptance:
         name = asked.account if session is None else session.account
         account = await accounts.lock(tx, asked.caller.tenant, name)
         # Under the account's lock: the same request at the same moment is here already, or not at all.
-        known = await known_turn(tx, asked)
+        known = await known_turn(tx, asked, name)
         if known is not None:
             return known
         if asked.request.newest_session and session is None:
@@ -181,9 +181,12 @@ class Acceptance:
         return busy[0].id, keys[0]
 
 
-async def known_turn(tx: Transaction, asked: Asked) -> Accepted | None:
-    """Return the turn that the request made before; Failure REQUEST_ID_REUSED."""
-    turn = await turns.by_request(tx, asked.caller.tenant, asked.request_id)
+async def known_turn(tx: Transaction, asked: Asked, account: str) -> Accepted | None:
+    """Return the turn that the request made before in an account; Failure REQUEST_ID_REUSED.
+
+    The same id in another account is another request: who sees one account learns nothing of the others.
+    """
+    turn = await turns.by_request(tx, asked.caller.tenant, account, asked.request_id)
     if turn is None:
         return None
     if turn.body_hash != asked.body_hash or asked.caller.account not in (None, turn.account):

@@ -112,7 +112,13 @@ class Editor:
         turn = await turns.get(tx, edit.session_id, edit.turn_id)
         mark = names.new_id()
         before = await requests.once(
-            tx, session.tenant, edit.request_id, method="UpdateTurn", body_hash=edit.body_hash, resource=mark
+            tx,
+            session.tenant,
+            session.account,
+            edit.request_id,
+            method="UpdateTurn",
+            body_hash=edit.body_hash,
+            resource=mark,
         )
         if before != mark:
             return (), turn, await self._place(tx, turn)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from pointsman.session.v1 import turn_pb2, turn_service_pb2
+from servicekit.errors import Failure
 from sqlalchemy.exc import IntegrityError
 
 from session.caller import Caller
@@ -23,7 +24,7 @@ from session.refusals import request_id_reused
 from session.sessions.prepare import Preparer
 from session.storage.database import Database
 from session.storage.rows import TurnRow
-from session.storage.statements import accounts, turns
+from session.storage.statements import accounts, sessions, turns
 from session.storage.transaction import Transaction
 
 # Accepts that wait for an account's lock at once: half of a replica's connections, so that a flood of one
@@ -95,13 +96,24 @@ class Queue:
         if not request.request_id:
             return None
         asked = Asked.of(caller, account, request)
-        return await self._database.run(lambda tx: known_turn(tx, asked))
+
+        async def look(tx: Transaction) -> Accepted | None:
+            if asked.account or not asked.session_id:
+                return await known_turn(tx, asked, asked.account)
+            try:
+                session = await sessions.get(tx, asked.caller, asked.session_id)
+            except Failure:
+                # Not there for this caller, and so no turn of it.
+                return None
+            return await known_turn(tx, asked, session.account)
+
+        return await self._database.run(look)
 
     async def _boot(self, asked: Asked, resolved: dict[str, str]) -> None:
         """Let a new session's sandbox boot while its turn is being made durable, if it is next to run."""
 
         async def is_next(tx: Transaction) -> bool:
-            if await known_turn(tx, asked) is not None:
+            if await known_turn(tx, asked, asked.account) is not None:
                 return False
             row = await accounts.find(tx, asked.caller.tenant, asked.account)
             active = await turns.of_account(tx, asked.caller.tenant, asked.account)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pointsman.session.v1 import event_pb2, turn_pb2, turn_service_pb2
 from servicekit.agent_only import agent_only
+from servicekit.interceptors.requests import check
 
 from session import clock, names
 from session.caller import Caller
@@ -128,9 +129,14 @@ def options_of(
 ) -> turn_pb2.TurnOptions:
     """Return a turn's options: its own, else those of its session's template, else the defaults.
 
-    Raises Failure INVALID_FIELD for an output schema that is none.
+    Raises Failure INVALID_FIELD for an output schema that is none, and for options of a template that was
+    made before a rule that they break.
     """
-    options = filled_in(request.options, *([] if session is None else [session.default_options]))
+    if session is None or not session.turn_options:
+        options = filled_in(request.options)
+    else:
+        options = filled_in(request.options, session.default_options)
+        check(options)
     check_options(options)
     return options
 

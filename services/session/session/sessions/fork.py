@@ -64,7 +64,13 @@ class Forks:
         async def begin(tx: Transaction) -> _Fork:
             source = await sessions.get(tx, caller, session_id)
             made = await requests.once(
-                tx, caller.tenant, request_id, method="ForkSession", body_hash=body, resource=fresh
+                tx,
+                caller.tenant,
+                source.account,
+                request_id,
+                method="ForkSession",
+                body_hash=body,
+                resource=fresh,
             )
             if made == fresh:
                 turn = await _origin(tx, session_id, turn_id)

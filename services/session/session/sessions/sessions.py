@@ -59,7 +59,7 @@ class Sessions:
         party = Party(caller.tenant, wanted.account, caller.principal, request_id)
         fresh, model = names.new_id(), ""
         if wanted.preferred_model and not await self._database.run(
-            lambda tx: requests.is_known(tx, caller.tenant, request_id)
+            lambda tx: requests.is_known(tx, caller.tenant, wanted.account, request_id)
         ):
             model = await self._models.resolve(party, wanted.preferred_model)
 
@@ -67,6 +67,7 @@ class Sessions:
             made = await requests.once(
                 tx,
                 caller.tenant,
+                wanted.account,
                 request_id,
                 method="CreateSession",
                 body_hash=wanted.body_hash,

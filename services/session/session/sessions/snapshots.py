@@ -65,7 +65,13 @@ class Snapshots:
         async def begin(tx: Transaction) -> tuple[SessionRow, SnapshotRow, int]:
             session = await sessions.get(tx, caller, session_id)
             made = await requests.once(
-                tx, caller.tenant, request_id, method="CreateSnapshot", body_hash=body, resource=fresh
+                tx,
+                caller.tenant,
+                session.account,
+                request_id,
+                method="CreateSnapshot",
+                body_hash=body,
+                resource=fresh,
             )
             if made == fresh:
                 await snapshots.insert(tx, fresh, session_id, title)

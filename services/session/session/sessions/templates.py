@@ -57,13 +57,16 @@ class Templates:
         """
         party = Party(caller.tenant, wanted.account, caller.principal, request_id)
         fresh, values = names.new_id(), dict[str, Any]()
-        if not await self._database.run(lambda tx: requests.is_known(tx, caller.tenant, request_id)):
+        if not await self._database.run(
+            lambda tx: requests.is_known(tx, caller.tenant, wanted.account, request_id)
+        ):
             values = await self._values(party, wanted.template, _MUTABLE)
 
         async def begin(tx: Transaction) -> TemplateRow:
             made = await requests.once(
                 tx,
                 caller.tenant,
+                wanted.account,
                 request_id,
                 method="CreateTemplate",
                 body_hash=wanted.body_hash,

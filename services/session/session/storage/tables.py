@@ -150,7 +150,7 @@ turns: Final = sa.Table(
     # Serialized TurnFinished and Usage.
     _bytes("result"),
     _bytes("usage"),
-    sa.UniqueConstraint("tenant", "request_id", name="turns_request_id"),
+    sa.UniqueConstraint("tenant", "account", "request_id", name="turns_request_id"),
     # A session never runs two turns: not a rule that code keeps, but one that it cannot break.
     _partial("turns_one_running", "session_id", where=_RUNNING_ONLY, unique=True),
     _partial("turns_active", "tenant", "account", "state", "position_key", where=_ACTIVE_ONLY),
@@ -274,6 +274,7 @@ requests: Final = sa.Table(
     "requests",
     metadata,
     _text("tenant", primary_key=True),
+    # With its account before it: `account/uuid`.
     _text("request_id", primary_key=True),
     _text("method"),
     _bytes("body_hash"),

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pointsman/router/v1/key_service.proto\x12\x13pointsman.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x05title\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x34\n\x04role\x18\x03 \x01(\x0e\x32\x1c.pointsman.router.v1.KeyRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\"\n\x06scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10 \x18\x01\"\x06r\x04\x10\x01\x18@\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x05 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x81\x01\n\x06tenant\x18\n \x01(\tBq\xbaHn\xba\x01k\n\x06tenant\x12&must match ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x39this == \'\' || this.matches(\'^[a-z0-9][a-z0-9._-]{0,62}$\')\"Z\n\x10\x43reateKeyRequest\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.pointsman.router.v1.Key\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"J\n\x11\x43reateKeyResponse\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.pointsman.router.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"N\n\x0fListKeysRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"S\n\x10ListKeysResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.pointsman.router.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x10RevokeKeyRequest\x12X\n\x04name\x18\x01 \x01(\tBJ\xbaHG\xba\x01\x44\n\x08key_name\x12\x11must be keys/{id}\x1a%this.matches(\'^keys/[a-z0-9]{1,32}$\')\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\":\n\x11RevokeKeyResponse\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.pointsman.router.v1.Key*\x8c\x01\n\x07KeyRole\x12\x18\n\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_ROLE_VIEWER\x10\x01\x12\x13\n\x0fKEY_ROLE_MEMBER\x10\x02\x12\x15\n\x11KEY_ROLE_OPERATOR\x10\x03\x12\x12\n\x0eKEY_ROLE_ADMIN\x10\x04\x12\x12\n\x0eKEY_ROLE_OWNER\x10\x05\x32\xe9\x02\n\nKeyService\x12o\n\tCreateKey\x12%.pointsman.router.v1.CreateKeyRequest\x1a&.pointsman.router.v1.CreateKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12i\n\x08ListKeys\x12$.pointsman.router.v1.ListKeysRequest\x1a%.pointsman.router.v1.ListKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\x7f\n\tRevokeKey\x12%.pointsman.router.v1.RevokeKeyRequest\x1a&.pointsman.router.v1.RevokeKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=keys/*}:revoke:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pointsman/router/v1/key_service.proto\x12\x13pointsman.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x05\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x8b\x01\n\x05title\x18\x02 \x01(\tB|\xbaHyr\x03(\x80\x02\xba\x01q\n\x05title\x12\x45must be one line without control characters, such as Quarterly report\x1a!!this.matches(r\'[\\x00-\\x1f\\x7f]\')\x12\x34\n\x04role\x18\x03 \x01(\x0e\x32\x1c.pointsman.router.v1.KeyRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\"\n\x06scopes\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10 \x18\x01\"\x06r\x04\x10\x01\x18@\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x05 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x81\x01\n\x06tenant\x18\n \x01(\tBq\xbaHn\xba\x01k\n\x06tenant\x12&must match ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x39this == \'\' || this.matches(\'^[a-z0-9][a-z0-9._-]{0,62}$\')\"Z\n\x10\x43reateKeyRequest\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.pointsman.router.v1.Key\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"J\n\x11\x43reateKeyResponse\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.pointsman.router.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"N\n\x0fListKeysRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"S\n\x10ListKeysResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.pointsman.router.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x10RevokeKeyRequest\x12X\n\x04name\x18\x01 \x01(\tBJ\xbaHG\xba\x01\x44\n\x08key_name\x12\x11must be keys/{id}\x1a%this.matches(\'^keys/[a-z0-9]{1,32}$\')\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\":\n\x11RevokeKeyResponse\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.pointsman.router.v1.Key*\x8c\x01\n\x07KeyRole\x12\x18\n\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_ROLE_VIEWER\x10\x01\x12\x13\n\x0fKEY_ROLE_MEMBER\x10\x02\x12\x15\n\x11KEY_ROLE_OPERATOR\x10\x03\x12\x12\n\x0eKEY_ROLE_ADMIN\x10\x04\x12\x12\n\x0eKEY_ROLE_OWNER\x10\x05\x32\xe9\x02\n\nKeyService\x12o\n\tCreateKey\x12%.pointsman.router.v1.CreateKeyRequest\x1a&.pointsman.router.v1.CreateKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/keys:\x01*\x12i\n\x08ListKeys\x12$.pointsman.router.v1.ListKeysRequest\x1a%.pointsman.router.v1.ListKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\x7f\n\tRevokeKey\x12%.pointsman.router.v1.RevokeKeyRequest\x1a&.pointsman.router.v1.RevokeKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=keys/*}:revoke:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pointsman.router.v1.key_ser
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KEY'].fields_by_name['title']._loaded_options = None
-  _globals['_KEY'].fields_by_name['title']._serialized_options = b'\272H\005r\003(\200\002'
+  _globals['_KEY'].fields_by_name['title']._serialized_options = b'\272Hyr\003(\200\002\272\001q\n\005title\022Emust be one line without control characters, such as Quarterly report\032!!this.matches(r\'[\\x00-\\x1f\\x7f]\')'
   _globals['_KEY'].fields_by_name['role']._loaded_options = None
   _globals['_KEY'].fields_by_name['role']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_KEY'].fields_by_name['scopes']._loaded_options = None
@@ -60,22 +60,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\202\323\344\223\002\n\022\010/v1/keys'
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/{name=keys/*}:revoke:\001*'
-  _globals['_KEYROLE']._serialized_start=1280
-  _globals['_KEYROLE']._serialized_end=1420
+  _globals['_KEYROLE']._serialized_start=1397
+  _globals['_KEYROLE']._serialized_end=1537
   _globals['_KEY']._serialized_start=155
-  _globals['_KEY']._serialized_end=740
-  _globals['_CREATEKEYREQUEST']._serialized_start=742
-  _globals['_CREATEKEYREQUEST']._serialized_end=832
-  _globals['_CREATEKEYRESPONSE']._serialized_start=834
-  _globals['_CREATEKEYRESPONSE']._serialized_end=908
-  _globals['_LISTKEYSREQUEST']._serialized_start=910
-  _globals['_LISTKEYSREQUEST']._serialized_end=988
-  _globals['_LISTKEYSRESPONSE']._serialized_start=990
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1073
-  _globals['_REVOKEKEYREQUEST']._serialized_start=1076
-  _globals['_REVOKEKEYREQUEST']._serialized_end=1217
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=1219
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=1277
-  _globals['_KEYSERVICE']._serialized_start=1423
-  _globals['_KEYSERVICE']._serialized_end=1784
+  _globals['_KEY']._serialized_end=857
+  _globals['_CREATEKEYREQUEST']._serialized_start=859
+  _globals['_CREATEKEYREQUEST']._serialized_end=949
+  _globals['_CREATEKEYRESPONSE']._serialized_start=951
+  _globals['_CREATEKEYRESPONSE']._serialized_end=1025
+  _globals['_LISTKEYSREQUEST']._serialized_start=1027
+  _globals['_LISTKEYSREQUEST']._serialized_end=1105
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1107
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1190
+  _globals['_REVOKEKEYREQUEST']._serialized_start=1193
+  _globals['_REVOKEKEYREQUEST']._serialized_end=1334
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=1336
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=1394
+  _globals['_KEYSERVICE']._serialized_start=1540
+  _globals['_KEYSERVICE']._serialized_end=1901
 # @@protoc_insertion_point(module_scope)

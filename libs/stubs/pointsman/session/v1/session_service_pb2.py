@@ -30,7 +30,7 @@ from pointsman.session.v1 import event_pb2 as pointsman_dot_session_dot_v1_dot_e
 from pointsman.session.v1 import turn_pb2 as pointsman_dot_session_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*pointsman/session/v1/session_service.proto\x12\x14pointsman.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pointsman/session/v1/event.proto\x1a\x1fpointsman/session/v1/turn.proto\"\xc4\x06\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x17\n\x05title\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\x12!\n\x0fpreferred_model\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crunning_turn\x18\x07 \x01(\t\x12\x14\n\x0cqueued_turns\x18\x08 \x01(\x05\x12\x15\n\rlast_sequence\x18\t \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\n \x01(\x03\x12\x16\n\x0eworkspace_path\x18\x0b \x01(\t\x12\x14\n\x0clast_command\x18\x0c \x01(\t\x12\x15\n\rsession_files\x18\r \x03(\t\x12\x14\n\x0c\x61\x63tive_tools\x18\x0e \x03(\t\x12\x34\n\x07sandbox\x18\x0f \x01(\x0b\x32#.pointsman.session.v1.SandboxStatus\x12*\n\x05usage\x18\x10 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\x12/\n\x08messages\x18\x11 \x03(\x0b\x32\x1d.pointsman.session.v1.Message\x12\x13\n\x0b\x66orked_from\x18\x12 \x01(\t\x12\x1a\n\x08template\x18\x13 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x44\n\x0eshared_folders\x18\x14 \x03(\x0b\x32\".pointsman.session.v1.SharedFolderB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12y\n\x0c\x65gress_hosts\x18\x15 \x03(\tBc\xbaH`\x92\x01]\x10@\"YrW2U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$\x12:\n\x0f\x64\x65\x66\x61ult_options\x18\x16 \x01(\x0b\x32!.pointsman.session.v1.TurnOptions\"\xdf\x01\n\x0cSharedFolder\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x16\n\x04path\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x30\n\x04name\x18\x03 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[a-z0-9][a-z0-9._-]{0,62}$\"{\n\rSandboxStatus\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".pointsman.session.v1.SandboxState\x12\x37\n\x13last_heartbeat_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x01\n\x07Message\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x1a.pointsman.session.v1.Role\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02id\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\"\xec\x03\n\x14\x43reateSessionRequest\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12.\n\x07session\x18\x03 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\x12\xe7\x01\n\x08snapshot\x18\x04 \x01(\tB\xd4\x01\xbaH\xd0\x01\xba\x01\xcc\x01\n\rsnapshot_name\x12\x32must be sessions/{uuid}/snapshots/{uuid}, or empty\x1a\x86\x01this == \'\' || this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/snapshots/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\"G\n\x15\x43reateSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"\x97\x01\n\x11GetSessionRequest\x12\x81\x01\n\x04name\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\"D\n\x12GetSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"l\n\x13ListSessionsRequest\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"`\n\x14ListSessionsResponse\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.pointsman.session.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x14UpdateSessionRequest\x12\x36\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.SessionB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"G\n\x15UpdateSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"\x9a\x01\n\x14\x44\x65leteSessionRequest\x12\x81\x01\n\x04name\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\"\x17\n\x15\x44\x65leteSessionResponse\"\xea\x01\n\x12\x46orkSessionRequest\x12\x81\x01\n\x04name\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x16\n\x04turn\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x05title\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\"E\n\x13\x46orkSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"\x98\x02\n\x10ListTurnsRequest\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12@\n\x06states\x18\x02 \x03(\x0e\x32\x1f.pointsman.session.v1.TurnStateB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"W\n\x11ListTurnsResponse\x12)\n\x05turns\x18\x01 \x03(\x0b\x32\x1a.pointsman.session.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd1\x01\n\x0eGetTurnRequest\x12\xbe\x01\n\x04name\x18\x01 \x01(\tB\xaf\x01\xbaH\xab\x01\xba\x01\xa7\x01\n\tturn_name\x12$must be sessions/{uuid}/turns/{uuid}\x1atthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/turns/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\";\n\x0fGetTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\x9f\x01\n\x11UpdateTurnRequest\x12\x30\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.TurnB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\">\n\x12UpdateTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\xf8\x01\n\x11ListEventsRequest\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x12ListEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.pointsman.session.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd4\x01\n\x12WatchEventsRequest\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x04turn\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x13WatchEventsResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.pointsman.session.v1.Event*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x32\xfa\x0b\n\x0eSessionService\x12\x81\x01\n\rCreateSession\x12*.pointsman.session.v1.CreateSessionRequest\x1a+.pointsman.session.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12~\n\nGetSession\x12\'.pointsman.session.v1.GetSessionRequest\x1a(.pointsman.session.v1.GetSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x12{\n\x0cListSessions\x12).pointsman.session.v1.ListSessionsRequest\x1a*.pointsman.session.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x98\x01\n\rUpdateSession\x12*.pointsman.session.v1.UpdateSessionRequest\x1a+.pointsman.session.v1.UpdateSessionResponse\".\x82\xd3\xe4\x93\x02(2\x1d/v1/{session.name=sessions/*}:\x07session\x12\x87\x01\n\rDeleteSession\x12*.pointsman.session.v1.DeleteSessionRequest\x1a+.pointsman.session.v1.DeleteSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\x89\x01\n\x0b\x46orkSession\x12(.pointsman.session.v1.ForkSessionRequest\x1a).pointsman.session.v1.ForkSessionResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=sessions/*}:fork:\x01*\x12\x84\x01\n\tListTurns\x12&.pointsman.session.v1.ListTurnsRequest\x1a\'.pointsman.session.v1.ListTurnsResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{session=sessions/*}/turns\x12}\n\x07GetTurn\x12$.pointsman.session.v1.GetTurnRequest\x1a%.pointsman.session.v1.GetTurnResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=sessions/*/turns/*}\x12\x8e\x01\n\nUpdateTurn\x12\'.pointsman.session.v1.UpdateTurnRequest\x1a(.pointsman.session.v1.UpdateTurnResponse\"-\x82\xd3\xe4\x93\x02\'2\"/v1/{turn.name=sessions/*/turns/*}:\x01*\x12\x88\x01\n\nListEvents\x12\'.pointsman.session.v1.ListEventsRequest\x1a(.pointsman.session.v1.ListEventsResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{session=sessions/*}/events\x12\x93\x01\n\x0bWatchEvents\x12(.pointsman.session.v1.WatchEventsRequest\x1a).pointsman.session.v1.WatchEventsResponse\"-\x82\xd3\xe4\x93\x02\'\x12%/v1/{session=sessions/*}/events:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*pointsman/session/v1/session_service.proto\x12\x14pointsman.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pointsman/session/v1/event.proto\x1a\x1fpointsman/session/v1/turn.proto\"\xbc\x07\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x8b\x01\n\x05title\x18\x03 \x01(\tB|\xbaHyr\x03(\x80\x08\xba\x01q\n\x05title\x12\x45must be one line without control characters, such as Quarterly report\x1a!!this.matches(r\'[\\x00-\\x1f\\x7f]\')\x12!\n\x0fpreferred_model\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12last_activity_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crunning_turn\x18\x07 \x01(\t\x12\x14\n\x0cqueued_turns\x18\x08 \x01(\x05\x12\x15\n\rlast_sequence\x18\t \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\n \x01(\x03\x12\x16\n\x0eworkspace_path\x18\x0b \x01(\t\x12\x14\n\x0clast_command\x18\x0c \x01(\t\x12\x15\n\rsession_files\x18\r \x03(\t\x12\x14\n\x0c\x61\x63tive_tools\x18\x0e \x03(\t\x12\x34\n\x07sandbox\x18\x0f \x01(\x0b\x32#.pointsman.session.v1.SandboxStatus\x12*\n\x05usage\x18\x10 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\x12/\n\x08messages\x18\x11 \x03(\x0b\x32\x1d.pointsman.session.v1.Message\x12\x13\n\x0b\x66orked_from\x18\x12 \x01(\t\x12\x1a\n\x08template\x18\x13 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x44\n\x0eshared_folders\x18\x14 \x03(\x0b\x32\".pointsman.session.v1.SharedFolderB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12|\n\x0c\x65gress_hosts\x18\x15 \x03(\tBf\xbaHc\x92\x01`\x10@\"\\rZ\x18\xff\x01\x32U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$\x12:\n\x0f\x64\x65\x66\x61ult_options\x18\x16 \x01(\x0b\x32!.pointsman.session.v1.TurnOptions\"\xdf\x01\n\x0cSharedFolder\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x16\n\x04path\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x30\n\x04name\x18\x03 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[a-z0-9][a-z0-9._-]{0,62}$\"{\n\rSandboxStatus\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".pointsman.session.v1.SandboxState\x12\x37\n\x13last_heartbeat_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x01\n\x07Message\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x1a.pointsman.session.v1.Role\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02id\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\"\xec\x03\n\x14\x43reateSessionRequest\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12.\n\x07session\x18\x03 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\x12\xe7\x01\n\x08snapshot\x18\x04 \x01(\tB\xd4\x01\xbaH\xd0\x01\xba\x01\xcc\x01\n\rsnapshot_name\x12\x32must be sessions/{uuid}/snapshots/{uuid}, or empty\x1a\x86\x01this == \'\' || this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/snapshots/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\"G\n\x15\x43reateSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"\x97\x01\n\x11GetSessionRequest\x12\x81\x01\n\x04name\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\"D\n\x12GetSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"l\n\x13ListSessionsRequest\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"`\n\x14ListSessionsResponse\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.pointsman.session.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x14UpdateSessionRequest\x12\x36\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.SessionB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"G\n\x15UpdateSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"\x9a\x01\n\x14\x44\x65leteSessionRequest\x12\x81\x01\n\x04name\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\"\x17\n\x15\x44\x65leteSessionResponse\"\xdf\x02\n\x12\x46orkSessionRequest\x12\x81\x01\n\x04name\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x16\n\x04turn\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x8b\x01\n\x05title\x18\x04 \x01(\tB|\xbaHyr\x03(\x80\x08\xba\x01q\n\x05title\x12\x45must be one line without control characters, such as Quarterly report\x1a!!this.matches(r\'[\\x00-\\x1f\\x7f]\')\"E\n\x13\x46orkSessionResponse\x12.\n\x07session\x18\x01 \x01(\x0b\x32\x1d.pointsman.session.v1.Session\"\x98\x02\n\x10ListTurnsRequest\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12@\n\x06states\x18\x02 \x03(\x0e\x32\x1f.pointsman.session.v1.TurnStateB\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"W\n\x11ListTurnsResponse\x12)\n\x05turns\x18\x01 \x03(\x0b\x32\x1a.pointsman.session.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd1\x01\n\x0eGetTurnRequest\x12\xbe\x01\n\x04name\x18\x01 \x01(\tB\xaf\x01\xbaH\xab\x01\xba\x01\xa7\x01\n\tturn_name\x12$must be sessions/{uuid}/turns/{uuid}\x1atthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/turns/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\";\n\x0fGetTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\x9f\x01\n\x11UpdateTurnRequest\x12\x30\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.TurnB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\">\n\x12UpdateTurnResponse\x12(\n\x04turn\x18\x01 \x01(\x0b\x32\x1a.pointsman.session.v1.Turn\"\xf8\x01\n\x11ListEventsRequest\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x12ListEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.pointsman.session.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd4\x01\n\x12WatchEventsRequest\x12\x84\x01\n\x07session\x18\x01 \x01(\tBs\xbaHp\xba\x01m\n\x0csession_name\x12\x17must be sessions/{uuid}\x1a\x44this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x04turn\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x13WatchEventsResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.pointsman.session.v1.Event*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x32\xfa\x0b\n\x0eSessionService\x12\x81\x01\n\rCreateSession\x12*.pointsman.session.v1.CreateSessionRequest\x1a+.pointsman.session.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12~\n\nGetSession\x12\'.pointsman.session.v1.GetSessionRequest\x1a(.pointsman.session.v1.GetSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x12{\n\x0cListSessions\x12).pointsman.session.v1.ListSessionsRequest\x1a*.pointsman.session.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x98\x01\n\rUpdateSession\x12*.pointsman.session.v1.UpdateSessionRequest\x1a+.pointsman.session.v1.UpdateSessionResponse\".\x82\xd3\xe4\x93\x02(2\x1d/v1/{session.name=sessions/*}:\x07session\x12\x87\x01\n\rDeleteSession\x12*.pointsman.session.v1.DeleteSessionRequest\x1a+.pointsman.session.v1.DeleteSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\x89\x01\n\x0b\x46orkSession\x12(.pointsman.session.v1.ForkSessionRequest\x1a).pointsman.session.v1.ForkSessionResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=sessions/*}:fork:\x01*\x12\x84\x01\n\tListTurns\x12&.pointsman.session.v1.ListTurnsRequest\x1a\'.pointsman.session.v1.ListTurnsResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{session=sessions/*}/turns\x12}\n\x07GetTurn\x12$.pointsman.session.v1.GetTurnRequest\x1a%.pointsman.session.v1.GetTurnResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=sessions/*/turns/*}\x12\x8e\x01\n\nUpdateTurn\x12\'.pointsman.session.v1.UpdateTurnRequest\x1a(.pointsman.session.v1.UpdateTurnResponse\"-\x82\xd3\xe4\x93\x02\'2\"/v1/{turn.name=sessions/*/turns/*}:\x01*\x12\x88\x01\n\nListEvents\x12\'.pointsman.session.v1.ListEventsRequest\x1a(.pointsman.session.v1.ListEventsResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{session=sessions/*}/events\x12\x93\x01\n\x0bWatchEvents\x12(.pointsman.session.v1.WatchEventsRequest\x1a).pointsman.session.v1.WatchEventsResponse\"-\x82\xd3\xe4\x93\x02\'\x12%/v1/{session=sessions/*}/events:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pointsman.session.v1.sessio
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSION'].fields_by_name['title']._loaded_options = None
-  _globals['_SESSION'].fields_by_name['title']._serialized_options = b'\272H\005r\003(\200\010'
+  _globals['_SESSION'].fields_by_name['title']._serialized_options = b'\272Hyr\003(\200\010\272\001q\n\005title\022Emust be one line without control characters, such as Quarterly report\032!!this.matches(r\'[\\x00-\\x1f\\x7f]\')'
   _globals['_SESSION'].fields_by_name['preferred_model']._loaded_options = None
   _globals['_SESSION'].fields_by_name['preferred_model']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_SESSION'].fields_by_name['template']._loaded_options = None
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['shared_folders']._loaded_options = None
   _globals['_SESSION'].fields_by_name['shared_folders']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_SESSION'].fields_by_name['egress_hosts']._loaded_options = None
-  _globals['_SESSION'].fields_by_name['egress_hosts']._serialized_options = b'\272H`\222\001]\020@\"YrW2U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$'
+  _globals['_SESSION'].fields_by_name['egress_hosts']._serialized_options = b'\272Hc\222\001`\020@\"\\rZ\030\377\0012U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$'
   _globals['_SHAREDFOLDER'].fields_by_name['session']._loaded_options = None
   _globals['_SHAREDFOLDER'].fields_by_name['session']._serialized_options = b'\272Hp\272\001m\n\014session_name\022\027must be sessions/{uuid}\032Dthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')'
   _globals['_SHAREDFOLDER'].fields_by_name['path']._loaded_options = None
@@ -82,7 +82,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORKSESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_FORKSESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_FORKSESSIONREQUEST'].fields_by_name['title']._loaded_options = None
-  _globals['_FORKSESSIONREQUEST'].fields_by_name['title']._serialized_options = b'\272H\005r\003(\200\010'
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['title']._serialized_options = b'\272Hyr\003(\200\010\272\001q\n\005title\022Emust be one line without control characters, such as Quarterly report\032!!this.matches(r\'[\\x00-\\x1f\\x7f]\')'
   _globals['_LISTTURNSREQUEST'].fields_by_name['session']._loaded_options = None
   _globals['_LISTTURNSREQUEST'].fields_by_name['session']._serialized_options = b'\272Hp\272\001m\n\014session_name\022\027must be sessions/{uuid}\032Dthis.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$\')'
   _globals['_LISTTURNSREQUEST'].fields_by_name['states']._loaded_options = None
@@ -135,60 +135,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\202\323\344\223\002!\022\037/v1/{session=sessions/*}/events'
   _globals['_SESSIONSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\202\323\344\223\002\'\022%/v1/{session=sessions/*}/events:watch'
-  _globals['_ROLE']._serialized_start=4841
-  _globals['_ROLE']._serialized_end=4904
+  _globals['_ROLE']._serialized_start=5078
+  _globals['_ROLE']._serialized_end=5141
   _globals['_SESSION']._serialized_start=262
-  _globals['_SESSION']._serialized_end=1098
-  _globals['_SHAREDFOLDER']._serialized_start=1101
-  _globals['_SHAREDFOLDER']._serialized_end=1324
-  _globals['_SANDBOXSTATUS']._serialized_start=1326
-  _globals['_SANDBOXSTATUS']._serialized_end=1449
-  _globals['_MESSAGE']._serialized_start=1452
-  _globals['_MESSAGE']._serialized_end=1609
-  _globals['_CREATESESSIONREQUEST']._serialized_start=1612
-  _globals['_CREATESESSIONREQUEST']._serialized_end=2104
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=2106
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=2177
-  _globals['_GETSESSIONREQUEST']._serialized_start=2180
-  _globals['_GETSESSIONREQUEST']._serialized_end=2331
-  _globals['_GETSESSIONRESPONSE']._serialized_start=2333
-  _globals['_GETSESSIONRESPONSE']._serialized_end=2401
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=2403
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=2511
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2513
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2609
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=2612
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=2780
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=2782
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=2853
-  _globals['_DELETESESSIONREQUEST']._serialized_start=2856
-  _globals['_DELETESESSIONREQUEST']._serialized_end=3010
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=3012
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=3035
-  _globals['_FORKSESSIONREQUEST']._serialized_start=3038
-  _globals['_FORKSESSIONREQUEST']._serialized_end=3272
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=3274
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=3343
-  _globals['_LISTTURNSREQUEST']._serialized_start=3346
-  _globals['_LISTTURNSREQUEST']._serialized_end=3626
-  _globals['_LISTTURNSRESPONSE']._serialized_start=3628
-  _globals['_LISTTURNSRESPONSE']._serialized_end=3715
-  _globals['_GETTURNREQUEST']._serialized_start=3718
-  _globals['_GETTURNREQUEST']._serialized_end=3927
-  _globals['_GETTURNRESPONSE']._serialized_start=3929
-  _globals['_GETTURNRESPONSE']._serialized_end=3988
-  _globals['_UPDATETURNREQUEST']._serialized_start=3991
-  _globals['_UPDATETURNREQUEST']._serialized_end=4150
-  _globals['_UPDATETURNRESPONSE']._serialized_start=4152
-  _globals['_UPDATETURNRESPONSE']._serialized_end=4214
-  _globals['_LISTEVENTSREQUEST']._serialized_start=4217
-  _globals['_LISTEVENTSREQUEST']._serialized_end=4465
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=4467
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=4557
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=4560
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=4772
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=4774
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=4839
-  _globals['_SESSIONSERVICE']._serialized_start=4907
-  _globals['_SESSIONSERVICE']._serialized_end=6437
+  _globals['_SESSION']._serialized_end=1218
+  _globals['_SHAREDFOLDER']._serialized_start=1221
+  _globals['_SHAREDFOLDER']._serialized_end=1444
+  _globals['_SANDBOXSTATUS']._serialized_start=1446
+  _globals['_SANDBOXSTATUS']._serialized_end=1569
+  _globals['_MESSAGE']._serialized_start=1572
+  _globals['_MESSAGE']._serialized_end=1729
+  _globals['_CREATESESSIONREQUEST']._serialized_start=1732
+  _globals['_CREATESESSIONREQUEST']._serialized_end=2224
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=2226
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=2297
+  _globals['_GETSESSIONREQUEST']._serialized_start=2300
+  _globals['_GETSESSIONREQUEST']._serialized_end=2451
+  _globals['_GETSESSIONRESPONSE']._serialized_start=2453
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2521
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=2523
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=2631
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2633
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2729
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=2732
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=2900
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=2902
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=2973
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2976
+  _globals['_DELETESESSIONREQUEST']._serialized_end=3130
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=3132
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=3155
+  _globals['_FORKSESSIONREQUEST']._serialized_start=3158
+  _globals['_FORKSESSIONREQUEST']._serialized_end=3509
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=3511
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=3580
+  _globals['_LISTTURNSREQUEST']._serialized_start=3583
+  _globals['_LISTTURNSREQUEST']._serialized_end=3863
+  _globals['_LISTTURNSRESPONSE']._serialized_start=3865
+  _globals['_LISTTURNSRESPONSE']._serialized_end=3952
+  _globals['_GETTURNREQUEST']._serialized_start=3955
+  _globals['_GETTURNREQUEST']._serialized_end=4164
+  _globals['_GETTURNRESPONSE']._serialized_start=4166
+  _globals['_GETTURNRESPONSE']._serialized_end=4225
+  _globals['_UPDATETURNREQUEST']._serialized_start=4228
+  _globals['_UPDATETURNREQUEST']._serialized_end=4387
+  _globals['_UPDATETURNRESPONSE']._serialized_start=4389
+  _globals['_UPDATETURNRESPONSE']._serialized_end=4451
+  _globals['_LISTEVENTSREQUEST']._serialized_start=4454
+  _globals['_LISTEVENTSREQUEST']._serialized_end=4702
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=4704
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=4794
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=4797
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=5009
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=5011
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=5076
+  _globals['_SESSIONSERVICE']._serialized_start=5144
+  _globals['_SESSIONSERVICE']._serialized_end=6674
 # @@protoc_insertion_point(module_scope)

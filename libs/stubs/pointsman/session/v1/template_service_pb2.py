@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pointsman.session.v1 import turn_pb2 as pointsman_dot_session_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+pointsman/session/v1/template_service.proto\x12\x14pointsman.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpointsman/session/v1/turn.proto\"\x96\x05\n\x08Template\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n\rtemplate_name\x12?must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x35this.matches(\'^templates/[a-z0-9][a-z0-9._-]{0,62}$\')\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12\x17\n\x05title\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\x12\x1e\n\x0b\x64\x65scription\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01\x12!\n\x0fpreferred_model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x32\n\x07options\x18\x06 \x01(\x0b\x32!.pointsman.session.v1.TurnOptions\x12y\n\x0c\x65gress_hosts\x18\x07 \x03(\tBc\xbaH`\x92\x01]\x10@\"YrW2U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\t \x01(\x03\"\xe7\x02\n\x15\x43reateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.TemplateB\x06\xbaH\x03\xc8\x01\x01\x12\xf2\x01\n\x06source\x18\x02 \x01(\tB\xe1\x01\xbaH\xdd\x01\xba\x01\xd9\x01\n\x06source\x12\x43must be sessions/{uuid}, sessions/{uuid}/snapshots/{uuid}, or empty\x1a\x89\x01this == \'\' || this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/snapshots/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$\')\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"J\n\x16\x43reateTemplateResponse\x12\x30\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.Template\"\xcf\x01\n\x12GetTemplateRequest\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n\rtemplate_name\x12?must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x35this.matches(\'^templates/[a-z0-9][a-z0-9._-]{0,62}$\')\x12\x18\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\"G\n\x13GetTemplateResponse\x12\x30\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.Template\"m\n\x14ListTemplatesRequest\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"c\n\x15ListTemplatesResponse\x12\x31\n\ttemplates\x18\x01 \x03(\x0b\x32\x1e.pointsman.session.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x01\n\x15UpdateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.TemplateB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"J\n\x16UpdateTemplateResponse\x12\x30\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.Template\"\xd2\x01\n\x15\x44\x65leteTemplateRequest\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n\rtemplate_name\x12?must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x35this.matches(\'^templates/[a-z0-9][a-z0-9._-]{0,62}$\')\x12\x18\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\x18\n\x16\x44\x65leteTemplateResponse2\xce\x05\n\x0fTemplateService\x12\x85\x01\n\x0e\x43reateTemplate\x12+.pointsman.session.v1.CreateTemplateRequest\x1a,.pointsman.session.v1.CreateTemplateResponse\"\x18\x82\xd3\xe4\x93\x02\x12\"\r/v1/templates:\x01*\x12\x82\x01\n\x0bGetTemplate\x12(.pointsman.session.v1.GetTemplateRequest\x1a).pointsman.session.v1.GetTemplateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=templates/*}\x12\x7f\n\rListTemplates\x12*.pointsman.session.v1.ListTemplatesRequest\x1a+.pointsman.session.v1.ListTemplatesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/templates\x12\x9e\x01\n\x0eUpdateTemplate\x12+.pointsman.session.v1.UpdateTemplateRequest\x1a,.pointsman.session.v1.UpdateTemplateResponse\"1\x82\xd3\xe4\x93\x02+2\x1f/v1/{template.name=templates/*}:\x08template\x12\x8b\x01\n\x0e\x44\x65leteTemplate\x12+.pointsman.session.v1.DeleteTemplateRequest\x1a,.pointsman.session.v1.DeleteTemplateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/{name=templates/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+pointsman/session/v1/template_service.proto\x12\x14pointsman.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fpointsman/session/v1/turn.proto\"\x8e\x06\n\x08Template\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n\rtemplate_name\x12?must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x35this.matches(\'^templates/[a-z0-9][a-z0-9._-]{0,62}$\')\x12\x98\x01\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x86\x01\xbaH\x82\x01\xba\x01\x7f\n\x07\x61\x63\x63ount\x12\x33must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\x1a?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')\x12\x8b\x01\n\x05title\x18\x03 \x01(\tB|\xbaHyr\x03(\x80\x08\xba\x01q\n\x05title\x12\x45must be one line without control characters, such as Quarterly report\x1a!!this.matches(r\'[\\x00-\\x1f\\x7f]\')\x12\x1e\n\x0b\x64\x65scription\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01\x12!\n\x0fpreferred_model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x32\n\x07options\x18\x06 \x01(\x0b\x32!.pointsman.session.v1.TurnOptions\x12|\n\x0c\x65gress_hosts\x18\x07 \x03(\tBf\xbaHc\x92\x01`\x10@\"\\rZ\x18\xff\x01\x32U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\t \x01(\x03\"\xe7\x02\n\x15\x43reateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.TemplateB\x06\xbaH\x03\xc8\x01\x01\x12\xf2\x01\n\x06source\x18\x02 \x01(\tB\xe1\x01\xbaH\xdd\x01\xba\x01\xd9\x01\n\x06source\x12\x43must be sessions/{uuid}, sessions/{uuid}/snapshots/{uuid}, or empty\x1a\x89\x01this == \'\' || this.matches(\'^sessions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(/snapshots/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$\')\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"J\n\x16\x43reateTemplateResponse\x12\x30\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.Template\"\xcf\x01\n\x12GetTemplateRequest\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n\rtemplate_name\x12?must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x35this.matches(\'^templates/[a-z0-9][a-z0-9._-]{0,62}$\')\x12\x18\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\"G\n\x13GetTemplateResponse\x12\x30\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.Template\"m\n\x14ListTemplatesRequest\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"c\n\x15ListTemplatesResponse\x12\x31\n\ttemplates\x18\x01 \x03(\x0b\x32\x1e.pointsman.session.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x01\n\x15UpdateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.TemplateB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"J\n\x16UpdateTemplateResponse\x12\x30\n\x08template\x18\x01 \x01(\x0b\x32\x1e.pointsman.session.v1.Template\"\xd2\x01\n\x15\x44\x65leteTemplateRequest\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01\xba\x01\x87\x01\n\rtemplate_name\x12?must be templates/{id}, the id like ^[a-z0-9][a-z0-9._-]{0,62}$\x1a\x35this.matches(\'^templates/[a-z0-9][a-z0-9._-]{0,62}$\')\x12\x18\n\x07\x61\x63\x63ount\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\x18\n\x16\x44\x65leteTemplateResponse2\xce\x05\n\x0fTemplateService\x12\x85\x01\n\x0e\x43reateTemplate\x12+.pointsman.session.v1.CreateTemplateRequest\x1a,.pointsman.session.v1.CreateTemplateResponse\"\x18\x82\xd3\xe4\x93\x02\x12\"\r/v1/templates:\x01*\x12\x82\x01\n\x0bGetTemplate\x12(.pointsman.session.v1.GetTemplateRequest\x1a).pointsman.session.v1.GetTemplateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=templates/*}\x12\x7f\n\rListTemplates\x12*.pointsman.session.v1.ListTemplatesRequest\x1a+.pointsman.session.v1.ListTemplatesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/templates\x12\x9e\x01\n\x0eUpdateTemplate\x12+.pointsman.session.v1.UpdateTemplateRequest\x1a,.pointsman.session.v1.UpdateTemplateResponse\"1\x82\xd3\xe4\x93\x02+2\x1f/v1/{template.name=templates/*}:\x08template\x12\x8b\x01\n\x0e\x44\x65leteTemplate\x12+.pointsman.session.v1.DeleteTemplateRequest\x1a,.pointsman.session.v1.DeleteTemplateResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/{name=templates/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,13 +41,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEMPLATE'].fields_by_name['account']._loaded_options = None
   _globals['_TEMPLATE'].fields_by_name['account']._serialized_options = b'\272H\202\001\272\001\177\n\007account\0223must match ^[a-z0-9][a-z0-9._-]{0,62}$, in any case\032?this == \'\' || this.matches(\'^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$\')'
   _globals['_TEMPLATE'].fields_by_name['title']._loaded_options = None
-  _globals['_TEMPLATE'].fields_by_name['title']._serialized_options = b'\272H\005r\003(\200\010'
+  _globals['_TEMPLATE'].fields_by_name['title']._serialized_options = b'\272Hyr\003(\200\010\272\001q\n\005title\022Emust be one line without control characters, such as Quarterly report\032!!this.matches(r\'[\\x00-\\x1f\\x7f]\')'
   _globals['_TEMPLATE'].fields_by_name['description']._loaded_options = None
   _globals['_TEMPLATE'].fields_by_name['description']._serialized_options = b'\272H\006r\004(\200\200\001'
   _globals['_TEMPLATE'].fields_by_name['preferred_model']._loaded_options = None
   _globals['_TEMPLATE'].fields_by_name['preferred_model']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_TEMPLATE'].fields_by_name['egress_hosts']._loaded_options = None
-  _globals['_TEMPLATE'].fields_by_name['egress_hosts']._serialized_options = b'\272H`\222\001]\020@\"YrW2U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$'
+  _globals['_TEMPLATE'].fields_by_name['egress_hosts']._serialized_options = b'\272Hc\222\001`\020@\"\\rZ\030\377\0012U^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$'
   _globals['_CREATETEMPLATEREQUEST'].fields_by_name['template']._loaded_options = None
   _globals['_CREATETEMPLATEREQUEST'].fields_by_name['template']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATETEMPLATEREQUEST'].fields_by_name['source']._loaded_options = None
@@ -85,27 +85,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEMPLATESERVICE'].methods_by_name['DeleteTemplate']._loaded_options = None
   _globals['_TEMPLATESERVICE'].methods_by_name['DeleteTemplate']._serialized_options = b'\202\323\344\223\002\030*\026/v1/{name=templates/*}'
   _globals['_TEMPLATE']._serialized_start=229
-  _globals['_TEMPLATE']._serialized_end=891
-  _globals['_CREATETEMPLATEREQUEST']._serialized_start=894
-  _globals['_CREATETEMPLATEREQUEST']._serialized_end=1253
-  _globals['_CREATETEMPLATERESPONSE']._serialized_start=1255
-  _globals['_CREATETEMPLATERESPONSE']._serialized_end=1329
-  _globals['_GETTEMPLATEREQUEST']._serialized_start=1332
-  _globals['_GETTEMPLATEREQUEST']._serialized_end=1539
-  _globals['_GETTEMPLATERESPONSE']._serialized_start=1541
-  _globals['_GETTEMPLATERESPONSE']._serialized_end=1612
-  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1614
-  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1723
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1725
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1824
-  _globals['_UPDATETEMPLATEREQUEST']._serialized_start=1827
-  _globals['_UPDATETEMPLATEREQUEST']._serialized_end=1998
-  _globals['_UPDATETEMPLATERESPONSE']._serialized_start=2000
-  _globals['_UPDATETEMPLATERESPONSE']._serialized_end=2074
-  _globals['_DELETETEMPLATEREQUEST']._serialized_start=2077
-  _globals['_DELETETEMPLATEREQUEST']._serialized_end=2287
-  _globals['_DELETETEMPLATERESPONSE']._serialized_start=2289
-  _globals['_DELETETEMPLATERESPONSE']._serialized_end=2313
-  _globals['_TEMPLATESERVICE']._serialized_start=2316
-  _globals['_TEMPLATESERVICE']._serialized_end=3034
+  _globals['_TEMPLATE']._serialized_end=1011
+  _globals['_CREATETEMPLATEREQUEST']._serialized_start=1014
+  _globals['_CREATETEMPLATEREQUEST']._serialized_end=1373
+  _globals['_CREATETEMPLATERESPONSE']._serialized_start=1375
+  _globals['_CREATETEMPLATERESPONSE']._serialized_end=1449
+  _globals['_GETTEMPLATEREQUEST']._serialized_start=1452
+  _globals['_GETTEMPLATEREQUEST']._serialized_end=1659
+  _globals['_GETTEMPLATERESPONSE']._serialized_start=1661
+  _globals['_GETTEMPLATERESPONSE']._serialized_end=1732
+  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1734
+  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1843
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1845
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1944
+  _globals['_UPDATETEMPLATEREQUEST']._serialized_start=1947
+  _globals['_UPDATETEMPLATEREQUEST']._serialized_end=2118
+  _globals['_UPDATETEMPLATERESPONSE']._serialized_start=2120
+  _globals['_UPDATETEMPLATERESPONSE']._serialized_end=2194
+  _globals['_DELETETEMPLATEREQUEST']._serialized_start=2197
+  _globals['_DELETETEMPLATEREQUEST']._serialized_end=2407
+  _globals['_DELETETEMPLATERESPONSE']._serialized_start=2409
+  _globals['_DELETETEMPLATERESPONSE']._serialized_end=2433
+  _globals['_TEMPLATESERVICE']._serialized_start=2436
+  _globals['_TEMPLATESERVICE']._serialized_end=3154
 # @@protoc_insertion_point(module_scope)

@@ -313,7 +313,9 @@ class AgentDefinition(_message.Message):
     """
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The tools it may use; empty for those of the agent that calls it."""
+        """The tools it may use; empty for those of the agent that calls it. Items are
+        as in `TurnOptions.allowed_tools`.
+        """
 
     def __init__(
         self,
@@ -406,11 +408,16 @@ class TurnOptions(_message.Message):
     def allowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tools that run without asking; others are asked for. Default: all. Has no
         effect in the modes PLAN and BYPASS_PERMISSIONS.
+        Each item is the name of one tool, or one rule: a name and a pattern in parentheses, such as
+        `Bash(git log:*)`. The agent reads the items as one list and separates them
+        at commas and blanks outside parentheses, and its parentheses do not nest.
+        So no comma or blank may follow a `)` within a rule, and control characters
+        are refused.
         """
 
     @_builtins.property
     def disallowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tools that the agent does not get."""
+        """Tools that the agent does not get. Items are as in `allowed_tools`."""
 
     @_builtins.property
     def output_schema(self) -> _struct_pb2.Struct:
@@ -423,7 +430,7 @@ class TurnOptions(_message.Message):
 
     @_builtins.property
     def agents(self) -> _containers.MessageMap[_builtins.str, Global___AgentDefinition]:
-        """Helpers by name."""
+        """Helpers by name: letters, digits, `.`, `_` and `-`, as in `code-reviewer`."""
 
     @_builtins.property
     def mcp_servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -19,7 +19,9 @@ from session.storage.transaction import Transaction
 _INSERT: Final = Statement(sa.insert(turns).returning(turns))
 _BY_REQUEST: Final = Statement(
     sa.select(turns).where(
-        turns.c.tenant == sa.bindparam("tenant"), turns.c.request_id == sa.bindparam("request_id")
+        turns.c.tenant == sa.bindparam("tenant"),
+        turns.c.account == sa.bindparam("account"),
+        turns.c.request_id == sa.bindparam("request_id"),
     )
 )
 
@@ -45,9 +47,10 @@ async def get(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
     return TurnRow.of(row)
 
 
-async def by_request(tx: Transaction, tenant: str, request_id: str) -> TurnRow | None:
-    """Return the turn that a request made, None when there was no such request."""
-    row = (await tx.run(_BY_REQUEST, {"tenant": tenant, "request_id": request_id})).first()
+async def by_request(tx: Transaction, tenant: str, account: str, request_id: str) -> TurnRow | None:
+    """Return the turn that a request made in an account, None when there was no such request."""
+    values = {"tenant": tenant, "account": account, "request_id": request_id}
+    row = (await tx.run(_BY_REQUEST, values)).first()
     return None if row is None else TurnRow.of(row)
 
 
