@@ -60,8 +60,12 @@ class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
             yield llm.CreateMessageResponse(thinking_delta="hm")
             for word in ("You", " said: ", prompt):
                 yield llm.CreateMessageResponse(text_delta=word)
+        if prompt.startswith("break off"):
+            raise Failure(errors_pb2.ERROR_REASON_PROVIDER_RESPONSE_INVALID, "It broke off.")
+        # "stop at max_tokens" stops there.
+        stop = prompt.removeprefix("stop at ") if prompt.startswith("stop at ") else "end_turn"
         spent = turn_pb2.Usage(input_tokens=3, output_tokens=4, model_calls=1)
-        done = llm.MessageFinished(stop_reason="end_turn", usage=spent, model=request.model)
+        done = llm.MessageFinished(stop_reason=stop, usage=spent, model=request.model)
         yield llm.CreateMessageResponse(finished=done)
 
     async def CountTokens(self, request: llm.CountTokensRequest, _context: Any) -> llm.CountTokensResponse:

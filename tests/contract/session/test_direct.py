@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
 from servicekit.testing import wait_until
@@ -106,3 +107,53 @@ async def test_a_direct_turn_ends_at_its_timeout(house: SessionHouse) -> None:
     finished = await client.finish(turn)
     assert finished.outcome == turn_pb2.TURN_STATE_FAILED
     assert finished.error.reason == errors_pb2.ERROR_REASON_TURN_TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [
+        ("max_tokens", errors_pb2.ERROR_REASON_OUTPUT_TOKENS_REACHED),
+        ("model_context_window_exceeded", errors_pb2.ERROR_REASON_CONTEXT_TOO_LONG),
+        ("refusal", errors_pb2.ERROR_REASON_MODEL_REFUSED),
+        ("pause_turn", errors_pb2.ERROR_REASON_ANSWER_INCOMPLETE),
+    ],
+)
+async def test_an_incomplete_answer_fails_with_what_came_and_the_conversation_goes_on(
+    house: SessionHouse, stop: str, reason: int
+) -> None:
+    client = house.client()
+    first = await client.enqueue(f"stop at {stop}", route=DIRECT)
+    ended = await client.finish(first)
+    assert (ended.outcome, ended.error.reason) == (turn_pb2.TURN_STATE_FAILED, reason)
+    assert ended.error.metadata["stop_reason"] == stop
+    assert ended.result == f"You said: stop at {stop}"
+    assert ended.usage.output_tokens == 4
+    second = await client.enqueue("continue", first.session, route=DIRECT)
+    assert (await client.finish(second)).outcome == turn_pb2.TURN_STATE_SUCCEEDED
+    told = [message.content[0].text for message in house.models.requests[-1].messages]
+    # What a model refused, it is not asked for again.
+    before = [] if stop == "refusal" else [f"stop at {stop}", f"You said: stop at {stop}"]
+    assert told == [*before, "continue"]
+    await client.finish(await client.enqueue("say three", first.session))
+    prompts = [turn.prompt for turn in house.runner.requests[-1].direct_turns]
+    assert prompts == [*before[:1], "continue"]
+
+
+async def test_an_answer_that_broke_off_is_kept_as_far_as_it_went(house: SessionHouse) -> None:
+    client = house.client()
+    turn = await client.enqueue("break off", route=DIRECT)
+    seen = [event async for event in client.watch(turn.session, turn=turn.name)]
+    ended = seen[-1].turn_finished
+    assert ended.error.reason == errors_pb2.ERROR_REASON_PROVIDER_RESPONSE_INVALID
+    logged = "".join(event.assistant_message.text for event in seen if event.HasField("assistant_message"))
+    assert ended.result == logged == "You said: break off"
+
+
+async def test_a_turn_sets_the_limit_of_its_answer(house: SessionHouse) -> None:
+    client = house.client()
+    await client.finish(await client.enqueue("hello?", route=DIRECT))
+    options = turn_pb2.TurnOptions(max_output_tokens=9000)
+    turn = await client.enqueue("stop at max_tokens", route=DIRECT, options=options)
+    ended = await client.finish(turn)
+    assert [request.max_tokens for request in house.models.requests] == [0, 9000]
+    assert "9000" in ended.error.message and "max_output_tokens" in ended.error.message

@@ -11,6 +11,9 @@ const OUTCOMES: Partial<Record<TurnState, string>> = {
   [TurnState.INTERRUPTED]: "The turn was cut off",
 };
 
+/** Reasons of turns whose result is the beginning of an answer. */
+const INCOMPLETE = ["OUTPUT_TOKENS_REACHED", "ANSWER_INCOMPLETE"];
+
 /** How a turn ended, and what it took. */
 export function Finished({ view, finished }: { view: TurnView; finished: TurnFinished }) {
   const usage = finished.usage;
@@ -63,7 +66,11 @@ function Outcome({ finished, started }: { finished: TurnFinished; started: boole
       <Icon name={calm ? "stop" : "warning"} />
       <div>
         <p class="outcome-title">
-          {calm && !started ? "Cancelled before it ran" : OUTCOMES[finished.outcome]}
+          {failure && INCOMPLETE.includes(failure.reason)
+            ? "The answer is incomplete"
+            : calm && !started
+              ? "Cancelled before it ran"
+              : OUTCOMES[finished.outcome]}
         </p>
         {failure && !calm && <p>{visible(failure.message)}</p>}
         {failure?.advice && !calm && <p class="outcome-advice">{failure.advice}</p>}
