@@ -81,7 +81,6 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, Sequence[Reason]]] = {
         errors_pb2.ERROR_REASON_OUTPUT_SCHEMA_NOT_MET,
         errors_pb2.ERROR_REASON_MODEL_UNPRICED,
         errors_pb2.ERROR_REASON_WORKSPACE_MISSING,
-        errors_pb2.ERROR_REASON_RUNNER_CONFLICT,
     ),
     grpc.StatusCode.ABORTED: (
         errors_pb2.ERROR_REASON_LEASE_LOST,

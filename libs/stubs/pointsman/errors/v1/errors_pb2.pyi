@@ -258,11 +258,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     was lost, or it is another runner. Nothing was run. Restore a snapshot of
     the session, or fork it or start a new one.
     """
-    ERROR_REASON_RUNNER_CONFLICT: _ErrorReason.ValueType  # 86
-    """FAILED_PRECONDITION. Another runner serves this installation, which may have
-    one only. Nothing was run. Stop one of the two. Metadata: `runner`, the one
-    that was refused.
-    """
     ERROR_REASON_ENCODING_UNSUPPORTED: _ErrorReason.ValueType  # 90
     """INVALID_ARGUMENT. The body is compressed or otherwise encoded; send it as
     it is. HTTP endpoints answer 415. Metadata: `supported`, what is accepted.
@@ -512,11 +507,6 @@ ERROR_REASON_WORKSPACE_MISSING: ErrorReason.ValueType  # 85
 """FAILED_PRECONDITION. The session's files are not on the runner: its volume
 was lost, or it is another runner. Nothing was run. Restore a snapshot of
 the session, or fork it or start a new one.
-"""
-ERROR_REASON_RUNNER_CONFLICT: ErrorReason.ValueType  # 86
-"""FAILED_PRECONDITION. Another runner serves this installation, which may have
-one only. Nothing was run. Stop one of the two. Metadata: `runner`, the one
-that was refused.
 """
 ERROR_REASON_ENCODING_UNSUPPORTED: ErrorReason.ValueType  # 90
 """INVALID_ARGUMENT. The body is compressed or otherwise encoded; send it as
