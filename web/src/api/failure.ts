@@ -54,6 +54,7 @@ const ADVICE: Record<string, string> = {
   BUDGET_EXCEEDED: "Raise the budget, or choose a cheaper model.",
   QUEUE_FULL: "Wait for a turn to finish, or cancel one that waits.",
   WORKSPACE_FULL: "Delete files you no longer need.",
+  WORKSPACE_MISSING: "Restore a snapshot, or fork this session or begin a new one.",
   SNAPSHOT_LIMIT: "Delete a snapshot you no longer need.",
   TURN_NOT_QUEUED: "It is already running or over.",
   TURN_RUNNING: "Stop the turn or wait for its end, then try again.",
