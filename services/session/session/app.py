@@ -147,7 +147,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
                     turns=turns,
                     watch=watch,
                     editor=Editor(database, bus, hub, models=names, positions=positions),
-                    forks=Forks(database, filler, sessions),
+                    forks=Forks(database, filler, sessions, snapshots),
                     deletion=deletion,
                 ),
                 session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],

@@ -95,11 +95,29 @@ async def test_a_turn_that_changed_nothing_shares_the_files_before_it(house: Ses
     turns = await worked(house, 1)
     talk = await client.enqueue("say something", turns[0].session)
     await client.finish(talk)
-    copy = await fork(client, turns[0].session)
+    await client.finish(await client.enqueue("say more", turns[0].session))
+    copy = await fork(client, turns[0].session, talk.name)
     assert copy.forked_from == talk.name
     assert house.runner.restored == [(copy.name, turns[0].name.rpartition("/")[2])]
     # The turn's, and the one that the fork begins with.
     assert len(house.runner.snapshots) == 2
+
+
+async def test_a_fork_of_the_newest_turn_has_the_files_of_now(house: SessionHouse) -> None:
+    client = house.client()
+    turns = await worked(house, 1)
+    for name in ("", turns[0].name):
+        copy = await fork(client, turns[0].session, name)
+        (forked, origin) = house.runner.restored[-1]
+        assert forked == copy.name
+        assert origin != turns[0].name.rpartition("/")[2]
+        # What was kept for the fork is dropped: there are the turn's and those that forks begin with.
+        assert origin not in house.runner.snapshots
+    assert len(house.runner.snapshots) == 3
+    listed = await client.workspaces.ListSnapshots(
+        ws.ListSnapshotsRequest(session=turns[0].session), metadata=client.metadata, timeout=60
+    )
+    assert list(listed.snapshots) == []
 
 
 async def test_a_file_written_while_a_turn_is_kept_is_in_what_the_next_one_leaves(
@@ -117,6 +135,7 @@ async def test_a_file_written_while_a_turn_is_kept_is_in_what_the_next_one_leave
     await client.finish(second)
     await wait_until(lambda: house.runner.packing == 2)
     await wait_until(lambda: second.name.rpartition("/")[2] in house.runner.snapshots)
+    await client.finish(await client.enqueue("say more", first.session))
     copy = await fork(client, first.session, second.name)
     assert house.runner.restored == [(copy.name, second.name.rpartition("/")[2])]
 
@@ -154,9 +173,10 @@ async def test_what_cannot_be_forked_is_refused_and_leaves_nothing(house: Sessio
     await client.finish(turn)
     await wait_until(lambda: bool(house.runner.snapshots))
     # The other half fails: no half of it is seen.
+    await client.finish(await client.enqueue("say more", turn.session))
     house.runner.snapshots.clear()
     with pytest.raises(grpc.aio.AioRpcError):
-        await fork(client, turn.session)
+        await fork(client, turn.session, turn.name)
     answer = await client.sessions.ListSessions(
         session_service_pb2.ListSessionsRequest(), metadata=client.metadata, timeout=60
     )

@@ -20,13 +20,13 @@ from session.sessions.beginning import NewSession, new_session
 from session.sessions.filling import Filler, being_made, to_be_filled
 from session.sessions.fork_copy import copy_history
 from session.sessions.sessions import Sessions
+from session.sessions.snapshots import Snapshots
 from session.storage.database import Database
 from session.storage.rows import SessionRow, TurnRow
 from session.storage.statements import requests, sessions, turns
 from session.storage.tables import Phase
 from session.storage.transaction import Transaction
 
-_TURNS_SHOWN: Final = 50
 # So long a call waits for a workspace that is being copied.
 _WAIT_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.05
@@ -44,7 +44,8 @@ class _Fork:
 class Forks:
     """Makes forks: both halves or neither, once per request."""
 
-    def __init__(self, database: Database, filler: Filler, sessions_: Sessions) -> None:
+    def __init__(self, database: Database, filler: Filler, sessions_: Sessions, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
         self._database = database
         self._sessions = sessions_
         self._filler = filler
@@ -53,6 +54,9 @@ class Forks:
         self, caller: Caller, session_id: str, turn_name: str, *, request_id: str, title: str
     ) -> session_service_pb2.Session:
         """Return a new session that goes on from a finished turn, by default the newest.
+
+        A fork of the newest turn has the files that the workspace has now, one of an earlier turn those that
+        the turn left.
 
         Raises Failure SESSION_NOT_FOUND, TURN_NOT_FOUND, TURN_NOT_FORKABLE, REQUEST_ID_REUSED, SESSION_BUSY
         while the workspace that the turn left is being copied.
@@ -74,14 +78,20 @@ class Forks:
             )
             if made == fresh:
                 turn = await _origin(tx, session_id, turn_id)
-                await _check_files(tx, source, turn)
-                await sessions.insert(tx, **_target(fresh, source, turn, title))
+                if not now:
+                    await _check_files(tx, source, turn)
+                files = now or turn.snapshot_id
+                await sessions.insert(tx, **_target(fresh, source, turn, title, files))
             return await self._found(tx, source, made)
 
         await self._files_kept(caller, session_id)
+        now = await self._snapshots.for_fork(caller, session_id, turn_id, request_id)
         fork = await self._database.run(begin)
         if fork.target.phase == Phase.FILLING:
+            # When this fails, the next try of the same request still needs what was kept.
             await self._fill(caller, fork, request_id)
+        if now:
+            await self._snapshots.forked(caller, session_id, now, request_id)
         return await self._sessions.get(caller, fork.target.id)
 
     async def _files_kept(self, caller: Caller, session_id: str) -> None:
@@ -124,10 +134,10 @@ async def _origin(tx: Transaction, session_id: str, turn_id: str) -> TurnRow:
         if not turn.over:
             raise _not_forkable("The turn is not over.")
         return turn
-    over = [turn for turn in await turns.newest(tx, session_id, _TURNS_SHOWN) if turn.over]
-    if not over:
+    newest = await turns.newest_over(tx, session_id)
+    if newest is None:
         raise _not_forkable("The session has no turn that is over.")
-    return max(over, key=lambda turn: (turn.end_time, turn.id))
+    return newest
 
 
 async def _check_files(tx: Transaction, source: SessionRow, turn: TurnRow) -> None:
@@ -137,7 +147,8 @@ async def _check_files(tx: Transaction, source: SessionRow, turn: TurnRow) -> No
         raise _not_forkable("The workspace as this turn left it is not kept any more, or could not be kept.")
 
 
-def _target(session_id: str, source: SessionRow, turn: TurnRow, title: str) -> dict[str, object]:
+def _target(session_id: str, source: SessionRow, turn: TurnRow, title: str, files: str) -> dict[str, object]:
+    """Return the new session's columns; `files` is the snapshot that it begins with, '' for none."""
     wanted = NewSession(source.account, title or source.title.decode(), template=source.template)
     return (
         new_session(session_id, source.tenant, wanted)
@@ -148,7 +159,7 @@ def _target(session_id: str, source: SessionRow, turn: TurnRow, title: str) -> d
             "forked_from": turn.name,
             "sandbox_settings": source.sandbox_settings,
             "turn_options": source.turn_options,
-            "from_snapshot_id": turn.snapshot_id,
+            "from_snapshot_id": files,
         }
     )
 

@@ -217,6 +217,41 @@ class Snapshots:
         await self._database.run(work)
         self._bus.here(Topic.QUEUE)
 
+    async def for_fork(self, caller: Caller, session_id: str, turn_id: str, request_id: str) -> str:
+        """Keep the workspace as it is now for a fork of the newest turn; return the snapshot's id.
+
+        A job that a turn left running may have written since, and so may the caller. '' when the fork is of
+        an earlier turn, of a session that runs a turn, or of one without a workspace: then what the turn left
+        is all there is. The snapshot is the caller's to drop with `forked`; if it is not, it goes with those
+        that were never finished.
+        """
+        fresh = names.new_id()
+
+        async def begin(tx: Transaction) -> SessionRow | None:
+            session = await sessions.lock(tx, caller, session_id)
+            active = await turns.active(tx, session_id)
+            running = active and active[0].state == RUNNING
+            newest = await turns.newest_over(tx, session_id)
+            of_now = newest is not None and turn_id in ("", newest.id)
+            if running or not of_now or not session.workspace_made or session.hold_until > clock.now():
+                return None
+            await snapshots.insert(tx, fresh, session_id, "")
+            await sessions.update(tx, session_id, hold_until=clock.now() + HOLD)
+            return session
+
+        session = await self._database.run(begin)
+        if session is None:
+            return ""
+        party = Party(session.tenant, session.account, caller.principal, request_id)
+        async with self._held(session_id):
+            await self._runner.create_snapshot(party, session.name, fresh, owned=True, workspace_made=True)
+        return fresh
+
+    async def forked(self, caller: Caller, session_id: str, snapshot_id: str, request_id: str) -> None:
+        """Drop what `for_fork` kept. Never fails: what stays goes with those that were never finished."""
+        with suppress(Failure):
+            await self.delete(caller, session_id, snapshot_id, request_id)
+
     async def left_by(self, turn: TurnRow) -> None:
         """Keep the workspace as a turn left it, under the hold that its end put on the session.
 

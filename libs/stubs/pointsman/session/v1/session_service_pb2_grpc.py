@@ -139,7 +139,8 @@ class SessionServiceServicer:
 
     def ForkSession(self, request, context):
         """Make a new session that goes on from a finished turn of this one:
-        conversation and workspace together, or neither. Idempotent by
+        conversation and workspace together, or neither. A fork of the newest turn has
+        the workspace of now, one of an earlier turn what that turn left. Idempotent by
         `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

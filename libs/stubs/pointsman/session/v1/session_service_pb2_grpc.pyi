@@ -52,7 +52,8 @@ class SessionServiceStub:
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]
     """Make a new session that goes on from a finished turn of this one:
-    conversation and workspace together, or neither. Idempotent by
+    conversation and workspace together, or neither. A fork of the newest turn has
+    the workspace of now, one of an earlier turn what that turn left. Idempotent by
     `request_id`.
     """
     ListTurns: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListTurnsRequest, _session_service_pb2.ListTurnsResponse]
@@ -93,7 +94,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_service_pb2.ForkSessionResponse]  # type: ignore[assignment]
     """Make a new session that goes on from a finished turn of this one:
-    conversation and workspace together, or neither. Idempotent by
+    conversation and workspace together, or neither. A fork of the newest turn has
+    the workspace of now, one of an earlier turn what that turn left. Idempotent by
     `request_id`.
     """
     ListTurns: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListTurnsRequest, _session_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
@@ -167,7 +169,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ForkSessionResponse, _abc.Awaitable[_session_service_pb2.ForkSessionResponse]]:
         """Make a new session that goes on from a finished turn of this one:
-        conversation and workspace together, or neither. Idempotent by
+        conversation and workspace together, or neither. A fork of the newest turn has
+        the workspace of now, one of an earlier turn what that turn left. Idempotent by
         `request_id`.
         """
 

@@ -32,6 +32,8 @@ async def insert(tx: Transaction, **values: Any) -> TurnRow:
     return TurnRow.of((await tx.run(_INSERT, defaults | values)).one())
 
 
+# Of a session, to find the one that ended last: more have not been queued after it.
+_LOOKED_AT: Final = 50
 _GET: Final = Statement(
     sa.select(turns).where(
         turns.c.id == sa.bindparam("turn_id"), turns.c.session_id == sa.bindparam("session_id")
@@ -79,6 +81,12 @@ async def page(
         query = query.where(sa.tuple_(turns.c.create_time, turns.c.id) > sa.tuple_(*after))
     query = query.order_by(turns.c.create_time, turns.c.id).limit(limit)
     return [TurnRow.of(row) for row in await tx.execute(query)]
+
+
+async def newest_over(tx: Transaction, session_id: str) -> TurnRow | None:
+    """Return the turn of a session that ended last, None when none has."""
+    over = [turn for turn in await newest(tx, session_id, _LOOKED_AT) if turn.over]
+    return max(over, key=lambda turn: (turn.end_time, turn.id), default=None)
 
 
 async def newest(
