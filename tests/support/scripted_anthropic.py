@@ -34,6 +34,10 @@ class Reply:
     """Seconds before each delta."""
     stall: bool = False
     """Begin to answer, then say nothing until the caller goes away."""
+    before: asyncio.Event | None = None
+    """Wait for it before the first byte."""
+    middle: asyncio.Event | None = None
+    """Wait for it after the first delta of text."""
     notes: tuple[str, ...] = ()
     """SSE comment lines to send before the end, such as `pointsman-usage {...}`."""
     cut: bool = False
@@ -105,6 +109,8 @@ class ScriptedAnthropic:
         if not _is_turn(body):
             return web.json_response(_message(body, [{"type": "text", "text": "ok"}]))
         reply = self._next(body)
+        if reply.before is not None:
+            await reply.before.wait()
         if reply.status != 200:
             said = reply.message or f"scripted {reply.error}"
             error = {"type": "error", "error": {"type": reply.error, "message": said}}
@@ -139,6 +145,8 @@ class ScriptedAnthropic:
                         await response.write(f"event: error\ndata: {json.dumps(error)}\n\n".encode())
                         break
                 await response.write(f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode())
+                if kind == "content_block_delta" and reply.middle is not None:
+                    await reply.middle.wait()
             await response.write_eof()
         except (asyncio.CancelledError, ConnectionResetError):
             self.aborted += 1

@@ -134,6 +134,8 @@ class SessionHouse:
         self._channels: list[grpc.aio.Channel] = []
         self._stacks: list[AsyncExitStack] = []
         self._runner_stack = AsyncExitStack()
+        self.runner_drain = Drain()
+        """Started, the runner says that it stops."""
 
     def client(self, tenant: str = "acme", account: str | None = None, replica: int = 0) -> Client:
         """Return a caller; replica -1 is the last one, which is another than the first if there is one."""
@@ -168,14 +170,14 @@ class SessionHouse:
 
     async def start_runner(self, address: str = "127.0.0.1:0") -> str:
         """Serve the runner, and return its address."""
-        self._runner_stack = AsyncExitStack()
+        self._runner_stack, self.runner_drain = AsyncExitStack(), Drain()
         server = await self._runner_stack.enter_async_context(
             serving(
                 service="runner",
                 address=address,
                 servicers=[self.runner.as_servicer()],
                 verifier=self.keys.verifier,
-                drain=Drain(),
+                drain=self.runner_drain,
                 grace=0.0,
             )
         )

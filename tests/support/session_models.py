@@ -21,6 +21,7 @@ class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
         self.known = {"demo/offline", "demo/other"}
         self.requests: list[llm.CreateMessageRequest] = []
         self.release = asyncio.Event()
+        self.thinks_first = False
 
     def as_servicer(self) -> Servicer:
         """Return what `servicekit.testing.serve` takes."""
@@ -46,6 +47,8 @@ class ScriptedModels(llm_service_pb2_grpc.LlmServiceServicer):
     ) -> AsyncIterator[llm.CreateMessageResponse]:
         self.requests.append(request)
         prompt = request.messages[-1].content[0].text
+        if self.thinks_first:
+            yield llm.CreateMessageResponse(thinking_delta="let me see")
         if prompt.startswith("wait"):
             yield llm.CreateMessageResponse(text_delta="so far")
             await self.release.wait()

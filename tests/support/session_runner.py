@@ -12,6 +12,7 @@ from pointsman.errors.v1 import errors_pb2
 from pointsman.runner.v1 import runner_service_pb2 as runner
 from pointsman.runner.v1 import runner_service_pb2_grpc
 from pointsman.session.v1.event_pb2 import Event
+from servicekit.drain import Drain
 from servicekit.errors import Failure
 from servicekit.serving import Servicer
 from support.session_scripts import DELTAS, SCRIPTS, Script, ScriptedTurn
@@ -36,6 +37,8 @@ class ScriptedRunner(ScriptedWorkspaces):
         self.journal: list[tuple[float, str, str]] = []
         self.requests: list[runner.RunTurnRequest] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.refusing = False
+        """Whether new turns are refused, as a runner that stops does."""
 
     def as_servicer(self) -> Servicer:
         """Return what `servicekit.testing.serve` takes."""
@@ -55,6 +58,8 @@ class ScriptedRunner(ScriptedWorkspaces):
                 for item in self._past(request):
                     yield item
                 return
+            if self.refusing:
+                raise Drain.failure()
             self._refuse_second(request.turn)
             turn = self._start(request)
         if request.epoch < turn.epoch:

@@ -29,7 +29,9 @@ def run_service(
     config_class: type[Config],
     app: Callable[[Config, Drain], AbstractAsyncContextManager[Any]],
 ) -> NoReturn:
-    """Run a service until SIGTERM or SIGINT, then drain and exit with 0. For `__main__`.
+    """Run a service until SIGTERM, SIGINT or SIGHUP, then drain and exit with 0. For `__main__`.
+
+    Further signals change nothing: the drain has a bound of its own.
 
     Exits with 2, and a line on stderr for each variable that is wrong or address that cannot be had.
     """
@@ -68,7 +70,7 @@ async def _run(config: Config, app: Callable[[Config, Drain], AbstractAsyncConte
     drain = Drain()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     async with app(config, drain):
         await stop.wait()

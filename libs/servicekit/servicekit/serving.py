@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 import structlog
@@ -27,6 +28,9 @@ from servicekit.reflection import add_reflection
 __all__ = ["Drain", "RunningServer", "Servicer", "run_service", "serving"]
 
 _log = structlog.get_logger("servicekit.serving")
+
+# Calls that came in while `settle` ran have at least this long to end.
+_LAST_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ async def serving(
     access: Mapping[str, Access] = ACCESS,
     reflected: Sequence[str] | None = None,
     audit: AuditTrail | None = None,
+    settle: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve at `address` (`host:port`, where port 0 takes a free one, or `unix:/path`) while inside.
 
@@ -67,8 +72,10 @@ async def serving(
     `reflected`, by default those that are served. Calls from outside that change something are noted in
     `audit`.
 
-    On the way out: the drain starts, and with it health turns NOT_SERVING; no new calls are taken; running
-    ones have `grace` seconds to end before they are cancelled. Raises ConfigError when the address is taken.
+    On the way out: the drain starts, and with it health turns NOT_SERVING; `settle` is awaited, and calls are
+    still taken meanwhile; then no new calls are taken, and running ones have what is left of `grace` seconds
+    (at least two) to end before they are cancelled. `settle` has a bound of its own, and is left out when the
+    service ends because of an error. Raises ConfigError when the address is taken.
     """
     server = grpc.aio.server(
         interceptors=[CallInterceptor(Admission(access, verifier, credentials), audit)],
@@ -90,11 +97,18 @@ async def serving(
     await server.start()
     running = RunningServer(_reachable(address, port), 0 if address.startswith("unix:") else port, drain)
     _log.info("serving", address=running.address, services=names)
+    left = grace
     try:
         yield running
+        drain.start()
+        if settle is not None:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            await settle()
+            left = max(grace - (clock() - began), min(grace, _LAST_SECONDS))
     finally:
         drain.start()
-        await server.stop(grace)
+        await server.stop(left)
         _log.info("stopped", address=running.address)
 
 

@@ -35,6 +35,8 @@ class Service:
     """Returns once the service answers; asks until then."""
     folder: Path | None = None
     """Where it is started; None for where we are."""
+    stop_stage: int = 0
+    """Services of one stage are asked to stop together, when those of the stages before have ended."""
 
 
 class Keeper:

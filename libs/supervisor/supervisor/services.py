@@ -20,8 +20,10 @@ from supervisor.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 _ENVOY: Final = ROOT / "deploy" / "envoy"
-# In the order they are stopped in.
 _MODULES: Final = {"router": "router", "session": "session", "runner": "runner", "llm-proxy": "llm_proxy"}
+# Turns end in the runner, and need the session service for what is kept of them, and llm-proxy for their
+# models. See ADR 37.
+_STOP_STAGES: Final = {"router": 0, "runner": 0, "session": 1, "llm-proxy": 2}
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -59,7 +61,7 @@ def check_programs(sandbox: str) -> None:
 def plan(
     settings: Settings, data: DataDir, key: str, environ: Mapping[str, str], ports: Ports
 ) -> tuple[list[Service], Service]:
-    """Return the services in the order they are stopped in, and the edge before them."""
+    """Return the services, and the edge before them."""
     values = {**environ, **_wiring(data, ports), "API_KEY": key}
     llm_config = Path(environ.get("POINTSMAN_LLM_CONFIG", ROOT / "deploy" / "litellm.yaml"))
     also = {
@@ -103,6 +105,7 @@ def _service(name: str, values: Mapping[str, str], also: set[str]) -> Service:
         command=[sys.executable, "-P", "-m", _MODULES[name]],
         environ=environment(name, values, also),
         healthy=lambda: healthy(address),
+        stop_stage=_STOP_STAGES[name],
     )
 
 

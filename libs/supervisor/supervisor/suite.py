@@ -13,8 +13,8 @@ from supervisor.keeper import Keeper, Service
 from supervisor.log_file import Console, LogFile
 from supervisor.orphans import end_all, end_orphans
 
-# Services drain within ten seconds by themselves; the rest is for a busy machine.
-_GRACE_SECONDS: Final = 15.0
+# Services stop within 14 seconds by themselves; the rest is for a busy machine.
+_GRACE_SECONDS: Final = 18.0
 _EDGE_GRACE_SECONDS: Final = 3.0
 _SWEEP_SECONDS: Final = 2.0
 
@@ -23,7 +23,7 @@ class Suite:
     """Starts the services and the edge, keeps them running, and stops them in order."""
 
     def __init__(self, services: Sequence[Service], edge: Service, data: DataDir) -> None:
-        """`services` are stopped in their order, after the edge let nobody in any more."""
+        """`services` are stopped stage by stage, after the edge takes no new connections."""
         self._starting = asyncio.Lock()
         self._logs = [LogFile(data.logs / f"{service.name}.log") for service in (*services, edge)]
         keepers = [
@@ -63,17 +63,18 @@ class Suite:
                 end_orphans({keeper.pid for keeper in self._keepers if keeper.pid is not None})
 
     async def stop(self) -> None:
-        """Stop everything in order: the edge closes its door, the services drain, and the edge goes last.
+        """Stop everything in order: the edge takes no new connections, the services stop, the edge ends last.
 
-        So that the last words of a stream that a service ends still reach the client.
+        So the last message of a stream that a service ends still reaches the client.
         """
-        await asyncio.to_thread(self._close_the_door)
-        for keeper in self._services:
-            await keeper.stop(_GRACE_SECONDS)
+        await asyncio.to_thread(self._close_listeners)
+        for stage in sorted({keeper.service.stop_stage for keeper in self._services}):
+            stops = [k.stop(_GRACE_SECONDS) for k in self._services if k.service.stop_stage == stage]
+            await asyncio.gather(*stops)
         await self._edge.stop(_EDGE_GRACE_SECONDS)
 
-    def _close_the_door(self) -> None:
-        # An edge that does not answer lets nobody in.
+    def _close_listeners(self) -> None:
+        # An edge that does not answer takes no connections either.
         with suppress(OSError):
             ask_envoy(self._edge_folder, "drain_listeners", "POST")
 

@@ -36,6 +36,7 @@ from llm_proxy.routing.litellm_library import LitellmLibrary
 from llm_proxy.routing.picker import Picker
 from llm_proxy.servicers.llm import LlmServicer
 from llm_proxy.servicers.models import ModelServicer
+from llm_proxy.stopping import GRACE_SECONDS, Demand
 from llm_proxy.tokens import SessionTokens
 from llm_proxy.upstreams.anthropic import AnthropicUpstream
 from llm_proxy.upstreams.demo import DemoUpstream
@@ -91,11 +92,12 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
             catalogue, ledger, attempts, metrics(), cache, unpriced_free=models.money.unpriced_free
         )
         tokens = SessionTokens(database)
-        identity = Identity(tokens, verifier)
+        identity, demand = Identity(tokens, verifier), Demand(tokens)
         routes = Routes(
             MessagesRoutes(gateway, identity),
             ModelsRoutes(catalogue, identity),
             drain,
+            demand,
             metrics(),
             AllowedHosts.parse(config.public_hosts),
         )
@@ -119,6 +121,8 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
                 ],
                 verifier=verifier,
                 drain=drain,
+                grace=GRACE_SECONDS,
+                settle=demand.settle,
             )
         )
         yield RunningProxy(server.address, server.port, server.drain, http_address)

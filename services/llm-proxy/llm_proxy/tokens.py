@@ -29,6 +29,9 @@ LONGEST_SECONDS: Final = 3600.0
 _TRUST_SECONDS: Final = 0.8
 # One for each turn that runs now, and each takes 1 KB.
 _CACHE_ENTRIES: Final = 4096
+# A turn that has asked a model within this time, and whose token was not taken back, runs. One whose runner
+# was killed is not waited for any longer.
+_IN_USE_SECONDS: Final = 60.0
 # Between looks for tokens that have expired. A busy installation gives out some thousand meanwhile.
 _SWEEP_SECONDS: Final = 60.0
 
@@ -64,6 +67,19 @@ class SessionTokens:
         self._clock = clock
         self._known: OrderedDict[str, tuple[SessionToken, float]] = OrderedDict()
         self._swept = 0.0
+        # When each turn with a token of this process last asked.
+        self._used: OrderedDict[Payer, float] = OrderedDict()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a turn that got its token, or used it, here within a minute still has it."""
+        return any(used > self._clock() - _IN_USE_SECONDS for used in self._used.values())
+
+    def _note_use(self, payer: Payer) -> None:
+        self._used[payer] = self._clock()
+        self._used.move_to_end(payer)
+        if len(self._used) > _CACHE_ENTRIES:
+            self._used.popitem(last=False)
 
     async def issue(
         self,
@@ -107,6 +123,7 @@ class SessionTokens:
         await self._database.run(job, fsynced=False)
         # Whoever gets it asks a model next.
         self._remember(digest, known)
+        self._note_use(payer)
         return token, known
 
     async def revoke(self, tenant: str, session: str, turn: str = "") -> None:
@@ -124,6 +141,9 @@ class SessionTokens:
             payer = known.payer
             if payer.tenant == tenant and payer.session == session and turn in ("", payer.turn):
                 del self._known[digest]
+        for payer in list(self._used):
+            if payer.tenant == tenant and payer.session == session and turn in ("", payer.turn):
+                del self._used[payer]
 
     async def check(self, token: str) -> SessionToken:
         """Return what a token stands for. Raises Failure CREDENTIAL_INVALID, _EXPIRED or _REVOKED."""
@@ -134,6 +154,7 @@ class SessionTokens:
             self._remember(digest, known)
         if self._clock() >= known.expire_time:
             raise Failure(errors_pb2.ERROR_REASON_CREDENTIAL_EXPIRED, "This session token has expired.")
+        self._note_use(known.payer)
         return known
 
     def _remember(self, digest: str, known: SessionToken) -> None:

@@ -44,14 +44,16 @@ from runner.workspace.store import WorkspaceStore
 
 _log = structlog.get_logger("runner")
 
-# Of running turns, from the request to stop.
+# From the request to stop to the end of all calls. Running turns have most of it; the rest is for telling
+# their followers how those ended that did not come to an end by then.
 _GRACE_SECONDS: Final = 10.0
+_TURNS_SHARE: Final = 0.8
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 
 
 @asynccontextmanager
 async def app(config: RunnerConfig, drain: Drain) -> AsyncIterator[RunningServer]:
-    """Serve until left; on the way out running turns have the server's grace to end, then are broken off."""
+    """Serve until left; on the way out running turns have eight seconds to end, then are broken off."""
     # It logs what it cannot read, and that is the agent's.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     signer = PassportSigner.from_directory(config.passport_key, "runner")
@@ -123,7 +125,6 @@ async def _serving(
                 background(lifecycle.tend()),
                 background(lifecycle.keep_pool()),
                 background(lifecycle.learn_default(lambda: _default_boot(llm, signer))),
-                background(_break_off_in_time(drain, turns)),
                 serving(
                     service="runner",
                     address=config.address,
@@ -131,22 +132,17 @@ async def _serving(
                     verifier=PassportVerifier.from_file(config.passport_keys),
                     drain=drain,
                     grace=_GRACE_SECONDS,
+                    settle=lambda: turns.settle(_GRACE_SECONDS * _TURNS_SHARE),
                 ) as server,
             ):
                 with SandboxStates(lifecycle.sandboxes):
                     yield server
         finally:
             await turns.close()
+            await runner.close()
             await lifecycle.close()
             store.close()
             await engine.close()
-
-
-async def _break_off_in_time(drain: Drain, turns: Turns) -> None:
-    """End turns that a drain does not wait for while their followers can still be told."""
-    await drain.started.wait()
-    await asyncio.sleep(_GRACE_SECONDS * 0.8)
-    await turns.close()
 
 
 async def _clear_leftovers(state: Path, workspaces: Workspaces) -> None:

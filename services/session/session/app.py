@@ -70,8 +70,9 @@ from session.storage.file_lock import only_owner
 from session.storage.migrations.upgrade import upgrade
 from session.storage.statements.snapshots import Total
 
-# Calls end within this time after a SIGTERM, and turns that only we can finish.
-_GRACE_SECONDS = 8.0
+# Turns that only we can finish, and those of a runner that stops with us, have this long to end after the
+# request to stop: as long as the runner takes, which then tells how the others ended.
+_GRACE_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -187,7 +188,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
         await stack.enter_async_context(background(deletion.purge()))
         await stack.enter_async_context(background(Retention(database, config.events_kept).sweep()))
         await stack.enter_async_context(background(dispatcher.keep()))
-        stack.push_async_callback(dispatcher.stop, _GRACE_SECONDS)
+        stack.push_async_callback(dispatcher.stop)
         await stack.enter_async_context(background(dispatcher.dispatch()))
         await stack.enter_async_context(background(_end_streams(hub, drain)))
         server = await stack.enter_async_context(
@@ -199,6 +200,7 @@ async def app(config: SessionConfig, drain: Drain) -> AsyncIterator[RunningServe
                 drain=drain,
                 grace=_GRACE_SECONDS,
                 audit=audit,
+                settle=lambda: dispatcher.settle(_GRACE_SECONDS, runner.stops),
             )
         )
         yield server

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pointsman.llm.v1 import llm_service_pb2, llm_service_pb2_grpc
 from pointsman.runner.v1 import runner_service_pb2, runner_service_pb2_grpc
 from pointsman.session.v1 import event_pb2, session_service_pb2
@@ -17,6 +18,7 @@ from servicekit.passport import PassportSigner
 
 # A small answer from a service on this machine or the next.
 _QUICK_SECONDS: Final = 5.0
+_HEALTH_SECONDS: Final = 1.0
 WORKSPACE_SECONDS: Final = 60.0
 """Restoring or removing a whole workspace: some seconds for 40,000 files."""
 # Two gigabytes and 200,000 files take a minute on a slow disk, behind others that copy.
@@ -66,6 +68,16 @@ class Runner:
     async def reachable(self) -> None:
         """Return once there is a connection."""
         await self._channel.channel_ready()
+
+    async def stops(self) -> bool:
+        """Say whether the runner says that it is stopping. One that is out of reach says nothing."""
+        try:
+            answer = await health_pb2_grpc.HealthStub(self._channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def run_turn(
         self, party: Party, request: runner_service_pb2.RunTurnRequest, seconds: float

@@ -214,19 +214,89 @@ async def test_a_session_that_is_deleted_after_a_kill_leaves_nothing(
         assert [path for path in below(data_dir) if session in path.name] == []
 
 
-async def test_sigterm_ends_running_turns_as_interrupted_and_leaves_nothing(
+async def _stopped_in(runner: Machine, model: ScriptedAnthropic, *, calls: int) -> tuple[Any, Any]:
+    """Send SIGTERM once the model has been asked so often; return the turn's stream and the stop, running."""
+    turn = new_id()
+    stream = asyncio.create_task(runner.run(new_id(), "Wait", turn=turn))
+    await wait_until(lambda: len(model.prompts) == calls, timeout=60)
+    return stream, asyncio.create_task(runner.kill(signal.SIGTERM))
+
+
+async def test_sigterm_lets_turns_end_that_do_so_in_time(
     engine: dict[str, str], keys: Keys, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"
     async with machine(keys, data_dir, engine) as (runner, model):
-        model.script = [Reply.text("Hm", stall=True)]
-        running = asyncio.create_task(runner.run(new_id(), "Wait"))
-        await wait_until(lambda: len(model.prompts) == 1, timeout=60)
-        stopping = asyncio.create_task(runner.kill(signal.SIGTERM))
-        items = await running
-        assert items[-1].event.turn_finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+        model.script = [Reply.text("Done at last.", delay=0.5)]
+        stream, stopping = await _stopped_in(runner, model, calls=1)
+        items = await stream
+        assert items[-1].event.turn_finished.result == "Done at last."
         await stopping
     assert alive_on(data_dir) == []
+
+
+async def test_sigterm_leaves_a_turn_that_has_done_nothing_to_be_started_again(
+    engine: dict[str, str], keys: Keys, tmp_path: Path
+) -> None:
+    """As after a kill: its follower is told so, and so is who asks the runner that comes next."""
+    data_dir = tmp_path / "data"
+    async with machine(keys, data_dir, engine) as (runner, model):
+        model.script = [Reply.text("Half of it and no more.", middle=asyncio.Event())]
+        session, turn = new_id(), new_id()
+        stream = asyncio.create_task(runner.run(session, "Wait", turn=turn))
+        await wait_until(lambda: len(model.prompts) == 1, timeout=60)
+        stopping = asyncio.create_task(runner.kill(signal.SIGTERM))
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await stream
+        await stopping
+        await runner.start()
+        with pytest.raises(grpc.aio.AioRpcError) as told_later:
+            await runner.run(session, "", turn=turn, attach_only=True)
+        for caught in (told, told_later):
+            failure = Failure.from_rpc_error(caught.value, "runner")
+            assert failure.reason == errors_pb2.ERROR_REASON_TURN_NOT_FOUND
+            assert failure.metadata["acted"] == "false"
+    assert alive_on(data_dir) == []
+
+
+async def test_sigterm_ends_turns_that_ran_a_tool_as_interrupted(
+    engine: dict[str, str], keys: Keys, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    async with machine(keys, data_dir, engine) as (runner, model):
+        write = Reply.tool("Bash", {"command": "echo x > file", "description": "Write"})
+        model.script = [write, Reply.text("Hm", stall=True)]
+        stream, stopping = await _stopped_in(runner, model, calls=2)
+        finished = (await stream)[-1].event.turn_finished
+        assert finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+        assert finished.tool_ran
+        assert "send the prompt again" in finished.error.message
+        await stopping
+    assert alive_on(data_dir) == []
+
+
+async def test_a_stopping_runner_refuses_new_turns_and_a_second_sigterm_changes_nothing(
+    engine: dict[str, str], keys: Keys, tmp_path: Path
+) -> None:
+    async with machine(keys, tmp_path / "data", engine) as (runner, model):
+        model.script = [Reply.text("Done at last.", delay=0.5)]
+        stream, stopping = await _stopped_in(runner, model, calls=1)
+        assert runner.process is not None
+        runner.process.send_signal(signal.SIGTERM)
+        refused = await _refusal(runner)
+        assert refused.reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING
+        assert (await stream)[-1].event.turn_finished.result == "Done at last."
+        await stopping
+        assert runner.process.returncode == 0
+
+
+async def _refusal(runner: Machine) -> Failure:
+    """Return what a new turn is refused with; it may run while the signal is on its way."""
+    while True:
+        try:
+            await runner.run(new_id(), "Another")
+        except grpc.aio.AioRpcError as error:
+            return Failure.from_rpc_error(error, "runner")
 
 
 async def test_a_session_goes_on_from_transcript_and_snapshot_on_an_empty_disk(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import grpc.aio
 import pytest
 from pointsman.errors.v1 import errors_pb2
-from pointsman.session.v1 import event_pb2, turn_pb2
+from pointsman.session.v1 import event_pb2, transcript_service_pb2, turn_pb2
 from servicekit.testing import wait_until
+from session.runs import dispatch
 from support.session_house import SessionHouse, failure_of, session_house
 from support.session_runner import ScriptedRunner
 from support.session_scripts import ScriptedTurn
@@ -207,6 +209,99 @@ async def test_a_drain_ends_streams_typed_and_fails_no_turn(tmp_path: Path, data
             client = house.client()
             assert (await client.turn(direct.name)).state == turn_pb2.TURN_STATE_SUCCEEDED
             assert (await client.finish(turn)).outcome == turn_pb2.TURN_STATE_SUCCEEDED
+
+
+async def test_a_stop_waits_for_the_turns_of_a_runner_that_stops_with_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    """The runner's agents write their transcripts until they end, and calls are taken for that."""
+    async with session_house(tmp_path, database_url) as house:
+        turn = await running_turn(house)
+        client = house.client()
+        house.runner_drain.start()
+        stopping = asyncio.create_task(house.stop())
+        key = transcript_service_pb2.TranscriptKey(session=turn.session, transcript_id="t")
+        entry = transcript_service_pb2.TranscriptEntry(uuid="u", json=b"{}")
+        request = transcript_service_pb2.AppendEntriesRequest(key=key, entries=[entry])
+        # Longer than a session service waits whose runner goes on without it.
+        end = time.monotonic() + dispatch._SKEW_SECONDS + 1.0
+        while time.monotonic() < end:
+            await client.transcripts.AppendEntries(request, metadata=client.metadata, timeout=5)
+        later = await client.enqueue("say later", turn.session)
+        house.runner.turns[turn.name].released.set()
+        async with asyncio.timeout(5):
+            await stopping
+        async with house.restarted():
+            client = house.client()
+            ended = await client.turn(turn.name)
+            assert (ended.state, ended.result.result) == (turn_pb2.TURN_STATE_SUCCEEDED, "waited")
+            assert (await client.finish(later)).result == "later"
+        assert [request.turn for request in house.runner.requests].count(turn.name) == 1
+
+
+async def test_a_stop_leaves_agent_turns_to_a_runner_that_goes_on(tmp_path: Path, database_url: str) -> None:
+    async with session_house(tmp_path, database_url) as house:
+        turn = await running_turn(house)
+        began = time.monotonic()
+        await house.stop()
+        assert time.monotonic() - began < 5
+        async with house.restarted():
+            house.runner.turns[turn.name].released.set()
+            assert (await house.client().finish(turn)).result == "waited"
+
+
+async def test_a_turn_that_a_stopping_runner_refuses_runs_in_the_next_one(house: SessionHouse) -> None:
+    house.runner.refusing = True
+    client = house.client()
+    turn = await client.enqueue("say hi")
+    await wait_until(lambda: len(house.runner.requests) >= 2)
+    await house.restart_runner()
+    house.runner.refusing = False
+    assert (await client.finish(turn)).result == "hi"
+    assert not any(request.attach_only for request in house.runner.requests)
+
+
+async def test_a_direct_turn_that_is_cut_off_is_asked_again(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session.app._GRACE_SECONDS", 1.0)
+    async with session_house(tmp_path, database_url) as house:
+        client = house.client()
+        turn = await client.enqueue("wait", route=turn_pb2.TURN_ROUTE_DIRECT)
+        await wait_until(lambda: len(house.models.requests) == 1)
+        await house.stop()
+        house.models.release.set()
+        async with house.restarted():
+            client = house.client()
+            finished = await client.finish(turn)
+            assert (finished.outcome, finished.result) == (
+                turn_pb2.TURN_STATE_SUCCEEDED,
+                "so farYou said: wait",
+            )
+            kinds = [event.WhichOneof("kind") for event in await client.events(turn.session)]
+            assert kinds.count("model_retry") == 1
+            assert kinds.count("turn_finished") == 1
+        assert len(house.models.requests) == 2
+
+
+async def test_a_direct_turn_whose_answer_is_partly_logged_is_interrupted(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session.app._GRACE_SECONDS", 1.0)
+    async with session_house(tmp_path, database_url) as house:
+        house.models.thinks_first = True
+        client = house.client()
+        turn = await client.enqueue("wait", route=turn_pb2.TURN_ROUTE_DIRECT)
+        async for event in client.watch(turn.session, turn=turn.name):
+            if event.HasField("assistant_message"):
+                break
+        await house.stop()
+        async with house.restarted():
+            finished = await house.client().finish(turn)
+            assert finished.outcome == turn_pb2.TURN_STATE_INTERRUPTED
+            assert finished.error.reason == errors_pb2.ERROR_REASON_TURN_INTERRUPTED
+            assert "send the prompt again" in finished.error.message
+        assert len(house.models.requests) == 1
 
 
 async def _read_to_end(house: SessionHouse, session: str) -> grpc.aio.AioRpcError:

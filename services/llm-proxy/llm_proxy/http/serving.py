@@ -26,12 +26,13 @@ from servicekit.http.messages_errors import (
     internal,
 )
 from servicekit.http.server import HttpServer
-from servicekit.passport import REQUEST_ID_HEADER
+from servicekit.passport import PASSPORT_HEADER, REQUEST_ID_HEADER
 
 from llm_proxy.http.bodies import BODY_LIMIT
 from llm_proxy.http.messages import MessagesRoutes
 from llm_proxy.http.models import ONE_MODEL, ModelsRoutes
 from llm_proxy.metrics import Metrics
+from llm_proxy.stopping import Demand
 
 _log = structlog.get_logger("llm_proxy.http")
 
@@ -42,13 +43,17 @@ Route = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Routes:
-    """Answers requests by method and path, each with its id, its log line and errors in Anthropic's shape."""
+    """Answers requests by method and path, each with its id, its log line and errors in Anthropic's shape.
+
+    In a drain it serves agents, whose turns go on for a while, and nobody else.
+    """
 
     def __init__(
         self,
         messages: MessagesRoutes,
         models: ModelsRoutes,
         drain: Drain,
+        demand: Demand,
         metrics: Metrics,
         hosts: AllowedHosts,
     ) -> None:
@@ -61,6 +66,7 @@ class Routes:
         }
         self._one_model = models.get_model
         self._drain = drain
+        self._demand = demand
         self._metrics = metrics
         self._hosts = hosts
 
@@ -77,10 +83,13 @@ class Routes:
         try:
             check_framing(request, BODY_LIMIT)
             self._hosts.check(request.headers.get("host", ""))
-            self._drain.check()
+            if PASSPORT_HEADER in request.headers:
+                # From outside, through the edge.
+                self._drain.check()
             if route is None:
                 raise _no_such_path()
-            response = await route(request)
+            with self._demand.call():
+                response = await route(request)
             reason = "OK"
             return _named(response)
         except Failure as failure:
@@ -138,7 +147,8 @@ async def serving_http(routes: Routes, address: str, drain: Drain) -> AsyncItera
     host, _, port = address.rpartition(":")
     # The server cancels the call of a client that went away: a provider costs money until then.
     server = HttpServer(routes.answer, failed, connections=_CONNECTIONS)
-    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=10.0)
+    # `Demand.settle` has waited for the calls.
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=2.0)
     await runner.setup()
     try:
         try:

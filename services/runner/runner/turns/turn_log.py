@@ -10,6 +10,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from pointsman.runner.v1 import runner_service_pb2 as pb
 from pointsman.session.v1 import event_pb2
+from servicekit.errors import Failure
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 LOG_BYTES: Final = 64 * 1024 * 1024
@@ -18,6 +19,17 @@ LOG_BYTES: Final = 64 * 1024 * 1024
 _DELTA_BYTES: Final = 4 * 1024 * 1024
 
 _DELTAS: Final = ("text_delta", "thinking_delta")
+# What a turn says or does. The rest only tells how it is getting on. The session service has the same list.
+_EFFECTS: Final = frozenset(
+    {
+        "assistant_message",
+        "tool_use",
+        "tool_result",
+        "file_change",
+        "permission_requested",
+        "permission_decided",
+    }
+)
 
 _Block = tuple[str, int]
 """A message and the place of a block in it."""
@@ -46,8 +58,11 @@ class TurnLog:
         self._bytes = 0
         self._delta_bytes = 0
         self._changed = asyncio.Event()
+        self._cut: Failure | None = None
         self.last_index = 0
         self.finished = False
+        self.had_effect = False
+        """Whether it has an item that tells of something the agent said or did."""
 
     @property
     def bytes(self) -> int:
@@ -56,7 +71,7 @@ class TurnLog:
 
     def append(self, event: event_pb2.Event) -> None:
         """Add an event. Raises LogFull; `turn_finished` always fits, and nothing comes after it."""
-        if self.finished:
+        if self.finished or self._cut is not None:
             return
         kind = event.WhichOneof("kind")
         size = event.ByteSize()
@@ -67,6 +82,7 @@ class TurnLog:
             raise LogFull
         self._bytes += size
         self.last_index += 1
+        self.had_effect = self.had_effect or kind in _EFFECTS
         if kind == "assistant_message":
             self._drop_deltas((event.assistant_message.message_id, event.assistant_message.block))
         self._put(event, self.last_index)
@@ -100,8 +116,17 @@ class TurnLog:
                 self._delta_bytes -= item.event.ByteSize()
             self._items[position] = None
 
+    def cut_off(self, failure: Failure) -> None:
+        """End the log without a last item: followers get the failure after what is there."""
+        self._cut = failure
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     async def follow(self, after_index: int) -> AsyncIterator[pb.RunTurnResponse]:
-        """Yield the items after an index and what comes, to the end; `keep_alive` when it is quiet."""
+        """Yield the items after an index and what comes, to the end; `keep_alive` when it is quiet.
+
+        Raises the failure that the log was cut off with.
+        """
         position, began = 0, len(self._items)
         had: dict[_Block, int] = {}
         while True:
@@ -118,6 +143,8 @@ class TurnLog:
                 yield item
             if self.finished:
                 return
+            if self._cut is not None:
+                raise self._cut
             changed = self._changed
             try:
                 async with asyncio.timeout(KEEP_ALIVE_SECONDS):

@@ -136,6 +136,10 @@ class TurnRunner:
                 each.cancel()
             await asyncio.gather(task, *stops, return_exceptions=True)
 
+    async def close(self) -> None:
+        """Wait until the tokens of turns that are over are taken back. Each call has a deadline."""
+        await asyncio.gather(*self._revoking, return_exceptions=True)
+
     async def _break_off(self, turn: Turn, conversation: Conversation, task: asyncio.Task[Outcome]) -> None:
         """Ask the agent to stop. One that does not, at once, loses its sandbox when the task is cancelled."""
         with contextlib.suppress(TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -63,14 +64,25 @@ class Turn:
         self.tool_ran = True
 
     async def over(self) -> None:
-        """Wait for its end. A turn has a deadline of its own."""
-        async for _ in self.log.follow(self.log.last_index):
-            pass
+        """Wait until nothing of it runs any more. A turn has a deadline of its own."""
+        with contextlib.suppress(Failure):
+            async for _ in self.log.follow(self.log.last_index):
+                pass
 
     def prompt_goes(self) -> None:
         """Note that the agent gets the prompt now: until `turn_ended` something of the turn may run."""
         self.prompted = True
         _log.info("turn_started", turn=self.ref.name, epoch=self.epoch)
+
+    @property
+    def had_effect(self) -> bool:
+        """Whether it ran a tool, or said anything that is logged: then it is not started again."""
+        return self._acted or self.tool_ran or self.log.had_effect
+
+    def leave(self) -> None:
+        """Stop without an end. Followers get TURN_NOT_FOUND, with the word that no tool ran."""
+        self._journal.close()
+        self.log.cut_off(cut_off(self.ref, acted=False))
 
     def take_over(self, epoch: int) -> None:
         """Follow a newer epoch: whoever followed an older one has lost the turn."""
@@ -114,11 +126,7 @@ class PastTurn:
             if item.index > after_index:
                 yield item
         if not self._past.finished:
-            raise Failure(
-                errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
-                f"{self._ref.name} was cut off with the runner that it ran in.",
-                acted="true" if self._past.acted else "false",
-            )
+            raise cut_off(self._ref, acted=self._past.acted)
 
 
 class Turns:
@@ -197,19 +205,29 @@ class Turns:
         except Failure as failure:
             outcome = Outcome(failure=failure)
         except asyncio.CancelledError:
+            if not turn.had_effect:
+                self._leave(turn)
+                return
             outcome = Outcome(failure=interrupted(tool_ran=turn.tool_ran))
         except Exception:  # noqa: BLE001 - a turn must end with an outcome, also for a fault of ours
             _log.exception("turn_failed", turn=turn.ref.name)
-        finally:
-            if turn.overflowed.is_set():
-                outcome = Outcome(result=outcome.result, failure=output_limit())
-            del self._running[turn.ref.session]
-            turn.finish(outcome)
-            if turn.prompted:
-                state = turn_pb2.TurnState.Name(outcome.state)
-                _log.info("turn_ended", turn=turn.ref.name, epoch=turn.epoch, outcome=state)
-            self._kept.add(turn)
-            self._forget()
+        if turn.overflowed.is_set():
+            outcome = Outcome(result=outcome.result, failure=output_limit())
+        del self._running[turn.ref.session]
+        turn.finish(outcome)
+        if turn.prompted:
+            state = turn_pb2.TurnState.Name(outcome.state)
+            _log.info("turn_ended", turn=turn.ref.name, epoch=turn.epoch, outcome=state)
+        self._kept.add(turn)
+        self._forget()
+
+    def _leave(self, turn: Turn) -> None:
+        """Let go of a turn that had no effect, so that its owner starts it again."""
+        del self._running[turn.ref.session]
+        del self._turns[turn.ref]
+        turn.leave()
+        if turn.prompted:
+            _log.info("turn_left", turn=turn.ref.name, epoch=turn.epoch)
 
     def forget(self, session: SessionRef) -> None:
         """Remove what is kept of a session's turns. None runs."""
@@ -218,8 +236,18 @@ class Turns:
         self._kept.forget(session)
         self._journal.forget(session)
 
+    async def settle(self, seconds: float) -> None:
+        """Give running turns so many seconds to end, then break off the others."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+        await self.close()
+
     async def close(self) -> None:
-        """Break all turns off; each ends INTERRUPTED."""
+        """Break all turns off.
+
+        One that had an effect ends INTERRUPTED. Any other is left without an end, as a killed runner leaves
+        it: its followers get TURN_NOT_FOUND, and their owner starts it again.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -239,11 +267,21 @@ def lease_lost(epoch: int) -> Failure:
     )
 
 
+def cut_off(ref: TurnRef, *, acted: bool) -> Failure:
+    """Return the failure of a turn without an end, whose runner stopped. `acted`: a tool may have run."""
+    return Failure(
+        errors_pb2.ERROR_REASON_TURN_NOT_FOUND,
+        f"{ref.name} was cut off with the runner that it ran in.",
+        acted="true" if acted else "false",
+    )
+
+
 def interrupted(*, tool_ran: bool) -> Failure:
     """Return the failure of a turn that was cut off by the end of its runner."""
     return Failure(
         errors_pb2.ERROR_REASON_TURN_INTERRUPTED,
-        "The turn was cut off because its runner stopped. It is not run again by itself.",
+        "The turn was cut off because its runner stopped. What it had done is in the log and in the "
+        "workspace; send the prompt again if you want it done again.",
         tool_ran="true" if tool_ran else "false",
     )
 

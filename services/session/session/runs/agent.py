@@ -41,7 +41,6 @@ _BOOTED_INDEX: Final = 2
 _TRANSIENT: Final = frozenset(
     {
         errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-        errors_pb2.ERROR_REASON_SERVICE_DRAINING,
         errors_pb2.ERROR_REASON_CALL_TIMED_OUT,
         errors_pb2.ERROR_REASON_CALL_CANCELLED,
         errors_pb2.ERROR_REASON_INTERNAL,
@@ -219,6 +218,10 @@ class AgentTurn:
             # Refused, so it was not begun. The runner still has a turn that is over for us.
             self._sent = False
             await self._stop_other(failure.metadata.get("turn", ""))
+            return False
+        if failure.reason == errors_pb2.ERROR_REASON_SERVICE_DRAINING:
+            # Only a turn that has not begun is refused so. It is sent again, to the runner that comes next.
+            self._sent = False
             return False
         if failure.reason in _TRANSIENT:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +23,10 @@ _log = structlog.get_logger("session.dispatch")
 
 # How often to look without being told, in case a message was lost.
 _LOOK_SECONDS: Final = 1.0
+# How often a stop looks whether agent turns still need us, and how long after the request to stop a runner
+# that serves may still be about to hear of its own.
+_STOP_LOOK_SECONDS: Final = 0.2
+_SKEW_SECONDS: Final = 1.5
 
 
 @dataclass(eq=False)
@@ -65,6 +69,7 @@ class Dispatcher:
         self._held = 0
         self._unheld = asyncio.Event()
         self._unheld.set()
+        self._stopping = False
         # Whether turns may wait for a place. While they do, who is next is for the rotation to say.
         self._crowded = True
         bus.on(Topic.QUEUE, lambda _ids: self._wake.set())
@@ -105,7 +110,7 @@ class Dispatcher:
         """Keep a place free while inside, and give what starts a turn in it; None when there is none."""
         if self._free <= 0:
             self._crowded = True
-        if self._crowded:
+        if self._crowded or self._stopping:
             yield None
             return
         self._held += 1
@@ -124,8 +129,8 @@ class Dispatcher:
             self._wake.set()
 
     async def _fill(self) -> None:
-        """Claim until there is no place or no turn left that may run."""
-        while (free := self._free) > 0:
+        """Claim until there is no place or no turn left that may run, or the service stops."""
+        while not self._stopping and (free := self._free) > 0:
             served = set()
             for tenant, account in await self._claims.chosen(free):
                 claim = await self._claims.claim(tenant, account)
@@ -218,24 +223,53 @@ class Dispatcher:
             self._hub.drop_blocks(turn.session_id)
             self._wake.set()
 
-    async def stop(self, grace: float) -> None:
-        """Wait `grace` seconds for direct turns to end and for workspaces that are copied; give all back.
+    async def settle(self, grace: float, runner_stops: Callable[[], Awaitable[bool]]) -> None:
+        """Begin no more turns, and give those that run up to `grace` seconds to end.
 
-        Agent turns are left to their runners.
+        Direct turns are answered by us, so they have all of it. Agent turns go on in their runner without us,
+        unless `runner_stops`: a runner that stops needs us, for its agents' transcripts and for how they end.
         """
-        # Who holds a place still starts a turn in it.
-        self._crowded = True
+        self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._unheld.wait()
+                serving = asyncio.create_task(self._until_runner_serves(runner_stops))
+                try:
+                    await self._until_settled(serving)
+                finally:
+                    serving.cancel()
+
+    async def _until_settled(self, serving: asyncio.Task[None]) -> None:
+        """Wait until no turn runs, or only such as their runner carries on."""
+        while self._running:
+            waited_for = {
+                running.task
+                for running in self._running.values()
+                if running.task is not None and not (serving.done() and self._may_be_left(running))
+            }
+            if not waited_for:
+                return
+            ends = waited_for if serving.done() else {*waited_for, serving}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    def _may_be_left(self, running: Running) -> bool:
+        """Say whether nothing of a turn is ours to end. One that is over has its workspace copied."""
+        return self._runs.can_be_left(running.claim) and not running.over
+
+    async def _until_runner_serves(self, runner_stops: Callable[[], Awaitable[bool]]) -> None:
+        """Return once it is sure that the runner does not stop with us; wait while it does."""
+        clock = asyncio.get_running_loop().time
+        sure = clock() + _SKEW_SECONDS
+        while True:
+            if not await runner_stops() and clock() >= sure:
+                return
+            await asyncio.sleep(_STOP_LOOK_SECONDS)
+
+    async def stop(self) -> None:
+        """Leave the turns that still run to their runners or their next owner, and give all leases back."""
+        # Who holds a place still starts a turn in it.
+        self._stopping = True
         tasks = {running.task for running in self._running.values() if running.task is not None}
-        direct = {
-            running.task
-            for running in self._running.values()
-            if running.task is not None and (running.over or not self._runs.can_be_left(running.claim))
-        }
-        if direct:
-            await asyncio.wait(direct, timeout=grace)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,6 +42,8 @@ _EFFECTS: Final = (
     "permission_requested",
     "permission_decided",
 )
+# It may be this turn that the service dies of.
+_DIRECT_RESTARTS: Final = 5
 _ANSWERED: Final = (int(turn_pb2.TURN_STATE_SUCCEEDED), int(turn_pb2.TURN_STATE_FAILED))
 
 
@@ -107,8 +109,11 @@ class Runs:
     async def _direct(
         self, claim: Claim, writer: TurnWriter, cancel: asyncio.Event, decided: asyncio.Event
     ) -> None:
-        if claim.recovered:
-            await writer.interrupted("The session service was cut off while the model answered. Ask again.")
+        if claim.recovered and not await self._asked_again(writer):
+            await writer.interrupted(
+                "The session service stopped while the model answered. What the model had said is in the "
+                "log; send the prompt again."
+            )
             return
         earlier = await self._database.run(lambda tx: self._earlier(tx, claim.turn))
         escalated = await DirectTurn(writer, self._models, cancel, earlier).run()
@@ -126,6 +131,20 @@ class Runs:
         )
         await append.written()
         await self._agent(claim, writer, cancel, decided, recovered=False)
+
+    async def _asked_again(self, writer: TurnWriter) -> bool:
+        """Note that the model is asked again; False when the log has part of an answer, or after 5 times."""
+        if writer.restarts >= _DIRECT_RESTARTS or await self._acted(writer.turn):
+            return False
+        again = event_pb2.ModelRetry(
+            attempt=writer.restarts + 1,
+            max_attempts=_DIRECT_RESTARTS + 1,
+            message="The session service was restarted; the model is asked again.",
+        )
+        writer.restarts += 1
+        append = await writer.put(event_pb2.Event(model_retry=again), turn={"restarts": writer.restarts})
+        await append.written()
+        return True
 
     async def _earlier(self, tx: Transaction, turn: TurnRow) -> list[TurnRow]:
         return await turns.newest(tx, turn.session_id, history.TURNS, states=_ANSWERED, before=turn)
