@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc.aio
 from llm_proxy.app import RunningProxy, app
 from llm_proxy.config import Config
 from pointsman.llm.v1 import llm_service_pb2 as pb
@@ -67,6 +68,8 @@ class ProxyHouse:
     session: aiohttp.ClientSession
     url: str
     data_dir: Path
+    issued: set[tuple[str, str]] = field(default_factory=set)
+    """Tenants and sessions that tokens were given out for."""
 
     @property
     def llm(self) -> rpc.LlmServiceAsyncStub:
@@ -87,6 +90,7 @@ class ProxyHouse:
     async def token(self, *, tenant: str = "acme", session: str = "", turn: str = "", **request: Any) -> str:
         """A session token."""
         session = session or f"sessions/{uuid.uuid4()}"
+        self.issued.add((tenant, session))
         scope = pb.BillingScope(
             account="main", session=session, turn=turn or f"{session}/turns/{uuid.uuid4()}"
         )
@@ -94,6 +98,13 @@ class ProxyHouse:
             pb.IssueSessionTokenRequest(scope=scope, **request), metadata=self.internal(tenant), timeout=60
         )
         return str(response.token)
+
+    async def give_back(self) -> None:
+        """Take all tokens back, as at the end of their turns: else a stop waits for those."""
+        for tenant, session in self.issued:
+            request = pb.RevokeSessionTokenRequest(session=session)
+            with suppress(grpc.aio.AioRpcError):
+                await self.llm.RevokeSessionToken(request, metadata=self.internal(tenant), timeout=60)
 
     async def post(self, path: str, body: Any, headers: Mapping[str, str]) -> Reply:
         """Send any request."""
@@ -146,7 +157,10 @@ async def proxy_house(
         running = await stack.enter_async_context(started(partial(app, environ=environ or {}), settings))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         assert isinstance(running.server, RunningProxy)
-        yield ProxyHouse(keys, running, session, f"http://{running.server.http_address}", directory / "data")
+        url = f"http://{running.server.http_address}"
+        house = ProxyHouse(keys, running, session, url, directory / "data")
+        yield house
+        await house.give_back()
 
 
 def behind(shape: str, url: str) -> tuple[str, dict[str, str]]:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from servicekit.errors import Failure
+
 from llm_proxy.tokens import SessionTokens
 
 GRACE_SECONDS: Final = 12.0
 """How long an agent in mid turn may still ask. A runner and a session service that were asked to stop at the
 same moment need up to ten seconds; a container gets SIGKILL after twenty."""
-_LOOK_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 0.2
 
 
 class Demand:
@@ -36,6 +38,13 @@ class Demand:
         clock = asyncio.get_running_loop().time
         end = clock() + grace
         while clock() < end:
-            if not self._calls and not self._tokens.in_use:
+            if not self._calls and not await self._turns_run():
                 return
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _turns_run(self) -> bool:
+        try:
+            return await self._tokens.in_use()
+        except Failure:
+            # Without its database the service can answer no agent.
+            return False

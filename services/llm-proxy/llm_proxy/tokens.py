@@ -67,17 +67,28 @@ class SessionTokens:
         self._clock = clock
         self._known: OrderedDict[str, tuple[SessionToken, float]] = OrderedDict()
         self._swept = 0.0
-        # When each turn with a token of this process last asked.
-        self._used: OrderedDict[Payer, float] = OrderedDict()
+        # When each token that was given out or shown here was last used, by its digest.
+        self._used: OrderedDict[str, float] = OrderedDict()
 
-    @property
-    def in_use(self) -> bool:
-        """Whether a turn that got its token, or used it, here within a minute still has it."""
-        return any(used > self._clock() - _IN_USE_SECONDS for used in self._used.values())
+    async def in_use(self) -> bool:
+        """Say whether a turn that got its token, or used it, here within a minute still has it."""
+        since = self._clock() - _IN_USE_SECONDS
+        recent = [digest for digest, used in self._used.items() if used > since]
+        if not recent:
+            return False
 
-    def _note_use(self, payer: Payer) -> None:
-        self._used[payer] = self._clock()
-        self._used.move_to_end(payer)
+        def job(connection: Connection) -> bool:
+            # Another replica may have taken them back.
+            valid = session_tokens.c.digest.in_(recent) & (session_tokens.c.revoked == 0)
+            return (
+                connection.execute(select(session_tokens.c.digest).where(valid).limit(1)).first() is not None
+            )
+
+        return await self._database.run(job, fsynced=False)
+
+    def _note_use(self, digest: str) -> None:
+        self._used[digest] = self._clock()
+        self._used.move_to_end(digest)
         if len(self._used) > _CACHE_ENTRIES:
             self._used.popitem(last=False)
 
@@ -123,7 +134,7 @@ class SessionTokens:
         await self._database.run(job, fsynced=False)
         # Whoever gets it asks a model next.
         self._remember(digest, known)
-        self._note_use(payer)
+        self._note_use(digest)
         return token, known
 
     async def revoke(self, tenant: str, session: str, turn: str = "") -> None:
@@ -141,9 +152,6 @@ class SessionTokens:
             payer = known.payer
             if payer.tenant == tenant and payer.session == session and turn in ("", payer.turn):
                 del self._known[digest]
-        for payer in list(self._used):
-            if payer.tenant == tenant and payer.session == session and turn in ("", payer.turn):
-                del self._used[payer]
 
     async def check(self, token: str) -> SessionToken:
         """Return what a token stands for. Raises Failure CREDENTIAL_INVALID, _EXPIRED or _REVOKED."""
@@ -154,7 +162,7 @@ class SessionTokens:
             self._remember(digest, known)
         if self._clock() >= known.expire_time:
             raise Failure(errors_pb2.ERROR_REASON_CREDENTIAL_EXPIRED, "This session token has expired.")
-        self._note_use(known.payer)
+        self._note_use(digest)
         return known
 
     def _remember(self, digest: str, known: SessionToken) -> None:

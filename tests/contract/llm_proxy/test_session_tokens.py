@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from llm_proxy.ledger.database import open_database
+from llm_proxy.ledger.scopes import Payer
+from llm_proxy.stopping import Demand
+from llm_proxy.tokens import SessionTokens
 from pointsman.llm.v1 import llm_service_pb2 as pb
 from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER
@@ -54,6 +59,39 @@ async def test_a_revoked_token_is_refused_within_a_second_and_others_stay(demo: 
     request = pb.RevokeSessionTokenRequest(session="sessions/a")
     await demo.llm.RevokeSessionToken(request, metadata=demo.internal(), timeout=60)
     assert await reason(demo, {"x-api-key": second}) == (401, "CREDENTIAL_REVOKED")
+
+
+async def test_in_a_drain_agents_are_still_served_and_callers_from_outside_are_not(demo: ProxyHouse) -> None:
+    token = await demo.token()
+    demo.running.server.drain.start()
+    assert await reason(demo, {"x-api-key": token}) == (200, "OK")
+    outside = dict(demo.public())
+    assert await reason(demo, outside) == (503, "SERVICE_DRAINING")
+
+
+async def test_a_stop_waits_for_turns_that_have_a_token_and_no_longer(tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
+        now = 1000.0
+        tokens = SessionTokens(database, clock=lambda: now)
+        demand = Demand(tokens)
+        await demand.settle(grace=0.0)
+        payer = Payer("acme", "main", "sessions/a", "sessions/a/turns/1")
+        token, _ = await tokens.issue(payer, "somebody")
+        stopping = asyncio.create_task(demand.settle(grace=60.0))
+        await asyncio.wait({stopping}, timeout=0.5)
+        assert not stopping.done()
+        await tokens.revoke("acme", "sessions/a", "sessions/a/turns/1")
+        async with asyncio.timeout(10):
+            await stopping
+        # Of a turn whose runner was killed nobody takes the token back.
+        token, _ = await tokens.issue(payer, "somebody")
+        now += 59
+        assert await tokens.in_use()
+        await tokens.check(token)
+        now += 59
+        assert await tokens.in_use()
+        now += 2
+        assert not await tokens.in_use()
 
 
 async def test_nobody_revokes_another_tenants_tokens(demo: ProxyHouse) -> None:
@@ -117,9 +155,12 @@ async def test_tokens_are_kept_hashed(demo: ProxyHouse) -> None:
     assert all(token.encode() not in content for content in files)
 
 
-async def test_tokens_and_ledger_survive_a_restart(tmp_path: Path) -> None:
+async def test_tokens_and_ledger_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The turn goes on: nobody takes its token back, and the stop is not to wait for it.
+    monkeypatch.setattr("llm_proxy.tokens._IN_USE_SECONDS", 0.0)
     async with proxy_house(tmp_path) as house:
         token = await house.token()
+        house.issued.clear()
         await house.ask(token, MODEL)
     async with proxy_house(tmp_path) as house:
         assert (await house.ask(token, MODEL)).status == 200
