@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+from pointsman.errors.v1 import errors_pb2
 from pointsman.llm.v1 import llm_service_pb2, llm_service_pb2_grpc
 from pointsman.session.v1 import transcript_service_pb2 as ts
 from pointsman.session.v1 import transcript_service_pb2_grpc
@@ -56,6 +57,8 @@ class TranscriptPeer(transcript_service_pb2_grpc.TranscriptServiceServicer):
         self.entries: dict[tuple[str, str, str, str], list[ts.TranscriptEntry]] = {}
         self.epochs: list[int] = []
         self.failure: Failure | None = None
+        self.room: int | None = None
+        """Bytes that one call may add; None for any number."""
 
     def _key(self, key: ts.TranscriptKey) -> tuple[str, str, str, str]:
         return (current_passport().tenant, key.session, key.transcript_id, key.subpath)
@@ -63,6 +66,8 @@ class TranscriptPeer(transcript_service_pb2_grpc.TranscriptServiceServicer):
     async def AppendEntries(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if self.failure is not None:
             raise self.failure
+        if self.room is not None and sum(len(entry.json) for entry in request.entries) > self.room:
+            raise Failure(errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE, "There is no room for that.")
         kept = self.entries.setdefault(self._key(request.key), [])
         known = {entry.uuid for entry in kept if entry.uuid}
         kept += [entry for entry in request.entries if not entry.uuid or entry.uuid not in known]

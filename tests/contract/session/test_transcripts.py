@@ -13,6 +13,7 @@ from claude_agent_sdk import SessionKey
 from claude_agent_sdk.testing import run_session_store_conformance
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import session_service_pb2, transcript_service_pb2
+from session.storage.statements import transcripts
 from support.session_house import Client, SessionHouse, failure_of
 
 pb = transcript_service_pb2
@@ -123,3 +124,48 @@ async def test_entries_of_a_turn_that_was_taken_over_are_refused(house: SessionH
     # An agent writes its last lines while its turn ends.
     await append(1)
     await asyncio.gather(*(append(0) for _ in range(5)))
+
+
+async def test_lines_of_a_megabyte_are_read_a_few_at_a_time_and_come_back_in_order(
+    house: SessionHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = house.client()
+    session = await make_session(client)
+    store = GrpcStore(client, session)
+    read = transcripts.read
+    most = 0
+
+    async def measured(*arguments: Any) -> Any:
+        nonlocal most
+        page = await read(*arguments)
+        most = max(most, sum(len(entry.line) for _, entry in page))
+        return page
+
+    monkeypatch.setattr(transcripts, "read", measured)
+    key: Any = {"project_key": "p", "session_id": "s"}
+    for number in range(12):
+        await store.append(key, [{"uuid": f"u{number}", "n": number, "x": "y" * 1_400_000}, {"n": number}])
+    assert [entry["n"] for entry in await store.load(key) or []] == [n for n in range(12) for _ in (0, 1)]
+    assert 0 < most < 7_000_000
+
+
+async def test_a_session_keeps_so_many_bytes_of_transcripts_and_no_more(
+    house: SessionHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("session.sessions.transcripts.SESSION_BYTES", 10_000)
+    client = house.client()
+    session = await make_session(client)
+    store, other = GrpcStore(client, session), GrpcStore(client, await make_session(client))
+    keys: list[Any] = [{"project_key": "p", "session_id": "s", "subpath": path} for path in ("", "sub")]
+    for number in range(8):
+        await store.append(keys[number % 2], [{"n": number, "x": "y" * 1_000}])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await store.append(keys[0], [{"x": "y" * 3_000}])
+    failure = failure_of(caught.value)
+    assert failure.reason == errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE
+    assert "transcripts of a session" in failure.message
+    await store.append(keys[0], [{"n": 8}])
+    await other.append(keys[0], [{"x": "y" * 3_000}])
+    await store.delete(keys[0])
+    await store.append(keys[0], [{"x": "y" * 3_000}])
+    assert len(await store.load(keys[0]) or []) == 1

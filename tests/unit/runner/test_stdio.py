@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from claude_agent_sdk import ProcessError
 from runner.agent.stdio import ProtocolBroken, SandboxTransport, StreamLimits
 
 ANSWER = {"type": "control_response", "response": {"subtype": "success"}}
@@ -24,6 +25,7 @@ class Pipes:
         self.stderr = asyncio.StreamReader()
         self.reads = asyncio.Event()
         self.killed = False
+        self.over = asyncio.Event()
 
     def write(self, data: bytes) -> None:
         pass
@@ -34,8 +36,10 @@ class Pipes:
     async def kill(self) -> None:
         self.killed = True
         self.stdout.feed_eof()
+        self.over.set()
 
     async def wait(self) -> int:
+        await self.over.wait()
         return -9 if self.killed else 0
 
 
@@ -61,11 +65,25 @@ async def test_a_request_counts_until_its_answer_is_read_and_not_only_given() ->
     talk = transport(pipes)
     messages = talk.read_messages()
     writing = [asyncio.create_task(talk.write(answered(name))) for name in await taken(messages, 3)]
-    await asyncio.sleep(0)
-    with pytest.raises(ProtocolBroken, match="more than 3 requests"):
-        await anext(messages)
+    fourth = asyncio.create_task(taken(messages, 1))
+    await asyncio.wait({fourth}, timeout=0.1)
+    assert not fourth.done()
     pipes.reads.set()
     await asyncio.gather(*writing)
+    assert await fourth == ["r3"]
+
+
+async def test_a_sandbox_that_ends_while_its_requests_wait_is_seen_to_end() -> None:
+    pipes = Pipes(*(hook(f"r{number}") for number in range(4)))
+    messages = transport(pipes).read_messages()
+    await taken(messages, 3)
+    fourth = asyncio.create_task(taken(messages, 1))
+    await asyncio.wait({fourth}, timeout=0.1)
+    assert not fourth.done()
+    await pipes.kill()
+    assert await fourth == ["r3"]
+    with pytest.raises(ProcessError):
+        await anext(messages)
 
 
 async def test_requests_whose_answers_are_read_may_be_any_number() -> None:
@@ -94,11 +112,13 @@ async def test_taking_a_request_back_makes_no_room_once_its_answer_is_under_way(
     await asyncio.sleep(0)
     for _ in takes_back:
         await anext(messages)
-    with pytest.raises(ProtocolBroken, match="more than 3 requests"):
-        await anext(messages)
+    fourth = asyncio.create_task(taken(messages, 1))
+    await asyncio.wait({fourth}, timeout=0.1)
+    assert not fourth.done()
     for task in writing:
         task.cancel()
     await asyncio.gather(*writing, return_exceptions=True)
+    await fourth
     # The first one's answer is on its way in any case; the others have not begun.
     assert talk._open_requests == {"r0", "r3"}
 

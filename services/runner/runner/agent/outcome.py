@@ -15,8 +15,10 @@ from servicekit.errors import Failure
 from servicekit.output_schema import fault_of
 
 from runner.agent.endings import Said, result_failure
-from runner.agent.stdio import OutputLimitReached
+from runner.agent.stdio import OutputLimitReached, ProtocolBroken
 from runner.bounded import bounded_text, clean
+from runner.sandboxes.protocol import MIB
+from runner.turns.turn_log import DELTA_BYTES, LOG_BYTES
 
 RESULT_BYTES: Final = 1024 * 1024
 """Of the final answer."""
@@ -89,7 +91,7 @@ def _schema_not_met(fault: str) -> Failure:
 def death_failure(cause: BaseException | None, exit_code: int | None) -> Failure:
     """Return why a sandbox that ended by itself did so."""
     if isinstance(cause, OutputLimitReached):
-        return output_limit()
+        return output_limit(str(cause))
     if cause is None or isinstance(cause, ProcessError):
         code = exit_code if exit_code is not None else getattr(cause, "exit_code", None)
         return Failure(
@@ -100,8 +102,8 @@ def death_failure(cause: BaseException | None, exit_code: int | None) -> Failure
         )
     return Failure(
         errors_pb2.ERROR_REASON_SANDBOX_PROTOCOL,
-        f"The sandbox sent something that is not the agent's protocol ({type(cause).__name__}), so it was "
-        "ended. The next turn gets a fresh one.",
+        f"The sandbox sent something that is not the agent's protocol ({_what(cause)}), so it was ended. Its "
+        "files are kept; the next turn gets a fresh sandbox.",
     )
 
 
@@ -114,12 +116,25 @@ def out_of_memory() -> Failure:
     )
 
 
-def output_limit() -> Failure:
-    """Return the failure of a turn that put out too much."""
+def output_limit(limit: str = "") -> Failure:
+    """Return the failure of a turn that put out too much. `limit` is a sentence that names it.
+
+    Without one it is what a turn's events may have.
+    """
+    limit = limit or (
+        f"All events of one turn may have {LOG_BYTES // MIB} MiB, and the text that is being written "
+        f"{DELTA_BYTES // MIB} MiB."
+    )
     return Failure(
         errors_pb2.ERROR_REASON_OUTPUT_LIMIT,
-        "The agent put out more than one turn may, so the turn was ended. What it did so far is kept.",
+        f"The agent put out more than it may, so the turn was ended. {limit} What it did so far is kept. Ask "
+        "for less at once, or let the agent write into files.",
     )
+
+
+def _what(cause: BaseException) -> str:
+    """Say what was wrong: in our words, or by the kind of what could not be read, never in the sandbox's."""
+    return str(cause) if isinstance(cause, ProtocolBroken) else type(cause).__name__
 
 
 def cancelled() -> Failure:

@@ -33,12 +33,14 @@ _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 class StreamLimits:
     """Bounds on what one sandbox may send."""
 
-    line_bytes: int = 16 * MIB
-    """An edit of a large file comes with the original in it; images come as base64."""
+    line_bytes: int = 64 * MIB
+    """An edit of a file comes with the whole original in it, and a document as base64: 20 MB of either make a
+    line of 20 to 45 MB."""
     turn_bytes: int = 512 * MIB
     """Of all lines of a turn."""
     open_requests: int = 64
-    """Hook and permission calls that wait for an answer. The CLI asks for a few at once."""
+    """Hook and permission calls that wait for an answer. More are not read until one is answered: a model
+    may call a thousand tools in one message, and the CLI asks for all of them at once."""
     values: int = 200_000
     """Objects, lists and what is in them. Making that many takes a tenth of a second."""
     depth: int = 200
@@ -50,7 +52,7 @@ class ProtocolBroken(Exception):  # noqa: N818 - what happened, not a kind of er
 
 
 class OutputLimitReached(Exception):  # noqa: N818
-    """The sandbox sent more than a turn may."""
+    """The sandbox sent more than it may. The text names the limit, for a person."""
 
 
 class SandboxTransport(Transport):
@@ -62,6 +64,7 @@ class SandboxTransport(Transport):
         self._ready = False
         self._received = 0
         self._open_requests: set[str] = set()
+        self._answered = asyncio.Event()
         # Those whose answers are being written, or wait for it.
         self._answering: set[str] = set()
         self._write_lock = asyncio.Lock()
@@ -89,14 +92,14 @@ class SandboxTransport(Transport):
                 self._process.stdin.write(data.encode())
                 await self._process.stdin.drain()
             # Not before: answers that nobody reads wait here, and each request whose answer waits is counted.
-            self._open_requests.discard(request)
+            self._close_request(request)
         except TimeoutError:
             self._broken = ProtocolBroken(f"what it was told waited {_WRITE_SECONDS:g} seconds to be read")
             await self._process.kill()
             raise
         except asyncio.CancelledError:
             if not begun:
-                self._open_requests.discard(request)
+                self._close_request(request)
             raise
         finally:
             self._answering.discard(request)
@@ -107,7 +110,9 @@ class SandboxTransport(Transport):
         while chunk := await self._process.stdout.read(_CHUNK):
             self._received += len(chunk)
             if self._received > self._limits.turn_bytes:
-                raise OutputLimitReached
+                raise OutputLimitReached(
+                    f"All messages of one turn may have {self._limits.turn_bytes // MIB} MiB."
+                )
             start = len(pending)
             pending += chunk
             while (end := pending.find(b"\n", start)) >= 0:
@@ -116,8 +121,7 @@ class SandboxTransport(Transport):
                 message = await self._parsed(line)
                 if message is not None:
                     yield message
-            if len(pending) > self._limits.line_bytes:
-                raise ProtocolBroken(f"a line is longer than {self._limits.line_bytes} bytes")
+            self._check_length(len(pending))
         code = await self._process.wait()
         if self._broken is not None:
             raise self._broken
@@ -134,43 +138,73 @@ class SandboxTransport(Transport):
         self._ready = False
         await self._process.kill()
 
+    def _check_length(self, length: int) -> None:
+        if length > self._limits.line_bytes:
+            raise OutputLimitReached(f"One message may have {self._limits.line_bytes // MIB} MiB.")
+
     async def _parsed(self, line: bytes) -> dict[str, Any] | None:
         """Return the message; None for a line that has none, as some builds print diagnostics."""
-        if len(line) > self._limits.line_bytes:
-            raise ProtocolBroken(f"a line is longer than {self._limits.line_bytes} bytes")
+        self._check_length(len(line))
         if not line.startswith(b"{"):
             return None
         began = time.perf_counter()
         if _has_more_values(line, self._limits.values):
-            raise ProtocolBroken(f"a message has more than {self._limits.values} values")
+            raise OutputLimitReached(f"One message may have {self._limits.values} JSON values.")
         try:
             message = json.loads(line)
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            raise self._too_deep() from None
+        except ValueError as error:
             raise ProtocolBroken("a line is not JSON") from error
-        if not isinstance(message, dict) or _deeper(message, self._limits.depth):
-            raise ProtocolBroken("a message nests too deep")
-        self._asked(message)
+        if not isinstance(message, dict):
+            raise ProtocolBroken("a message is no object")
+        if _deeper(message, self._limits.depth):
+            raise self._too_deep()
+        await self._asked(message)
         took = time.perf_counter() - began
         if took > _LONG_PARSE_SECONDS:
             await asyncio.sleep(took)
         return message
 
-    def _asked(self, message: dict[str, Any]) -> None:
+    async def _room(self) -> None:
+        """Wait until one request fewer waits for an answer, or the sandbox ends.
+
+        Answers are written meanwhile, and a sandbox that does not read them is ended by that.
+        """
+        ended = asyncio.create_task(self._process.wait())
+        try:
+            while len(self._open_requests) >= self._limits.open_requests and not ended.done():
+                self._answered.clear()
+                answered = asyncio.create_task(self._answered.wait())
+                await asyncio.wait({answered, ended}, return_when=asyncio.FIRST_COMPLETED)
+                answered.cancel()
+        finally:
+            ended.cancel()
+
+    def _too_deep(self) -> OutputLimitReached:
+        return OutputLimitReached(f"The JSON of one message may nest {self._limits.depth} levels deep.")
+
+    def _close_request(self, request: str) -> None:
+        self._open_requests.discard(request)
+        self._answered.set()
+
+    async def _asked(self, message: dict[str, Any]) -> None:
+        """Keep account of the requests that wait for an answer; wait for room for one more."""
         if message.get("type") == "control_cancel_request":
             request = message.get("request_id")
             if not isinstance(request, str):
                 raise ProtocolBroken("a request is taken back by something that is no id")
             if request not in self._answering:
-                self._open_requests.discard(request)
+                self._close_request(request)
         if message.get("type") != "control_request":
             return
         if not isinstance(message.get("request_id"), str) or not isinstance(message.get("request"), dict):
             raise ProtocolBroken("a control request has no id or no body")
         if message["request_id"] in self._open_requests:
             raise ProtocolBroken("two control requests that wait have one id")
+        if len(self._open_requests) >= self._limits.open_requests:
+            await self._room()
         self._open_requests.add(message["request_id"])
-        if len(self._open_requests) > self._limits.open_requests:
-            raise ProtocolBroken(f"more than {self._limits.open_requests} requests wait for an answer")
 
 
 def _request_answered(data: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 import grpc.aio
+import structlog
 from claude_agent_sdk import SessionKey, SessionStoreEntry
 from claude_agent_sdk.types import SessionListSubkeysKey
 from pointsman.errors.v1 import errors_pb2
@@ -15,14 +16,16 @@ from pointsman.session.v1 import transcript_service_pb2_grpc as rpc
 from servicekit.channels import CallMetadata
 from servicekit.errors import Failure
 
+from runner.agent.long_lines import cut, entries_of, joined
 from runner.agent.seed import PROJECT, Transcript, is_sub_agent
+
+_log = structlog.get_logger("runner.transcript")
 
 _APPEND_SECONDS: Final = 10.0
 _LOAD_SECONDS: Final = 30.0
 # A call holds 4 MiB at most; entries with images are the large ones.
 _BATCH_BYTES: Final = 2 * 1024 * 1024
 _BATCH_ENTRIES: Final = 1000
-_ENTRY_BYTES: Final = 3 * 1024 * 1024
 # Of sub-agents' transcripts that are given back at a resume, the newest first: they lie in memory inside.
 # Such a transcript has some ten lines of a few KiB.
 _SUB_AGENTS: Final = 50
@@ -45,20 +48,44 @@ class TranscriptStore:
         session_id: str,
         metadata: Callable[[], CallMetadata],
         epoch: Callable[[], int] = lambda: 0,
+        not_kept: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`not_kept` is told, in a sentence for a person, what of the conversation could not be kept."""
+        self._not_kept = not_kept
         self._stub = stub
         self._session_id = session_id
         self._metadata = metadata
         self._epoch = epoch
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
-        """Add entries, in order. The SDK tries three times, then gives the batch up."""
-        for batch in _batches([self._entry(entry) for entry in entries]):
+        """Add entries, in order. The SDK tries three times, then gives the batch up.
+
+        Of entries that the session has no room for, the long texts, documents and pictures are left out.
+        """
+        own = [self._own(entry) for entry in entries]
+        try:
+            await self._append(key, own)
+        except Failure as failure:
+            if failure.reason != errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE:
+                raise
+            _log.warning("transcript_cut", session=f"sessions/{self._session_id}", fault=failure.message)
+            await self._append(key, [cut(entry) for entry in own])
+            self._not_kept(
+                f"{failure.message} Long texts, documents and pictures of this turn are left out of what the "
+                "agent remembers. Start a new session for more."
+            )
+
+    async def _append(self, key: SessionKey, entries: list[dict[str, Any]]) -> None:
+        kept = [piece for entry in entries for piece in _pieces(entry)]
+        for batch in _batches(kept):
             request = pb.AppendEntriesRequest(
                 key=self._key(key.get("subpath", "")), entries=batch, epoch=self._epoch()
             )
+            # A session service that starts again is worth the wait: what is not written is forgotten.
             await _typed(
-                self._stub.AppendEntries(request, timeout=_APPEND_SECONDS, metadata=self._metadata())
+                self._stub.AppendEntries(
+                    request, timeout=_APPEND_SECONDS, metadata=self._metadata(), wait_for_ready=True
+                )
             )
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
@@ -74,9 +101,10 @@ class TranscriptStore:
             call = self._stub.LoadEntries(
                 request, timeout=_LOAD_SECONDS, metadata=self._metadata(), wait_for_ready=True
             )
-            return [entry.json async for piece in call for entry in piece.entries]
+            kept = [entry.json async for piece in call for entry in piece.entries]
         except grpc.aio.AioRpcError as error:
             raise Failure.from_rpc_error(error, service="session") from error
+        return joined(kept, self._session_id)
 
     async def transcript(self) -> Transcript:
         """Return all that an agent resumes from; no lines for a new conversation."""
@@ -121,19 +149,11 @@ class TranscriptStore:
             subpath=subpath,
         )
 
-    def _entry(self, entry: SessionStoreEntry) -> pb.TranscriptEntry:
+    def _own(self, entry: SessionStoreEntry) -> dict[str, Any]:
         own: dict[str, Any] = dict(entry)
         if "sessionId" in own:
             own["sessionId"] = self._session_id
-        raw = json.dumps(own, separators=(",", ":")).encode()
-        if len(raw) > _ENTRY_BYTES:
-            raise Failure(
-                errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
-                f"A line of the transcript has {len(raw)} bytes; at most {_ENTRY_BYTES} are kept.",
-                limit=str(_ENTRY_BYTES),
-            )
-        uuid = own.get("uuid")
-        return pb.TranscriptEntry(uuid=uuid if isinstance(uuid, str) else "", json=raw)
+        return own
 
 
 class TranscriptSlot:
@@ -159,6 +179,12 @@ class TranscriptSlot:
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """See TranscriptStore."""
         return None if self._store is None else await self._store.load(key)
+
+
+def _pieces(entry: dict[str, Any]) -> Iterator[pb.TranscriptEntry]:
+    raw = json.dumps(entry, separators=(",", ":")).encode()
+    own_uuid = entry.get("uuid")
+    return entries_of(raw, own_uuid if isinstance(own_uuid, str) else "")
 
 
 def _batches(entries: list[pb.TranscriptEntry]) -> list[list[pb.TranscriptEntry]]:

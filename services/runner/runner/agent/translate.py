@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeGuard
 
+import structlog
 from claude_agent_sdk import (
     AssistantMessage,
+    MirrorErrorMessage,
     StreamEvent,
     SystemMessage,
     TaskStartedMessage,
@@ -22,6 +24,8 @@ from google.protobuf.duration_pb2 import Duration
 from pointsman.session.v1 import event_pb2
 
 from runner.bounded import bounded_struct, bounded_text, clean
+
+_log = structlog.get_logger("runner.turns")
 
 RESULT_BYTES: Final = 64 * 1024
 """Of a tool's result, and of any one string of a tool's input."""
@@ -79,6 +83,8 @@ def translate(message: object, state: TranslateState) -> list[event_pb2.Event]:
         if len(state.sub_agents) < _SUB_AGENTS:
             state.sub_agents[clean(message.task_id)] = clean(message.tool_use_id)
         return []
+    elif isinstance(message, MirrorErrorMessage):
+        events = [_not_kept(message)]
     elif isinstance(message, SystemMessage) and message.subtype == "api_retry":
         events = [_retry(message.data)]
     else:
@@ -212,6 +218,13 @@ def _content_text(content: Any) -> str:
         return clean(content)
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     return "\n".join(clean(part.get("text")) or f"[{clean(part.get('type')) or 'unknown'}]" for part in parts)
+
+
+def _not_kept(message: MirrorErrorMessage) -> event_pb2.Event:
+    fault = bounded_text(clean(message.error), 1024)[0]
+    said = f"A part of the conversation could not be stored: {fault}. After a restart the agent lacks it."
+    _log.warning("transcript_lost", fault=fault)
+    return event_pb2.Event(transcript_incomplete=event_pb2.TranscriptIncomplete(message=said))
 
 
 def _retry(data: Any) -> event_pb2.Event:

@@ -15,8 +15,8 @@ from servicekit.errors import Failure
 KEEP_ALIVE_SECONDS: Final = 15.0
 LOG_BYTES: Final = 64 * 1024 * 1024
 """Of kept items. A long turn of 100 model calls with large tool results has about 5 MiB."""
-# Of the deltas of blocks that are being written: the longest answers of models have half a megabyte.
-_DELTA_BYTES: Final = 4 * 1024 * 1024
+DELTA_BYTES: Final = 4 * 1024 * 1024
+"""Of the deltas of blocks that are being written: the longest answers of models have half a megabyte."""
 
 _DELTAS: Final = ("text_delta", "thinking_delta")
 # What a turn says or does. The rest only tells how it is getting on. The session service has the same list.
@@ -91,7 +91,7 @@ class TurnLog:
     def _append_delta(self, event: event_pb2.Event, size: int) -> None:
         delta = event.text_delta if event.HasField("text_delta") else event.thinking_delta
         self._delta_bytes += size
-        if self._delta_bytes > _DELTA_BYTES:
+        if self._delta_bytes > DELTA_BYTES:
             raise LogFull
         self._open.setdefault((delta.message_id, delta.block), []).append(len(self._items))
         self._put(event, 0)

@@ -113,7 +113,12 @@ class TurnRunner:
         def metadata() -> CallMetadata:
             return self._metadata(work.caller)
 
-        store = TranscriptStore(self._transcripts, session.session_id, metadata, epoch)
+        def not_kept(what: str) -> None:
+            if running := self._turns.running(session):
+                incomplete = event_pb2.TranscriptIncomplete(message=what)
+                running.emit(event_pb2.Event(transcript_incomplete=incomplete))
+
+        store = TranscriptStore(self._transcripts, session.session_id, metadata, epoch, not_kept)
         account = work.caller.account
         return Wish(session, account, work.settings, work.boot, permission_mode(work.options), store)
 

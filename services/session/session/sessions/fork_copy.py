@@ -89,7 +89,7 @@ async def _copy_transcripts(tx: Transaction, source: SessionRow, target: Session
             await transcripts.append(
                 tx, copied, [Entry(entry.uuid, _renamed(entry.line, source.id, target.id))]
             )
-        if len(page) < _PAGE:
+        if transcripts.is_last([(at, entry) for at, _, entry in page], _PAGE):
             return
         after = page[-1][0]
 

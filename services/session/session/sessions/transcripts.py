@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -14,6 +15,10 @@ from session.storage.statements import sessions, transcripts
 from session.storage.statements.transcripts import Entry, Key
 from session.storage.transaction import Transaction
 
+SESSION_BYTES: Final = 256 * 1024 * 1024
+"""Of all transcripts of a session. A conversation of a hundred long turns has some ten megabytes."""
+# Sessions whose size is not asked of the database at each line; each is some 200 bytes.
+_SIZES: Final = 10_000
 # Lines read at once, and bytes sent at once: a message holds 4 MiB, and one line is never larger than one
 # that came in a message.
 _PAGE: Final = 200
@@ -25,9 +30,15 @@ class Transcripts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # The least that sessions have, as far as lines came through here.
+        self._sizes: OrderedDict[str, int] = OrderedDict()
 
     async def append(self, caller: Caller, key: Key, entries: Sequence[Entry], epoch: int) -> None:
-        """Add lines, all or none. With an epoch: Failure LEASE_LOST unless it is the newest turn's."""
+        """Add lines, all or none. With an epoch: Failure LEASE_LOST unless it is the newest turn's.
+
+        Failure MESSAGE_TOO_LARGE when the session would have more than SESSION_BYTES.
+        """
+        added = sum(len(entry.line) for entry in entries)
 
         async def work(tx: Transaction) -> None:
             await sessions.get(tx, caller, key.session_id)
@@ -36,9 +47,24 @@ class Transcripts:
                     errors_pb2.ERROR_REASON_LEASE_LOST,
                     f"The session's newest turn has another epoch than {epoch}; nothing was written.",
                 )
+            known = self._sizes.get(key.session_id)
+            if known is None or known + added > SESSION_BYTES:
+                # It may have become less meanwhile.
+                known = await transcripts.size(tx, key.session_id)
+            if known + added > SESSION_BYTES:
+                raise _full()
             await transcripts.append(tx, key, entries)
+            sizes.append(known + added)
 
+        sizes: list[int] = []
         await self._database.run(work)
+        self._note(key.session_id, sizes[-1])
+
+    def _note(self, session_id: str, size: int) -> None:
+        self._sizes[session_id] = size
+        self._sizes.move_to_end(session_id)
+        if len(self._sizes) > _SIZES:
+            self._sizes.popitem(last=False)
 
     async def load(self, caller: Caller, key: Key) -> AsyncIterator[list[Entry]]:
         """Yield all lines in order, in pieces; nothing at all for what was never written."""
@@ -52,7 +78,7 @@ class Transcripts:
                     piece, size = [], 0
                 piece.append(entry)
                 size += len(entry.line)
-            if len(page) < _PAGE:
+            if transcripts.is_last(page, _PAGE):
                 break
             after = page[-1][0]
         if piece:
@@ -78,3 +104,11 @@ class Transcripts:
             await transcripts.delete(tx, key)
 
         await self._database.run(work)
+
+
+def _full() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+        f"The transcripts of a session may have {SESSION_BYTES // 1024 // 1024} MiB; they are full.",
+        limit=str(SESSION_BYTES),
+    )

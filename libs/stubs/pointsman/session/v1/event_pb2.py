@@ -29,55 +29,57 @@ from pointsman.errors.v1 import errors_pb2 as pointsman_dot_errors_dot_v1_dot_er
 from pointsman.session.v1 import turn_pb2 as pointsman_dot_session_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pointsman/session/v1/event.proto\x12\x14pointsman.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pointsman/errors/v1/errors.proto\x1a\x1fpointsman/session/v1/turn.proto\"\x8f\n\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04turn\x18\x03 \x01(\t\x12\x1a\n\x12parent_tool_use_id\x18\x04 \x01(\t\x12\x37\n\x0bturn_queued\x18\n \x01(\x0b\x32 .pointsman.session.v1.TurnQueuedH\x00\x12\x39\n\x0cturn_started\x18\x0b \x01(\x0b\x32!.pointsman.session.v1.TurnStartedH\x00\x12=\n\x0etriage_decided\x18\x0c \x01(\x0b\x32#.pointsman.session.v1.TriageDecidedH\x00\x12?\n\x0fsandbox_changed\x18\r \x01(\x0b\x32$.pointsman.session.v1.SandboxChangedH\x00\x12\x35\n\ntext_delta\x18\x0e \x01(\x0b\x32\x1f.pointsman.session.v1.TextDeltaH\x00\x12=\n\x0ethinking_delta\x18\x0f \x01(\x0b\x32#.pointsman.session.v1.ThinkingDeltaH\x00\x12\x43\n\x11\x61ssistant_message\x18\x10 \x01(\x0b\x32&.pointsman.session.v1.AssistantMessageH\x00\x12\x31\n\x08tool_use\x18\x11 \x01(\x0b\x32\x1d.pointsman.session.v1.ToolUseH\x00\x12\x37\n\x0btool_result\x18\x12 \x01(\x0b\x32 .pointsman.session.v1.ToolResultH\x00\x12\x37\n\x0b\x66ile_change\x18\x13 \x01(\x0b\x32 .pointsman.session.v1.FileChangeH\x00\x12I\n\x14permission_requested\x18\x14 \x01(\x0b\x32).pointsman.session.v1.PermissionRequestedH\x00\x12\x45\n\x12permission_decided\x18\x15 \x01(\x0b\x32\'.pointsman.session.v1.PermissionDecidedH\x00\x12\x37\n\x0bmodel_retry\x18\x16 \x01(\x0b\x32 .pointsman.session.v1.ModelRetryH\x00\x12\x34\n\x05usage\x18\x17 \x01(\x0b\x32#.pointsman.session.v1.UsageReportedH\x00\x12;\n\rturn_finished\x18\x18 \x01(\x0b\x32\".pointsman.session.v1.TurnFinishedH\x00\x12\x35\n\nkeep_alive\x18\x19 \x01(\x0b\x32\x1f.pointsman.session.v1.KeepAliveH\x00\x12?\n\x0f\x63ontext_created\x18\x1a \x01(\x0b\x32$.pointsman.session.v1.ContextCreatedH\x00\x12\x39\n\x0cturn_updated\x18\x1b \x01(\x0b\x32!.pointsman.session.v1.TurnUpdatedH\x00\x12L\n\x16mcp_server_unavailable\x18\x1e \x01(\x0b\x32*.pointsman.session.v1.McpServerUnavailableH\x00\x42\x06\n\x04kind\"\x1e\n\nTurnQueued\x12\x10\n\x08position\x18\x01 \x01(\x05\"{\n\x0bTurnStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x05route\x18\x02 \x01(\x0e\x32\x1f.pointsman.session.v1.TurnRoute\x12-\n\nqueued_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe3\x01\n\rTriageDecided\x12.\n\x05route\x18\x01 \x01(\x0e\x32\x1f.pointsman.session.v1.TurnRoute\x12\x12\n\ndecided_by\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x05usage\x18\x06 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\x12\x11\n\tescalated\x18\x07 \x01(\x08\"\x90\x01\n\x0e\x43ontextCreated\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.pointsman.errors.v1.Failure\"/\n\x0bTurnUpdated\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\"5\n\x14McpServerUnavailable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x80\x01\n\x0eSandboxChanged\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".pointsman.session.v1.SandboxState\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06pooled\x18\x03 \x01(\x08\"L\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\r\n\x05\x62lock\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"T\n\rThinkingDelta\x12\x10\n\x08thinking\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\r\n\x05\x62lock\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"d\n\x10\x41ssistantMessage\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08thinking\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\r\n\x05\x62lock\x18\x04 \x01(\x05\x12\r\n\x05model\x18\x05 \x01(\t\"K\n\x07ToolUse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"W\n\nToolResult\x12\x13\n\x0btool_use_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x10\n\x08is_error\x18\x03 \x01(\x08\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"\x84\x01\n\nFileChange\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x32\n\x04type\x18\x02 \x01(\x0e\x32$.pointsman.session.v1.FileChangeType\x12\x0c\n\x04\x64iff\x18\x03 \x01(\t\x12\x13\n\x0btool_use_id\x18\x04 \x01(\t\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xd6\x01\n\x13PermissionRequested\x12\x15\n\rpermission_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x0bsuggestions\x18\x04 \x03(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btool_use_id\x18\x06 \x01(\t\"\xcd\x01\n\x11PermissionDecided\x12\x15\n\rpermission_id\x18\x01 \x01(\t\x12:\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32(.pointsman.session.v1.PermissionDecision\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\rupdated_input\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12\x11\n\ttimed_out\x18\x06 \x01(\x08\"~\n\nModelRetry\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\x05\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06status\x18\x04 \x01(\x05\x12\x0f\n\x07message\x18\x05 \x01(\t\"J\n\rUsageReported\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x05usage\x18\x02 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\"\x0b\n\tKeepAlive*\xe8\x01\n\x0cSandboxState\x12\x1d\n\x19SANDBOX_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SANDBOX_STATE_STARTING\x10\x01\x12\x17\n\x13SANDBOX_STATE_READY\x10\x02\x12\x19\n\x15SANDBOX_STATE_RESUMED\x10\x03\x12\x19\n\x15SANDBOX_STATE_RUNNING\x10\x04\x12\x16\n\x12SANDBOX_STATE_IDLE\x10\x05\x12\x18\n\x14SANDBOX_STATE_PAUSED\x10\x06\x12\x1c\n\x18SANDBOX_STATE_HIBERNATED\x10\x07*\x8d\x01\n\x0e\x46ileChangeType\x12 \n\x1c\x46ILE_CHANGE_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46ILE_CHANGE_TYPE_CREATED\x10\x01\x12\x1d\n\x19\x46ILE_CHANGE_TYPE_MODIFIED\x10\x02\x12\x1c\n\x18\x46ILE_CHANGE_TYPE_DELETED\x10\x03*\xa1\x01\n\x12PermissionDecision\x12#\n\x1fPERMISSION_DECISION_UNSPECIFIED\x10\x00\x12\x1d\n\x19PERMISSION_DECISION_ALLOW\x10\x01\x12\x1c\n\x18PERMISSION_DECISION_DENY\x10\x02\x12)\n%PERMISSION_DECISION_ALLOW_FOR_SESSION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pointsman/session/v1/event.proto\x12\x14pointsman.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a pointsman/errors/v1/errors.proto\x1a\x1fpointsman/session/v1/turn.proto\"\xdc\n\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04turn\x18\x03 \x01(\t\x12\x1a\n\x12parent_tool_use_id\x18\x04 \x01(\t\x12\x37\n\x0bturn_queued\x18\n \x01(\x0b\x32 .pointsman.session.v1.TurnQueuedH\x00\x12\x39\n\x0cturn_started\x18\x0b \x01(\x0b\x32!.pointsman.session.v1.TurnStartedH\x00\x12=\n\x0etriage_decided\x18\x0c \x01(\x0b\x32#.pointsman.session.v1.TriageDecidedH\x00\x12?\n\x0fsandbox_changed\x18\r \x01(\x0b\x32$.pointsman.session.v1.SandboxChangedH\x00\x12\x35\n\ntext_delta\x18\x0e \x01(\x0b\x32\x1f.pointsman.session.v1.TextDeltaH\x00\x12=\n\x0ethinking_delta\x18\x0f \x01(\x0b\x32#.pointsman.session.v1.ThinkingDeltaH\x00\x12\x43\n\x11\x61ssistant_message\x18\x10 \x01(\x0b\x32&.pointsman.session.v1.AssistantMessageH\x00\x12\x31\n\x08tool_use\x18\x11 \x01(\x0b\x32\x1d.pointsman.session.v1.ToolUseH\x00\x12\x37\n\x0btool_result\x18\x12 \x01(\x0b\x32 .pointsman.session.v1.ToolResultH\x00\x12\x37\n\x0b\x66ile_change\x18\x13 \x01(\x0b\x32 .pointsman.session.v1.FileChangeH\x00\x12I\n\x14permission_requested\x18\x14 \x01(\x0b\x32).pointsman.session.v1.PermissionRequestedH\x00\x12\x45\n\x12permission_decided\x18\x15 \x01(\x0b\x32\'.pointsman.session.v1.PermissionDecidedH\x00\x12\x37\n\x0bmodel_retry\x18\x16 \x01(\x0b\x32 .pointsman.session.v1.ModelRetryH\x00\x12\x34\n\x05usage\x18\x17 \x01(\x0b\x32#.pointsman.session.v1.UsageReportedH\x00\x12;\n\rturn_finished\x18\x18 \x01(\x0b\x32\".pointsman.session.v1.TurnFinishedH\x00\x12\x35\n\nkeep_alive\x18\x19 \x01(\x0b\x32\x1f.pointsman.session.v1.KeepAliveH\x00\x12?\n\x0f\x63ontext_created\x18\x1a \x01(\x0b\x32$.pointsman.session.v1.ContextCreatedH\x00\x12\x39\n\x0cturn_updated\x18\x1b \x01(\x0b\x32!.pointsman.session.v1.TurnUpdatedH\x00\x12L\n\x16mcp_server_unavailable\x18\x1e \x01(\x0b\x32*.pointsman.session.v1.McpServerUnavailableH\x00\x12K\n\x15transcript_incomplete\x18# \x01(\x0b\x32*.pointsman.session.v1.TranscriptIncompleteH\x00\x42\x06\n\x04kind\"\x1e\n\nTurnQueued\x12\x10\n\x08position\x18\x01 \x01(\x05\"{\n\x0bTurnStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x05route\x18\x02 \x01(\x0e\x32\x1f.pointsman.session.v1.TurnRoute\x12-\n\nqueued_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe3\x01\n\rTriageDecided\x12.\n\x05route\x18\x01 \x01(\x0e\x32\x1f.pointsman.session.v1.TurnRoute\x12\x12\n\ndecided_by\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x05usage\x18\x06 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\x12\x11\n\tescalated\x18\x07 \x01(\x08\"\x90\x01\n\x0e\x43ontextCreated\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.pointsman.errors.v1.Failure\"/\n\x0bTurnUpdated\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\"5\n\x14McpServerUnavailable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x80\x01\n\x0eSandboxChanged\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".pointsman.session.v1.SandboxState\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06pooled\x18\x03 \x01(\x08\"L\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\r\n\x05\x62lock\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"T\n\rThinkingDelta\x12\x10\n\x08thinking\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\r\n\x05\x62lock\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"d\n\x10\x41ssistantMessage\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08thinking\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\r\n\x05\x62lock\x18\x04 \x01(\x05\x12\r\n\x05model\x18\x05 \x01(\t\"K\n\x07ToolUse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"W\n\nToolResult\x12\x13\n\x0btool_use_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x10\n\x08is_error\x18\x03 \x01(\x08\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"\x84\x01\n\nFileChange\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x32\n\x04type\x18\x02 \x01(\x0e\x32$.pointsman.session.v1.FileChangeType\x12\x0c\n\x04\x64iff\x18\x03 \x01(\t\x12\x13\n\x0btool_use_id\x18\x04 \x01(\t\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xd6\x01\n\x13PermissionRequested\x12\x15\n\rpermission_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x0bsuggestions\x18\x04 \x03(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btool_use_id\x18\x06 \x01(\t\"\xcd\x01\n\x11PermissionDecided\x12\x15\n\rpermission_id\x18\x01 \x01(\t\x12:\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32(.pointsman.session.v1.PermissionDecision\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\rupdated_input\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12\x11\n\ttimed_out\x18\x06 \x01(\x08\"~\n\nModelRetry\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\x02 \x01(\x05\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06status\x18\x04 \x01(\x05\x12\x0f\n\x07message\x18\x05 \x01(\t\"J\n\rUsageReported\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x05usage\x18\x02 \x01(\x0b\x32\x1b.pointsman.session.v1.Usage\"\'\n\x14TranscriptIncomplete\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x0b\n\tKeepAlive*\xe8\x01\n\x0cSandboxState\x12\x1d\n\x19SANDBOX_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SANDBOX_STATE_STARTING\x10\x01\x12\x17\n\x13SANDBOX_STATE_READY\x10\x02\x12\x19\n\x15SANDBOX_STATE_RESUMED\x10\x03\x12\x19\n\x15SANDBOX_STATE_RUNNING\x10\x04\x12\x16\n\x12SANDBOX_STATE_IDLE\x10\x05\x12\x18\n\x14SANDBOX_STATE_PAUSED\x10\x06\x12\x1c\n\x18SANDBOX_STATE_HIBERNATED\x10\x07*\x8d\x01\n\x0e\x46ileChangeType\x12 \n\x1c\x46ILE_CHANGE_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46ILE_CHANGE_TYPE_CREATED\x10\x01\x12\x1d\n\x19\x46ILE_CHANGE_TYPE_MODIFIED\x10\x02\x12\x1c\n\x18\x46ILE_CHANGE_TYPE_DELETED\x10\x03*\xa1\x01\n\x12PermissionDecision\x12#\n\x1fPERMISSION_DECISION_UNSPECIFIED\x10\x00\x12\x1d\n\x19PERMISSION_DECISION_ALLOW\x10\x01\x12\x1c\n\x18PERMISSION_DECISION_DENY\x10\x02\x12)\n%PERMISSION_DECISION_ALLOW_FOR_SESSION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pointsman.session.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SANDBOXSTATE']._serialized_start=3497
-  _globals['_SANDBOXSTATE']._serialized_end=3729
-  _globals['_FILECHANGETYPE']._serialized_start=3732
-  _globals['_FILECHANGETYPE']._serialized_end=3873
-  _globals['_PERMISSIONDECISION']._serialized_start=3876
-  _globals['_PERMISSIONDECISION']._serialized_end=4037
+  _globals['_SANDBOXSTATE']._serialized_start=3615
+  _globals['_SANDBOXSTATE']._serialized_end=3847
+  _globals['_FILECHANGETYPE']._serialized_start=3850
+  _globals['_FILECHANGETYPE']._serialized_end=3991
+  _globals['_PERMISSIONDECISION']._serialized_start=3994
+  _globals['_PERMISSIONDECISION']._serialized_end=4155
   _globals['_EVENT']._serialized_start=221
-  _globals['_EVENT']._serialized_end=1516
-  _globals['_TURNQUEUED']._serialized_start=1518
-  _globals['_TURNQUEUED']._serialized_end=1548
-  _globals['_TURNSTARTED']._serialized_start=1550
-  _globals['_TURNSTARTED']._serialized_end=1673
-  _globals['_TRIAGEDECIDED']._serialized_start=1676
-  _globals['_TRIAGEDECIDED']._serialized_end=1903
-  _globals['_CONTEXTCREATED']._serialized_start=1906
-  _globals['_CONTEXTCREATED']._serialized_end=2050
-  _globals['_TURNUPDATED']._serialized_start=2052
-  _globals['_TURNUPDATED']._serialized_end=2099
-  _globals['_MCPSERVERUNAVAILABLE']._serialized_start=2101
-  _globals['_MCPSERVERUNAVAILABLE']._serialized_end=2154
-  _globals['_SANDBOXCHANGED']._serialized_start=2157
-  _globals['_SANDBOXCHANGED']._serialized_end=2285
-  _globals['_TEXTDELTA']._serialized_start=2287
-  _globals['_TEXTDELTA']._serialized_end=2363
-  _globals['_THINKINGDELTA']._serialized_start=2365
-  _globals['_THINKINGDELTA']._serialized_end=2449
-  _globals['_ASSISTANTMESSAGE']._serialized_start=2451
-  _globals['_ASSISTANTMESSAGE']._serialized_end=2551
-  _globals['_TOOLUSE']._serialized_start=2553
-  _globals['_TOOLUSE']._serialized_end=2628
-  _globals['_TOOLRESULT']._serialized_start=2630
-  _globals['_TOOLRESULT']._serialized_end=2717
-  _globals['_FILECHANGE']._serialized_start=2720
-  _globals['_FILECHANGE']._serialized_end=2852
-  _globals['_PERMISSIONREQUESTED']._serialized_start=2855
-  _globals['_PERMISSIONREQUESTED']._serialized_end=3069
-  _globals['_PERMISSIONDECIDED']._serialized_start=3072
-  _globals['_PERMISSIONDECIDED']._serialized_end=3277
-  _globals['_MODELRETRY']._serialized_start=3279
-  _globals['_MODELRETRY']._serialized_end=3405
-  _globals['_USAGEREPORTED']._serialized_start=3407
-  _globals['_USAGEREPORTED']._serialized_end=3481
-  _globals['_KEEPALIVE']._serialized_start=3483
-  _globals['_KEEPALIVE']._serialized_end=3494
+  _globals['_EVENT']._serialized_end=1593
+  _globals['_TURNQUEUED']._serialized_start=1595
+  _globals['_TURNQUEUED']._serialized_end=1625
+  _globals['_TURNSTARTED']._serialized_start=1627
+  _globals['_TURNSTARTED']._serialized_end=1750
+  _globals['_TRIAGEDECIDED']._serialized_start=1753
+  _globals['_TRIAGEDECIDED']._serialized_end=1980
+  _globals['_CONTEXTCREATED']._serialized_start=1983
+  _globals['_CONTEXTCREATED']._serialized_end=2127
+  _globals['_TURNUPDATED']._serialized_start=2129
+  _globals['_TURNUPDATED']._serialized_end=2176
+  _globals['_MCPSERVERUNAVAILABLE']._serialized_start=2178
+  _globals['_MCPSERVERUNAVAILABLE']._serialized_end=2231
+  _globals['_SANDBOXCHANGED']._serialized_start=2234
+  _globals['_SANDBOXCHANGED']._serialized_end=2362
+  _globals['_TEXTDELTA']._serialized_start=2364
+  _globals['_TEXTDELTA']._serialized_end=2440
+  _globals['_THINKINGDELTA']._serialized_start=2442
+  _globals['_THINKINGDELTA']._serialized_end=2526
+  _globals['_ASSISTANTMESSAGE']._serialized_start=2528
+  _globals['_ASSISTANTMESSAGE']._serialized_end=2628
+  _globals['_TOOLUSE']._serialized_start=2630
+  _globals['_TOOLUSE']._serialized_end=2705
+  _globals['_TOOLRESULT']._serialized_start=2707
+  _globals['_TOOLRESULT']._serialized_end=2794
+  _globals['_FILECHANGE']._serialized_start=2797
+  _globals['_FILECHANGE']._serialized_end=2929
+  _globals['_PERMISSIONREQUESTED']._serialized_start=2932
+  _globals['_PERMISSIONREQUESTED']._serialized_end=3146
+  _globals['_PERMISSIONDECIDED']._serialized_start=3149
+  _globals['_PERMISSIONDECIDED']._serialized_end=3354
+  _globals['_MODELRETRY']._serialized_start=3356
+  _globals['_MODELRETRY']._serialized_end=3482
+  _globals['_USAGEREPORTED']._serialized_start=3484
+  _globals['_USAGEREPORTED']._serialized_end=3558
+  _globals['_TRANSCRIPTINCOMPLETE']._serialized_start=3560
+  _globals['_TRANSCRIPTINCOMPLETE']._serialized_end=3599
+  _globals['_KEEPALIVE']._serialized_start=3601
+  _globals['_KEEPALIVE']._serialized_end=3612
 # @@protoc_insertion_point(module_scope)

@@ -160,6 +160,7 @@ class Event(_message.Message):
     CONTEXT_CREATED_FIELD_NUMBER: _builtins.int
     TURN_UPDATED_FIELD_NUMBER: _builtins.int
     MCP_SERVER_UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_INCOMPLETE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Position in the session's log; 0 for what is not kept."""
     turn: _builtins.str
@@ -250,6 +251,10 @@ class Event(_message.Message):
         its tools.
         """
 
+    @_builtins.property
+    def transcript_incomplete(self) -> Global___TranscriptIncomplete:
+        """A part of the conversation could not be kept."""
+
     def __init__(
         self,
         *,
@@ -276,12 +281,13 @@ class Event(_message.Message):
         context_created: Global___ContextCreated | None = ...,
         turn_updated: Global___TurnUpdated | None = ...,
         mcp_server_unavailable: Global___McpServerUnavailable | None = ...,
+        transcript_incomplete: Global___TranscriptIncomplete | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "mcp_server_unavailable", b"mcp_server_unavailable", "model_retry", b"model_retry", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "triage_decided", b"triage_decided", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "mcp_server_unavailable", b"mcp_server_unavailable", "model_retry", b"model_retry", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "transcript_incomplete", b"transcript_incomplete", "triage_decided", b"triage_decided", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "mcp_server_unavailable", b"mcp_server_unavailable", "model_retry", b"model_retry", "parent_tool_use_id", b"parent_tool_use_id", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "sequence", b"sequence", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "triage_decided", b"triage_decided", "turn", b"turn", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant_message", b"assistant_message", "context_created", b"context_created", "create_time", b"create_time", "file_change", b"file_change", "keep_alive", b"keep_alive", "kind", b"kind", "mcp_server_unavailable", b"mcp_server_unavailable", "model_retry", b"model_retry", "parent_tool_use_id", b"parent_tool_use_id", "permission_decided", b"permission_decided", "permission_requested", b"permission_requested", "sandbox_changed", b"sandbox_changed", "sequence", b"sequence", "text_delta", b"text_delta", "thinking_delta", b"thinking_delta", "tool_result", b"tool_result", "tool_use", b"tool_use", "transcript_incomplete", b"transcript_incomplete", "triage_decided", b"triage_decided", "turn", b"turn", "turn_finished", b"turn_finished", "turn_queued", b"turn_queued", "turn_started", b"turn_started", "turn_updated", b"turn_updated", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn_queued", "turn_started", "triage_decided", "sandbox_changed", "text_delta", "thinking_delta", "assistant_message", "tool_use", "tool_result", "file_change", "permission_requested", "permission_decided", "model_retry", "usage", "turn_finished", "keep_alive", "context_created", "turn_updated", "mcp_server_unavailable"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn_queued", "turn_started", "triage_decided", "sandbox_changed", "text_delta", "thinking_delta", "assistant_message", "tool_use", "tool_result", "file_change", "permission_requested", "permission_decided", "model_retry", "usage", "turn_finished", "keep_alive", "context_created", "turn_updated", "mcp_server_unavailable", "transcript_incomplete"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -902,6 +908,30 @@ class UsageReported(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageReported: _TypeAlias = UsageReported  # noqa: Y015
+
+@_typing.final
+class TranscriptIncomplete(_message.Message):
+    """A part of the conversation could not be kept: the agent lacks it when it is
+    started again. The turn goes on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    """What is missing and why, for a person."""
+    def __init__(
+        self,
+        *,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranscriptIncomplete: _TypeAlias = TranscriptIncomplete  # noqa: Y015
 
 @_typing.final
 class KeepAlive(_message.Message):

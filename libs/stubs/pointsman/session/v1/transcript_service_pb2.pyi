@@ -63,7 +63,10 @@ class TranscriptEntry(_message.Message):
     uuid: _builtins.str
     """Its id; empty where it has none, and then it is never a duplicate."""
     json: _builtins.bytes
-    """The line as JSON, kept as it is."""
+    """The line as JSON, or a part of a line that is too long for one message.
+    Kept as it is. MESSAGE_TOO_LARGE when the session's transcripts would have
+    more than 256 MiB.
+    """
     def __init__(
         self,
         *,

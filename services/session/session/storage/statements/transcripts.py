@@ -12,6 +12,8 @@ from session import clock
 from session.storage.tables import transcripts, turns
 from session.storage.transaction import Transaction
 
+# Of lines that are read at once.
+_PAGE_BYTES = 4 * 1024 * 1024
 _COLUMNS = (transcripts.c.project, transcripts.c.transcript_id, transcripts.c.subpath)
 
 
@@ -76,13 +78,41 @@ async def append(tx: Transaction, key: Key, entries: Sequence[Entry]) -> None:
         await tx.execute(insert(transcripts).on_conflict_do_nothing(), rows)
 
 
-async def read(tx: Transaction, key: Key, after: int, limit: int) -> list[tuple[int, Entry]]:
-    """Return lines after a position, in order, with their positions."""
-    query = (
-        sa.select(transcripts.c.position, transcripts.c.uuid, transcripts.c.entry)
-        .where(_of(key), transcripts.c.position > after)
+async def size(tx: Transaction, session_id: str) -> int:
+    """Return the bytes of all lines of a session."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(transcripts.c.entry)), 0))
+    return int((await tx.execute(query.where(transcripts.c.session_id == session_id))).scalar_one())
+
+
+def _page(where: sa.ColumnElement[bool], limit: int) -> sa.ColumnElement[bool]:
+    """Return the condition for the first lines that meet another: so many, and of 4 MiB, but at least one.
+
+    Lines may have a megabyte each; to read `limit` of them at once would take as many.
+    """
+    length = sa.func.length(transcripts.c.entry)
+    first = (
+        sa.select(transcripts.c.position, length.label("bytes"))
+        .where(where)
         .order_by(transcripts.c.position)
         .limit(limit)
+        .subquery()
+    )
+    before = sa.func.sum(first.c.bytes).over(order_by=first.c.position) - first.c.bytes
+    counted = sa.select(first.c.position, before.label("before")).subquery()
+    return transcripts.c.position.in_(sa.select(counted.c.position).where(counted.c.before < _PAGE_BYTES))
+
+
+def is_last(page: Sequence[tuple[int, Entry]], limit: int) -> bool:
+    """Say whether nothing comes after a page that was read with this limit."""
+    return len(page) < limit and sum(len(entry.line) for _, entry in page) < _PAGE_BYTES
+
+
+async def read(tx: Transaction, key: Key, after: int, limit: int) -> list[tuple[int, Entry]]:
+    """Return lines after a position, in order, with their positions: up to `limit`, see `is_last`."""
+    query = (
+        sa.select(transcripts.c.position, transcripts.c.uuid, transcripts.c.entry)
+        .where(_page(_of(key) & (transcripts.c.position > after), limit))
+        .order_by(transcripts.c.position)
     )
     return [(position, Entry(uuid, line)) for position, uuid, line in await tx.execute(query)]
 
@@ -115,16 +145,19 @@ def _below(key: Key) -> sa.ColumnElement[bool]:
 async def whole(
     tx: Transaction, session_id: str, through: int, after: int, limit: int
 ) -> list[tuple[int, Key, Entry]]:
-    """Return lines of all of a session's transcripts, in order, after one position and through another."""
+    """Return lines of all of a session's transcripts, in order, after one position and through another.
+
+    Up to `limit`, see `is_last`.
+    """
+    wanted = (
+        (transcripts.c.session_id == session_id)
+        & (transcripts.c.position > after)
+        & (transcripts.c.position <= through)
+    )
     query = (
         sa.select(transcripts.c.position, *_COLUMNS, transcripts.c.uuid, transcripts.c.entry)
-        .where(
-            transcripts.c.session_id == session_id,
-            transcripts.c.position > after,
-            transcripts.c.position <= through,
-        )
+        .where(_page(wanted, limit))
         .order_by(transcripts.c.position)
-        .limit(limit)
     )
     return [
         (

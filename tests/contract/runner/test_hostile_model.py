@@ -1,0 +1,111 @@
+"""A model that asks for far too much, before the real CLI: the turn works, or ends with what the limit is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from pointsman.errors.v1 import errors_pb2
+from pointsman.session.v1 import turn_pb2
+from support.runner_house import TurnResult, new_id
+from support.scripted_anthropic import Reply
+
+OpenRunner = Callable[..., Any]
+OUTPUT = errors_pb2.ERROR_REASON_OUTPUT_LIMIT
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+
+
+def bash(number: int, **more: Any) -> Mapping[str, Any]:
+    tool_input = {"command": f"echo {number} >> said", "description": "Say"}
+    return {"type": "tool_use", "id": f"toolu_{number}", "name": "Bash", "input": tool_input, **more}
+
+
+def read(number: int) -> Mapping[str, Any]:
+    """A tool that the CLI runs beside others."""
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{number}",
+        "name": "Read",
+        "input": {"file_path": f"/none/{number}"},
+    }
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+async def run(
+    open_runner: OpenRunner, *blocks: Mapping[str, Any], **reply: Any
+) -> tuple[TurnResult, TurnResult]:
+    """Return the turn in which the model says this, and the next turn of the session."""
+    script = [Reply(blocks, piece=4096, **reply), Reply.text("Done.")]
+    async with open_runner(script) as house:
+        session = new_id()
+        first = await house.run(session, "Go", timeout=240)
+        return first, await house.run(session, "Next", timeout=120)
+
+
+def goes_on(result: TurnResult) -> None:
+    assert result.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, result.finished
+    assert result.finished.result == "Done."
+
+
+@pytest.mark.parametrize("count", [65, 1000])
+async def test_any_number_of_tool_calls_in_one_message_run(open_runner: OpenRunner, count: int) -> None:
+    first, after = await run(open_runner, *(read(number) for number in range(count)))
+    goes_on(first)
+    assert len(first.of("tool_use")) == len(first.of("tool_result")) == count
+    goes_on(after)
+
+
+async def test_calls_with_one_id_are_no_fault_of_the_protocol(open_runner: OpenRunner) -> None:
+    first, after = await run(open_runner, *(bash(number, id="toolu_same") for number in range(5)))
+    assert first.finished.error.reason != errors_pb2.ERROR_REASON_SANDBOX_PROTOCOL, first.finished
+    goes_on(after)
+
+
+@pytest.mark.parametrize(
+    "tool_input",
+    [
+        {"command": "true # " + "x" * 12_000_000},
+        {"command": "true", **nested(3000)},
+        {"command": ["a"] * 300_000},
+    ],
+    ids=["12 MB", "3,000 levels", "300,000 values"],
+)
+async def test_an_input_that_is_too_large_names_the_limit_or_works(
+    open_runner: OpenRunner, tool_input: Mapping[str, Any]
+) -> None:
+    first, after = await run(open_runner, {**bash(1), "input": tool_input})
+    if first.finished.outcome != turn_pb2.TURN_STATE_SUCCEEDED:
+        assert first.finished.error.reason == OUTPUT, first.finished
+        assert "may have" in first.finished.error.message or "may nest" in first.finished.error.message
+    goes_on(after)
+
+
+async def test_any_number_of_blocks_is_text(open_runner: OpenRunner) -> None:
+    blocks = [{"type": "text", "text": f"Block {number}. "} for number in range(3000)]
+    first, after = await run(open_runner, *blocks)
+    assert first.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, first.finished
+    assert len(first.of("assistant_message")) == 3000
+    goes_on(after)
+
+
+async def test_thinking_without_an_end_names_the_limit(open_runner: OpenRunner) -> None:
+    options = turn_pb2.TurnOptions(include_partial_messages=True)
+    script = [
+        Reply(({"type": "thinking", "thinking": "hm " * 2_500_000},), piece=16_384),
+        Reply.text("Done."),
+    ]
+    async with open_runner(script) as house:
+        session = new_id()
+        first = await house.run(session, "Go", timeout=240, options=options)
+        if first.finished.outcome != turn_pb2.TURN_STATE_SUCCEEDED:
+            assert first.finished.error.reason == OUTPUT, first.finished
+            assert "4 MiB" in first.finished.error.message
+        goes_on(await house.run(session, "Next", timeout=120))
