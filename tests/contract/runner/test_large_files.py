@@ -97,6 +97,24 @@ async def test_a_line_of_a_large_file_is_edited(open_runner: OpenRunner, megabyt
         assert "Edited." in str(house.model.prompts[-1]["messages"])
 
 
+async def test_a_file_that_is_too_large_for_an_edit_is_refused_by_the_tool(open_runner: OpenRunner) -> None:
+    async with open_runner([Reply.text("Hi.")]) as house:
+        session = new_id()
+        await house.run(session, "Hello")
+        make = "(echo marker one; head -c 40000000 /dev/zero | tr '\\0' 'x') > big.txt"
+        edit = {"file_path": "/workspace/big.txt", "old_string": "marker one", "new_string": "marker two"}
+        house.model.script = [
+            Reply.tool("Bash", {"command": make, "description": "Make"}),
+            Reply.tool("Read", {"file_path": "/workspace/big.txt", "limit": 1}),
+            Reply.tool("Edit", edit),
+            Reply.text("It is too large."),
+        ]
+        house.model._taken = 0
+        result = await house.run(session, "Edit it")
+        assert result.finished.result == "It is too large.", result.finished
+        assert "files of up to 24 MiB" in result.of("tool_result")[-1].content
+
+
 async def test_what_there_is_no_room_for_is_reported_and_the_conversation_stays_whole(
     open_runner: OpenRunner,
 ) -> None:

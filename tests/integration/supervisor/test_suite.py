@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 from servicekit.testing import free_port
-from support.suite import ROOT, data_directory, descendants, running, start
+from supervisor.suite import _GRACE_SECONDS
+from support.suite import ROOT, STOP_SECONDS, children, data_directory, descendants, running, start
 
 pytestmark = pytest.mark.heavy
 SERVICES = ["router", "session", "runner", "llm-proxy", "edge"]
@@ -151,7 +152,7 @@ def harmed():
         yield started
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything_and_leaves_no_process(make_suite, number):
     suite = make_suite()
     assert ask(suite, "What is 2+2?") == "4"
@@ -161,6 +162,30 @@ def test_a_signal_stops_everything_and_leaves_no_process(make_suite, number):
     wait_until(lambda: all(is_gone(pid) for pid in below))
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", suite.port)) != 0
+
+
+def test_a_signal_during_the_start_stops_everything():
+    with data_directory() as directory:
+        suite = start(directory, {})
+        suite.wait_for_line("Starting Pointsman")
+        wait_until(lambda: len(children(suite.process.pid)) >= 1)
+        below = descendants(suite.process.pid)
+        assert suite.stop(signal.SIGTERM) == 0
+        wait_until(lambda: all(is_gone(pid) for pid in below))
+
+
+def test_a_second_signal_does_not_wait(make_suite):
+    suite = make_suite()
+    below = descendants(suite.process.pid)
+    # It would hold up the end for as long as it may.
+    os.kill(suite.pid("runner"), signal.SIGSTOP)
+    suite.process.send_signal(signal.SIGTERM)
+    suite.wait_for_line("Stopping")
+    began = time.monotonic()
+    suite.process.send_signal(signal.SIGTERM)
+    suite.process.wait(STOP_SECONDS)
+    assert time.monotonic() - began < _GRACE_SECONDS
+    wait_until(lambda: all(is_gone(pid) for pid in below))
 
 
 def test_a_killed_supervisor_leaves_no_process(make_suite):

@@ -19,7 +19,7 @@ from servicekit.errors import Failure
 
 from runner.bounded import bounded_text, clean
 from runner.diffs import DIFF_BYTES, file_diff
-from runner.sandboxes.protocol import WORKSPACE
+from runner.sandboxes.protocol import MIB, WORKSPACE
 from runner.threads import to_the_end
 from runner.workspace.door import Door, is_plain
 from runner.workspace.told import Told, ToldFiles
@@ -30,6 +30,8 @@ EDIT_TOOLS: Final = "Write|Edit|MultiEdit|NotebookEdit"
 _FILE_BYTES: Final = 2 * 1024 * 1024
 # Tools that were announced and have not run: the CLI runs edits one after the other.
 _EDITS: Final = 8
+# An edit tool reports the whole file as it was, and a message of the agent has 64 MiB.
+_EDITABLE_BYTES: Final = 24 * MIB
 _PATH_FIELDS: Final = ("file_path", "notebook_path")
 
 
@@ -45,11 +47,17 @@ class Edits:
         self._before: OrderedDict[str, _Seen] = OrderedDict()
 
     async def comes(self, tool_input: Any, tool_use_id: str) -> None:
-        """Remember the file that an edit tool is about to change. The input may be anything."""
+        """Remember the file that an edit tool is about to change. The input may be anything.
+
+        Raises Failure MESSAGE_TOO_LARGE for a file that is too large for such a tool.
+        """
         path = _path_in(tool_input, _PATH_FIELDS)
         if path is None:
             return
-        self._before[tool_use_id] = await to_the_end(_look, self._workspace, path)
+        seen = await to_the_end(_look, self._workspace, path)
+        if seen.status is not None and seen.status.st_size > _EDITABLE_BYTES:
+            raise _too_large(path, seen.status.st_size)
+        self._before[tool_use_id] = seen
         while len(self._before) > _EDITS:
             self._before.popitem(last=False)
 
@@ -89,6 +97,16 @@ class _Seen:
         self.known = known
         self.content = content
         self.missing = created or (known and content is None)
+
+
+def _too_large(path: str, size: int) -> Failure:
+    """Return what the agent is told instead of a report that we could not take."""
+    return Failure(
+        errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+        f"{path} has {size} bytes; this tool changes files of up to {_EDITABLE_BYTES // MIB} MiB here. Use a "
+        "command instead, such as sed or a short script.",
+        limit=str(_EDITABLE_BYTES),
+    )
 
 
 def _path_in(said: Any, fields: tuple[str, ...]) -> str | None:
