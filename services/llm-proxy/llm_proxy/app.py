@@ -92,11 +92,10 @@ async def app(config: Config, drain: Drain, *, environ: Mapping[str, str]) -> As
             catalogue, ledger, attempts, metrics(), cache, unpriced_free=models.money.unpriced_free
         )
         tokens = SessionTokens(database)
-        identity, demand = Identity(tokens, verifier), Demand(tokens)
+        identity, demand = Identity(tokens, verifier), Demand(tokens, drain)
         routes = Routes(
             MessagesRoutes(gateway, identity),
             ModelsRoutes(catalogue, identity),
-            drain,
             demand,
             metrics(),
             AllowedHosts.parse(config.public_hosts),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from servicekit.drain import Drain
 from servicekit.errors import Failure
 
 from llm_proxy.tokens import SessionTokens
@@ -20,7 +21,8 @@ _LOOK_SECONDS: Final = 0.2
 class Demand:
     """Counts the calls that run over HTTP, and knows of the turns that have a token."""
 
-    def __init__(self, tokens: SessionTokens) -> None:
+    def __init__(self, tokens: SessionTokens, drain: Drain) -> None:
+        self.drain = drain
         self._tokens = tokens
         self._calls = 0
 

@@ -13,6 +13,7 @@ from llm_proxy.ledger.scopes import Payer
 from llm_proxy.stopping import Demand
 from llm_proxy.tokens import SessionTokens
 from pointsman.llm.v1 import llm_service_pb2 as pb
+from servicekit.drain import Drain
 from servicekit.errors import Failure
 from servicekit.passport import PASSPORT_HEADER
 from servicekit.testing import wait_until
@@ -73,7 +74,7 @@ async def test_a_stop_waits_for_turns_that_have_a_token_and_no_longer(tmp_path: 
     async with open_database(f"sqlite:///{tmp_path}/ledger.db") as database:
         now = 1000.0
         tokens = SessionTokens(database, clock=lambda: now)
-        demand = Demand(tokens)
+        demand = Demand(tokens, Drain())
         await demand.settle(grace=0.0)
         payer = Payer("acme", "main", "sessions/a", "sessions/a/turns/1")
         token, _ = await tokens.issue(payer, "somebody")

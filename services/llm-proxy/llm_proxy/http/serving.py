@@ -52,7 +52,6 @@ class Routes:
         self,
         messages: MessagesRoutes,
         models: ModelsRoutes,
-        drain: Drain,
         demand: Demand,
         metrics: Metrics,
         hosts: AllowedHosts,
@@ -65,7 +64,6 @@ class Routes:
             ("HEAD", "/"): models.root,
         }
         self._one_model = models.get_model
-        self._drain = drain
         self._demand = demand
         self._metrics = metrics
         self._hosts = hosts
@@ -85,7 +83,7 @@ class Routes:
             self._hosts.check(request.headers.get("host", ""))
             if PASSPORT_HEADER in request.headers:
                 # From outside, through the edge.
-                self._drain.check()
+                self._demand.drain.check()
             if route is None:
                 raise _no_such_path()
             with self._demand.call():
