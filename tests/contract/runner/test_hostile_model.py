@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.runner_house import TurnResult, new_id
 from support.scripted_anthropic import Reply
 
 OpenRunner = Callable[..., Any]
+FULL = os.environ.get("CHAOS_FULL") == "1"
 OUTPUT = errors_pb2.ERROR_REASON_OUTPUT_LIMIT
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
@@ -55,7 +57,7 @@ def goes_on(result: TurnResult) -> None:
     assert result.finished.result == "Done."
 
 
-@pytest.mark.parametrize("count", [65, 1000])
+@pytest.mark.parametrize("count", [65, 1000, *([10_000] if FULL else [])])
 async def test_any_number_of_tool_calls_in_one_message_run(open_runner: OpenRunner, count: int) -> None:
     first, after = await run(open_runner, *(read(number) for number in range(count)))
     goes_on(first)
