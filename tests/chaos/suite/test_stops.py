@@ -79,9 +79,10 @@ class Round:
             await self._reached(point)
 
     async def _begin(
-        self, point: str, account: str = "", route: turn_pb2.TurnRoute = turn_pb2.TURN_ROUTE_AGENT
+        self, point: str, account: str = "", route: turn_pb2.TurnRoute.ValueType = turn_pb2.TURN_ROUTE_AGENT
     ) -> None:
-        mode = turn_pb2.PERMISSION_MODE_DEFAULT if point == "permission" else 0
+        asks = point == "permission"
+        mode = turn_pb2.PERMISSION_MODE_DEFAULT if asks else turn_pb2.PERMISSION_MODE_UNSPECIFIED
         options = turn_pb2.TurnOptions(permission_mode=mode, include_partial_messages=True)
         request = router_service_pb2.StartTurnRequest(
             prompt=f"POINT {point}.", model=MODEL, route=route, account=account or point, options=options
@@ -160,7 +161,7 @@ class Round:
                 if event.HasField("turn_finished"):
                     return event.turn_finished
             request = session_service_pb2.GetTurnRequest(name=turn.name)
-            return (await self.client.sessions.GetTurn(request, timeout=60)).result
+            return (await self.client.sessions.GetTurn(request, timeout=60)).turn.result
 
         async with asyncio.timeout(120):
             ended = await asyncio.gather(*(result(turn) for turn in self.turns.values()))
@@ -182,7 +183,7 @@ def is_over(pid: int) -> bool:
 
 def point_of(body: Mapping[str, Any]) -> str:
     """Return the point that a call to the model is made at: the last that its conversation names."""
-    return re.findall(r"POINT ([a-z-]+)", json.dumps(body["messages"]))[-1]
+    return str(re.findall(r"POINT ([a-z-]+)", json.dumps(body["messages"]))[-1])
 
 
 def script(release: asyncio.Event) -> Any:
