@@ -16,6 +16,7 @@ from servicekit.errors import Failure
 
 from runner.sandboxes.protocol import KEPT
 from runner.workspace.door import Door
+from runner.workspace.listing import entry_status
 from runner.workspace.set_id import SET_ID
 
 SKIPPED: Final = frozenset(
@@ -79,16 +80,19 @@ def scan(root: Path, before: Manifest, objects: Path) -> Manifest:
 
 def _files(door: Door, folder: tuple[str, ...], depth: int) -> Iterator[tuple[str, os.stat_result]]:
     try:
+        # Entry by entry: a folder may hold any number of them.
         with door.folder("/".join(folder)) as descriptor, os.scandir(descriptor) as entries:
-            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-    except (Failure, FileNotFoundError):
-        # The agent removed it meanwhile.
+            for entry in entries:
+                status = entry_status(descriptor, entry.name)
+                if status is None:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield "/".join((*folder, entry.name)), status
+                elif stat.S_ISDIR(status.st_mode) and entry.name not in SKIPPED and depth:
+                    yield from _files(door, (*folder, entry.name), depth - 1)
+    except (Failure, FileNotFoundError, PermissionError):
+        # The agent removed it meanwhile, or closed it to its own user.
         return
-    for name, status in found:
-        if stat.S_ISREG(status.st_mode):
-            yield "/".join((*folder, name)), status
-        elif stat.S_ISDIR(status.st_mode) and name not in SKIPPED and depth:
-            yield from _files(door, (*folder, name), depth - 1)
 
 
 def look(root: Path, path: str, objects: Path) -> Mark | None:
