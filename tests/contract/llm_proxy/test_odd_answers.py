@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pointsman.llm.v1 import llm_service_pb2 as pb
 from support.llm_proxy_house import behind, proxy_house
 from support.scripted_openai import (
     Answer,
@@ -143,3 +144,21 @@ async def test_a_whole_answer_without_usage_is_charged_an_estimate(
     assert reply.status == 200, reply.text
     assert 300 < row.usage.output_tokens < 800
     assert row.usage.input_tokens > 0 and row.usage.estimated_calls == 1
+
+
+@pytest.mark.parametrize(("asked", "most"), [(0, 64_000), (9_000, 9_000)])
+async def test_an_answer_may_have_as_many_tokens_as_the_model_writes(
+    tmp_path: Path, asked: int, most: int
+) -> None:
+    async with scripted_upstream([anthropic_text("Hi")]) as provider:
+        model, environ = behind("anthropic", provider.url)
+        async with proxy_house(tmp_path, environ) as house:
+            block = pb.ContentBlock(text="Hello")
+            message = pb.LlmMessage(role=pb.MESSAGE_ROLE_USER, content=[block])
+            request = pb.CreateMessageRequest(model=model, messages=[message], max_tokens=asked)
+            pieces = [
+                piece
+                async for piece in house.llm.CreateMessage(request, metadata=house.internal(), timeout=60)
+            ]
+    assert pieces[-1].finished.stop_reason == "end_turn"
+    assert provider.asked[0].body["max_tokens"] == most

@@ -77,6 +77,8 @@ def test_what_is_in_order_passes_byte_by_byte(places: list[int], newline: bytes)
         event("content_block_delta", index=0, delta={"type": "text_delta"}),
         event("content_block_delta", index=0, delta={"type": "unheard_of_delta", "x": 1}),
         event("content_block_stop", index=9),
+        event("ping", kind="x", data=[1]),
+        event("unheard_of", kind="x"),
         event("content_block_start", index=1),
         event("ping"),
     ],
@@ -232,3 +234,27 @@ def test_reasons_to_stop_of_another_api_are_understood(given: str, reason: str) 
     ended = event("message_delta", delta={"stop_reason": given}, usage={"output_tokens": 2})
     events, reader = read(b"".join([BEGIN, start(0), text(0, "x"), stop(0), ended, STOP]))
     assert events[-2]["delta"]["stop_reason"] == reader.stop_reason == reason
+
+
+def test_fields_of_any_name_are_passed_on() -> None:
+    odd = event("message_delta", kind="x", delta={"stop_reason": "end_turn"}, self=1)
+    events, _ = read(b"".join([BEGIN, start(0, kind="y"), text(0, "x"), odd, STOP]))
+    assert [one.get("kind") for one in events if one["type"] == "message_delta"] == ["x"]
+
+
+@given(st.lists(st.dictionaries(
+    st.sampled_from(["type", "index", "delta", "content_block", "message", "usage", "error", "kind"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+        | st.sampled_from(["text", "tool_use", "message_start", "content_block_start", "content_block_delta",
+                           "message_delta", "message_stop", "text_delta", "ping", "error", "message"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+            st.sampled_from(["type", "text", "id", "name", "input", "content", "stop_reason"]), inner),
+        max_leaves=6,
+    ),
+), max_size=6))  # fmt: skip
+def test_no_events_break_the_reader(events: list[dict[str, Any]]) -> None:
+    reader = StreamReader(Ids("abc", []))
+    for one in events:
+        reader.feed(f"data: {json.dumps(one)}\n\n".encode())
+    reader.end()

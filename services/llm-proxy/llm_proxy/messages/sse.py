@@ -29,7 +29,7 @@ _DELTAS: Final = (
 _CONTENT: Final = ("content_block_", "message_")
 
 
-def event(kind: str, **data: Any) -> bytes:
+def event(kind: str, /, **data: Any) -> bytes:
     """Return one event."""
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **data}, separators=(',', ':'))}\n\n".encode()
 

@@ -115,7 +115,7 @@ class AnthropicUpstream:
             raise from_event({"message": said}, media_in(request.body))
         if not isinstance(message, dict) or message.get("type") != "message":
             raise ProviderFailure("invalid", response.status, "it is not a message")
-        return body, {name: value for name, value in message.items() if name != "kind"}
+        return body, message
 
     async def _refused(self, response: aiohttp.ClientResponse, request: MessagesRequest) -> ProviderFailure:
         raw = await _read(response, _ERROR_BYTES)
