@@ -18,7 +18,7 @@ class Tenant:
 
     def __init__(self, suite: Suite, name: str) -> None:
         self.name = name
-        self.port = suite.port
+        self.suite = suite
         self.said: list[str] = []
         self.took: defaultdict[str, list[float]] = defaultdict(list)
         self.http = httpx.AsyncClient(base_url=suite.url, trust_env=False, timeout=120)
