@@ -236,3 +236,23 @@ async def test_a_command_in_the_background_is_refused(
             result = await house.run(session, prompt, options=options(mode))
             assert any(one.is_error for one in result.of("tool_result")), result.of("tool_result")
             assert "made" not in {info.path for info in await house.list(session)}
+
+
+async def test_a_link_among_the_plans_does_not_let_a_plan_turn_write(
+    open_runner: OpenRunner, config: dict[str, Any]
+) -> None:
+    plans = "/home/agent/.claude/plans"
+    plant = bash(f"mkdir -p {plans}; ln -s /workspace/text {plans}/plan.md; ln -s /workspace {plans}/all")
+    async with open_runner(scripted_steps, **config) as house:
+        session = await started_session(house)
+        planted = await house.run(session, do([plant], "end"), options=options(BYPASS))
+        assert planted.finished.outcome == turn_pb2.TURN_STATE_SUCCEEDED, planted.finished
+        before = await contents(house, session)
+        writes = [
+            [call("Read", file_path=f"{plans}/plan.md")],
+            [call("Write", file_path=f"{plans}/plan.md", content="changed")],
+            [call("Edit", file_path=f"{plans}/plan.md", old_string="one line", new_string="changed")],
+            [call("Write", file_path=f"{plans}/all/new.txt", content="made")],
+        ]
+        await house.run(session, do(*writes, "end"), options=options(PLAN))
+        assert await contents(house, session) == before

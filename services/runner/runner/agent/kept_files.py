@@ -5,7 +5,8 @@ folders of the home are links into KEPT, a folder of the workspace: there they s
 against the quota, are in snapshots and forks, and can be read by the user. The links are made by the
 sandbox, inside it, so whatever lies at KEPT, nothing outside the workspace is reached.
 
-Seen with Claude Code 2.1.329: `projects/<cwd>/<session>/tool-results` and `plans`. Its `memory` folder is
+Seen with Claude Code 2.1.329: `projects/<cwd>/<session>/tool-results`. Its `plans` stay in the home: the
+CLI asks before it writes a plan through a link, and a plan is in the conversation. Its `memory` folder is
 left out on purpose: the CLI reads that as instructions, and a workspace must not configure the agent.
 """
 
@@ -28,8 +29,7 @@ def linking(agent_id: str) -> str:
     results = f"{WORKSPACE}/{KEPT}/tool-results"
     project = f"$CLAUDE_CONFIG_DIR/projects/{PROJECT}"
     return (
-        f'if mkdir -p {results}/{agent_id} {WORKSPACE}/{KEPT}/plans "$CLAUDE_CONFIG_DIR" 2>/dev/null; then '
-        f'ln -sfn {WORKSPACE}/{KEPT}/plans "$CLAUDE_CONFIG_DIR/plans"; n=0; '
+        f'if mkdir -p {results}/{agent_id} "$CLAUDE_CONFIG_DIR" 2>/dev/null; then n=0; '
         f'for d in {results}/{agent_id} {results}/*; do [ "$n" -lt {_PROCESSES} ] || break; n=$((n+1)); '
         f'p="{project}/${{d##*/}}"; mkdir -p "$p" && [ -e "$p/tool-results" ] || '
         f'ln -s "$d" "$p/tool-results"; done; fi 2>/dev/null; true'

@@ -20,7 +20,7 @@ from runner.sandboxes.protocol import HOME
 
 _ACCEPTING: Final = frozenset({turn_pb2.PERMISSION_MODE_UNSPECIFIED, turn_pb2.PERMISSION_MODE_ACCEPT_EDITS})
 _PLANS: Final = f"{HOME}/.claude/plans/"
-"""Where the CLI has the agent write its plan. It is a link to where files are kept, so the CLI asks."""
+"""Where the CLI has the agent write its plan, outside the workspace. For a link there, the CLI asks."""
 
 
 class Verdict(enum.Enum):
