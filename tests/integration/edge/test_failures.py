@@ -89,9 +89,23 @@ class TestAServiceThatIsNotThere:
 
     async def test_the_messages_api(self, edge):
         await edge.peers.stop("router")
-        answer = await edge.http.post("/llm/v1/messages", headers=edge.key)
-        assert answer.status_code == 503
-        assert json_reason_of(answer) == ("SERVICE_UNAVAILABLE", "1s")
+        assert_overloaded(await edge.http.post("/llm/v1/messages", headers=edge.key))
+
+    async def test_headers_that_are_too_large_for_the_messages_api(self, edge):
+        headers = {**edge.key, "x-large": "x" * 100_000}
+        answer = await edge.http.post("/llm/v1/messages", headers=headers)
+        assert answer.status_code == 431
+        # Envoy refuses them before it knows the path.
+        assert answer.json().get("error", answer.json())["message"].startswith("The headers are larger")
+
+
+def assert_overloaded(answer: Any) -> None:
+    """The answer is an error of Anthropic's API that is worth a retry."""
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "overloaded_error"
+    assert answer.headers["request-id"] == answer.json()["request_id"]
+    assert answer.headers["retry-after"] == "1"
+    assert "x-should-retry" not in answer.headers
 
 
 class TestLimits:
@@ -203,8 +217,7 @@ class TestAFrozenService:
             return bool(answers)
 
         await wait_until(refused, timeout=FROZEN_SECONDS + 3)
-        assert answers[0].status_code == 503
-        assert json_reason_of(answers[0]) == ("SERVICE_UNAVAILABLE", "1s")
+        assert_overloaded(answers[0])
 
 
 async def _ended(call: Any) -> None:
