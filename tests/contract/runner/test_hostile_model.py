@@ -1,4 +1,4 @@
-"""A model that asks for far too much, before the real CLI: the turn works, or ends with what the limit is."""
+"""A model that asks for far too much, with the real CLI: the turn works, or its end names the limit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import turn_pb2
+from runner.relay.tool_calls import TOOL_CALLS
 from support.runner_house import TurnResult, new_id
 from support.scripted_anthropic import Reply
 
@@ -57,12 +58,31 @@ def goes_on(result: TurnResult) -> None:
     assert result.finished.result == "Done."
 
 
-@pytest.mark.parametrize("count", [65, 1000, *([10_000] if FULL else [])])
-async def test_any_number_of_tool_calls_in_one_message_run(open_runner: OpenRunner, count: int) -> None:
+@pytest.mark.parametrize("count", [65, TOOL_CALLS])
+async def test_as_many_tool_calls_as_one_message_may_have_run(open_runner: OpenRunner, count: int) -> None:
     first, after = await run(open_runner, *(read(number) for number in range(count)))
     goes_on(first)
     assert len(first.of("tool_use")) == len(first.of("tool_result")) == count
     goes_on(after)
+
+
+@pytest.mark.parametrize("count", [TOOL_CALLS + 1, *([10_000] if FULL else [])])
+async def test_more_tool_calls_in_one_message_name_the_limit(open_runner: OpenRunner, count: int) -> None:
+    first, after = await run(open_runner, *(read(number) for number in range(count)))
+    assert first.finished.error.reason == OUTPUT, first.finished
+    assert "may have 1,000 tool calls" in first.finished.error.message
+    goes_on(after)
+
+
+async def test_many_tool_calls_of_a_sub_agent_name_the_limit(open_runner: OpenRunner) -> None:
+    task = {"description": "Look", "prompt": "Look at all files.", "subagent_type": "general-purpose"}
+    calls = tuple(read(number) for number in range(TOOL_CALLS + 1))
+    script = [Reply.tool("Task", task), Reply(calls, piece=4096), Reply.text("Done.")]
+    async with open_runner(script) as house:
+        session = new_id()
+        first = await house.run(session, "Go", timeout=240)
+        assert first.finished.error.reason == OUTPUT, first.finished
+        goes_on(await house.run(session, "Next", timeout=120))
 
 
 async def test_calls_with_one_id_are_no_fault_of_the_protocol(open_runner: OpenRunner) -> None:

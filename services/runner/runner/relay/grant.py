@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pointsman.errors.v1 import errors_pb2
@@ -25,6 +25,8 @@ class Grant:
     """Makes what takes the text of a streamed answer as it goes by, before the sandbox has it."""
     refusal: Failure | None = None
     """What llm-proxy refused last; None again after a call that succeeded."""
+    over: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Done when a model's answer is over a limit, with a sentence that names it. The turn ends then."""
     _token: asyncio.Task[str] | None = None
     _closed: bool = False
 

@@ -3,7 +3,8 @@
 The session is known by the socket, so nothing that the sandbox says about itself is believed. A request is
 not passed on as it came: path, headers and body are read, checked and written anew, with the turn's session
 token, over connections that are this sandbox's own. Answers are passed on byte by byte, without the lines
-that llm-proxy adds for the runner. Without a running turn, every request is refused.
+that llm-proxy adds for the runner. An answer with too many tool calls is cut off, and the turn ends. Without
+a running turn, every request is refused.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from runner.bounded import bounded_text, clean
 from runner.relay.grant import Grant
 from runner.relay.relay_notes import NoteFilter
 from runner.relay.text_reader import TextReader
+from runner.relay.tool_calls import ToolCallCounter, TooManyToolCalls
 from runner.relay.unix_socket import bound_socket
 from runner.relay.upstream import Body, Upstream
 from runner.sandboxes.protocol import MIB, SOCKET_NAME
@@ -138,14 +140,21 @@ class Relay:
         notes = NoteFilter(lambda kind, values: _note(grant, kind, values))
         streamed = answer.content_type == "text/event-stream"
         text = TextReader(grant.listen()) if streamed and grant.listen is not None else None
+        calls = ToolCallCounter()
         try:
             async for chunk in answer.content.iter_any():
                 if passed := notes.feed(chunk):
+                    calls.feed(passed)
                     if text is not None:
                         text.feed(passed)
                         # Who follows the turn comes first: to the agent's copy it makes no difference.
                         await asyncio.sleep(0)
                     await response.write(passed)
+        except TooManyToolCalls as error:
+            if not grant.over.done():
+                grant.over.set_result(str(error))
+            # The agent does not get the rest: the turn ends its sandbox.
+            raise ConnectionResetError from error
         finally:
             if text is not None:
                 text.end()

@@ -192,11 +192,13 @@ class TurnRunner:
             await agent.query(work.prompt, turn.ref.turn_id)
             # The agent needs it in some 20 ms, and the prompt at once.
             grant.token()
-            await _first(conversation.result, ended, watching)
+            await _first(conversation.result, ended, watching, grant.over)
             if watching.done():
                 # Nothing runs unwatched: if the watch itself failed, so does the turn.
                 watching.result()
-            if not conversation.result.done():
+            if grant.over.done():
+                await agent.doom(output_limit(grant.over.result()))
+            if grant.over.done() or not conversation.result.done():
                 return Outcome(failure=agent.death())
             # What happened since the last look.
             broken = breach(agent, self._limits) or await disk_breach_at_end(sandbox.disk, self._limits)

@@ -1,0 +1,75 @@
+"""Counting the tool calls of an answer in passing: each counts once, and text about tool calls does not."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runner.relay.tool_calls import ToolCallCounter, TooManyToolCalls
+
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}}
+
+
+def event(kind: str, *, spaces: bool = True, **data: Any) -> bytes:
+    separators = None if spaces else (",", ":")
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **data}, separators=separators)}\n\n".encode()
+
+
+def begins(block: Any, *, spaces: bool = True) -> bytes:
+    return event("content_block_start", spaces=spaces, index=0, content_block=block)
+
+
+STREAM = begins(CALL) + begins({"type": "text", "text": ""}) + begins(CALL, spaces=False) + begins(CALL)
+
+
+def fits(answer: bytes, limit: int, *cuts: int) -> bool:
+    counter = ToolCallCounter(limit)
+    try:
+        for start, end in pairwise([0, *sorted(cuts), len(answer)]):
+            counter.feed(answer[start:end])
+    except TooManyToolCalls:
+        return False
+    return True
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=30))
+def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
+    assert fits(STREAM, 3, *cuts)
+    assert not fits(STREAM, 2, *cuts)
+
+
+def test_single_bytes() -> None:
+    assert fits(STREAM, 3, *range(len(STREAM)))
+    assert not fits(STREAM, 2, *range(len(STREAM)))
+
+
+def test_an_answer_that_is_one_object_is_counted() -> None:
+    answer = json.dumps(
+        {"type": "message", "content": [CALL] * 5, "stop_reason": "tool_use"}, indent=2
+    ).encode()
+    assert fits(answer, 5)
+    assert not fits(answer, 4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        event("content_block_delta", delta={"type": "text_delta", "text": json.dumps(CALL)}),
+        event("content_block_delta", delta={"type": "input_json_delta", "partial_json": json.dumps(CALL)}),
+        event("message_delta", delta={"stop_reason": "tool_use"}),
+        begins({"type": "server_tool_use", "name": "web_search"}),
+        begins({"type": "tool_use_result"}),
+    ],
+    ids=["text", "input", "stop reason", "a tool of the provider", "another type"],
+)
+def test_what_is_no_call_is_not_counted(said: bytes) -> None:
+    assert fits(said * 3, 0)
+
+
+def test_the_limit_is_named() -> None:
+    with pytest.raises(TooManyToolCalls, match="may have 1,000 tool calls"):
+        ToolCallCounter().feed(begins(CALL) * 1001)
