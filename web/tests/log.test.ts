@@ -222,6 +222,16 @@ describe("turns", () => {
     expect(rows(log)).toHaveLength(1);
     expect(rows(log)[0]).toMatchObject({ kind: "retry", retry: { attempt: 2 } });
   });
+
+  test("what a turn goes on without is told in a sentence", () => {
+    const log = new ConversationLog();
+    log.apply(event(1, { case: "mcpServerUnavailable", value: { name: "docs", message: "It ended." } }));
+    log.apply(event(2, { case: "transcriptIncomplete", value: { message: "A document was left out." } }));
+    expect(rows(log)).toMatchObject([
+      { kind: "warning", message: "The MCP server docs is not available: It ended." },
+      { kind: "warning", message: "A document was left out." },
+    ]);
+  });
 });
 
 test("ten thousand events are folded in well under a second", () => {

@@ -36,7 +36,7 @@ const ADVICE: Record<string, string> = {
   PROVIDER_RATE_LIMITED: "Send the prompt again in a moment, or choose another model.",
   PROVIDER_TIMED_OUT: "Send the prompt again, or choose another model.",
   PROVIDER_RESPONSE_INVALID: "Send the prompt again, or choose another model.",
-  TURN_INTERRUPTED: "It is not run again by itself. Look at what it did, then say how to go on.",
+  TURN_INTERRUPTED: "", // The message says it.
   SANDBOX_CRASHED: "Send the prompt again; files and conversation are kept.",
   SANDBOX_START_FAILED: "Send the prompt again; if it stays so, look at the status page.",
   SANDBOX_OUT_OF_MEMORY: "Ask for the work in smaller steps.",

@@ -158,8 +158,20 @@ export class ConversationLog {
       case "contextCreated":
         this.append(event, { kind: "context", key: `context:${event.sequence}`, context: kind.value });
         break;
+      case "mcpServerUnavailable": {
+        const { name, message } = kind.value;
+        this.warn(event, `The MCP server ${name} is not available: ${message}`);
+        break;
+      }
+      case "transcriptIncomplete":
+        this.warn(event, kind.value.message);
+        break;
       default: // `keep_alive`, and kinds of a newer server.
     }
+  }
+
+  private warn(event: Event, message: string): void {
+    this.append(event, { kind: "warning", key: `warning:${event.sequence}`, message });
   }
 
   private turn(event: Event): TurnView {

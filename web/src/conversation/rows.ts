@@ -24,7 +24,8 @@ export type Row =
   | RetryRow
   | SandboxRow
   | TriageRow
-  | ContextRow;
+  | ContextRow
+  | WarningRow;
 
 interface Base {
   /** Unique within its session, and stable. */
@@ -81,6 +82,12 @@ export interface TriageRow extends Base {
 export interface ContextRow extends Base {
   kind: "context";
   context: ContextCreated;
+}
+
+/** Something that the turn goes on without. */
+export interface WarningRow extends Base {
+  kind: "warning";
+  message: string;
 }
 
 export interface Permission {

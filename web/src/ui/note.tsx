@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import type { ContextRow, RetryRow, SandboxRow, TriageRow } from "../conversation/rows.ts";
+import type { ContextRow, RetryRow, SandboxRow, TriageRow, WarningRow } from "../conversation/rows.ts";
 import { TurnRoute } from "../gen/pointsman/session/v1/turn_pb.ts";
 import { bytes, seconds, span } from "../text/format.ts";
 import { sandboxWord } from "../text/sandbox.ts";
@@ -67,6 +67,14 @@ export function ContextNote({ row }: { row: ContextRow }) {
   return (
     <Note icon="file">
       {bytes(sizeBytes)} of context from {visibleLine(provider)}
+    </Note>
+  );
+}
+
+export function WarningNote({ row }: { row: WarningRow }) {
+  return (
+    <Note icon="warning" tone="warn">
+      {visibleLine(row.message, 500)}
     </Note>
   );
 }

@@ -2,7 +2,7 @@ import { memo } from "preact/compat";
 import type { Row } from "../conversation/rows.ts";
 import { Answer, Thinking } from "./answer.tsx";
 import { DiffView } from "./diff.tsx";
-import { ContextNote, RetryNote, SandboxNote, TriageNote } from "./note.tsx";
+import { ContextNote, RetryNote, SandboxNote, TriageNote, WarningNote } from "./note.tsx";
 import { PermissionRecord } from "./permission-record.tsx";
 import { ToolView } from "./tool.tsx";
 
@@ -17,6 +17,8 @@ export const RowView = memo(function RowView({ row }: { row: Row }) {
       return <TriageNote row={row} />;
     case "context":
       return <ContextNote row={row} />;
+    case "warning":
+      return <WarningNote row={row} />;
     default:
       return (
         <div class="row">

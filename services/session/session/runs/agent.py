@@ -267,8 +267,8 @@ class AgentTurn:
     async def _give_up(self) -> None:
         if self._sent:
             await self._writer.interrupted(
-                f"The runner has been out of reach for {self._patience:g} seconds. What the turn did "
-                "until then is in the log."
+                f"The runner could not be reached for {self._patience:g} seconds. What the turn had done by "
+                "then is in the log; send the prompt again if you want it done again."
             )
         else:
             await self._writer.failed(_runner_unreachable())
