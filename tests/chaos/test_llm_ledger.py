@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -104,7 +105,8 @@ async def ask(session: aiohttp.ClientSession, url: str, token: str) -> int | Non
         return None
     if b"message_stop" not in raw:
         return None
-    return int(raw.split(b'"input_tokens": ')[1].split(b",")[0])
+    found = re.search(rb'"input_tokens": ?(\d+)', raw)
+    return int(found[1]) if found is not None else None
 
 
 async def until_answered(session: aiohttp.ClientSession, url: str, token: str) -> int:
