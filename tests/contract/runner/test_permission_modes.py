@@ -225,6 +225,27 @@ async def test_a_plan_that_was_approved_does_not_end_the_turns_mode(
         assert "after" in {info.path for info in await house.list(session)}
 
 
+async def test_a_worktree_for_a_sub_agent_is_asked_for(
+    open_runner: OpenRunner, config: dict[str, Any]
+) -> None:
+    repository = bash(
+        "git init -q && git -c user.name=a -c user.email=a@example.com commit -qm x --allow-empty"
+    )
+    async with open_runner(scripted_steps, **config) as house:
+        session = await started_session(house)
+        await house.run(session, do([repository], "end"), options=options(BYPASS))
+        for mode in (PLAN, DEFAULT, BYPASS):
+            # Another process, which finds the repository at its start.
+            asked = options(mode)
+            asked.max_turns = 30
+            helper = sub_agent("said", isolation="worktree")
+            result = await house.run(session, do([helper], "end"), options=asked)
+            expected = [] if mode == BYPASS else ["Agent"]
+            assert [one.tool for one in result.of("permission_requested")] == expected
+            found = {info.path for info in await house.list(session)}
+            assert (".claude" in found) is (mode == BYPASS), found
+
+
 @pytest.mark.parametrize("mode", [PLAN, DEFAULT, ACCEPT, BYPASS])
 async def test_a_command_in_the_background_is_refused(
     open_runner: OpenRunner, config: dict[str, Any], mode: turn_pb2.PermissionMode.ValueType

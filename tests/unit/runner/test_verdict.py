@@ -81,3 +81,11 @@ def test_a_plan_is_written_outside_of_the_workspace_unasked() -> None:
     assert said("Write", {"file_path": f"{plans}/x.md"}, permission_mode=PLAN) is Verdict.RULES
     for path in (f"{plans}/../../../../workspace/x", "/workspace/.claude/plans/x.md", "plans/x.md", 7, None):
         assert said("Write", {"file_path": path}, permission_mode=PLAN) is Verdict.ASK
+
+
+def test_a_sub_agent_with_a_worktree_of_its_own_is_asked_for() -> None:
+    for tool in ("Agent", "Task"):
+        for isolation in ("worktree", "remote", "", 7):
+            assert said(tool, {"isolation": isolation}, permission_mode=PLAN) is Verdict.ASK
+        assert said(tool, {"isolation": "worktree"}, permission_mode=ACCEPT) is Verdict.ALLOW
+        assert said(tool, {"prompt": "Look"}, permission_mode=PLAN) is Verdict.RULES

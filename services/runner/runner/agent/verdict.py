@@ -85,4 +85,7 @@ def _changes_nothing(tool: str, tool_input: Any) -> bool:
     if tool in EDITING:
         path = given.get("file_path")
         return isinstance(path, str) and posixpath.normpath(path).startswith(_PLANS)
+    if tool in AGENT_TOOLS and given.get("isolation") is not None:
+        # For a sub-agent with a worktree of its own, the CLI adds a folder and a branch to the repository.
+        return False
     return tool in CHANGES_NOTHING
