@@ -35,6 +35,11 @@ def read(number: int) -> Mapping[str, Any]:
     }
 
 
+def task(number: int) -> Mapping[str, Any]:
+    given = {"description": "Look", "prompt": "Look at all files.", "subagent_type": "general-purpose"}
+    return {"type": "tool_use", "id": f"toolu_task_{number}", "name": "Task", "input": given}
+
+
 def nested(depth: int) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for _ in range(depth):
@@ -74,14 +79,23 @@ async def test_more_tool_calls_in_one_message_name_the_limit(open_runner: OpenRu
     goes_on(after)
 
 
-async def test_many_tool_calls_of_a_sub_agent_name_the_limit(open_runner: OpenRunner) -> None:
-    task = {"description": "Look", "prompt": "Look at all files.", "subagent_type": "general-purpose"}
-    calls = tuple(read(number) for number in range(TOOL_CALLS + 1))
-    script = [Reply.tool("Task", task), Reply(calls, piece=4096), Reply.text("Done.")]
+@pytest.mark.parametrize(("agents", "count"), [(1, TOOL_CALLS + 1), (5, 400)])
+async def test_tool_calls_of_sub_agents_count_together(
+    open_runner: OpenRunner, agents: int, count: int
+) -> None:
+    def script(body: Mapping[str, Any]) -> Reply:
+        said = str(body["messages"])
+        if "Next" in said or "tool_result" in said:
+            return Reply.text("Done.")
+        if "Look at all files" in said:
+            return Reply(tuple(read(number) for number in range(count)), piece=4096)
+        return Reply(tuple(task(number) for number in range(agents)))
+
     async with open_runner(script) as house:
         session = new_id()
         first = await house.run(session, "Go", timeout=240)
         assert first.finished.error.reason == OUTPUT, first.finished
+        assert "1,000 tool calls" in first.finished.error.message
         goes_on(await house.run(session, "Next", timeout=120))
 
 

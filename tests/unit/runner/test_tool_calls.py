@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runner.relay.tool_calls import ToolCallCounter, TooManyToolCalls
+from runner.relay.tool_calls import (
+    SHORT_CALLS,
+    TOOL_CALLS,
+    WINDOW_SECONDS,
+    RecentToolCalls,
+    ToolCallCounter,
+    TooManyToolCalls,
+)
 
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}}
 
@@ -26,8 +33,10 @@ def begins(block: Any, *, spaces: bool = True) -> bytes:
 STREAM = begins(CALL) + begins({"type": "text", "text": ""}) + begins(CALL, spaces=False) + begins(CALL)
 
 
-def fits(answer: bytes, limit: int, *cuts: int) -> bool:
-    counter = ToolCallCounter(limit)
+def fits(calls: int, answer: bytes, *cuts: int) -> bool:
+    """Whether an answer with as many further calls as the limit leaves beside `calls` may go by."""
+    counter = ToolCallCounter(RecentToolCalls())
+    counter.feed(begins(CALL) * (TOOL_CALLS - calls))
     try:
         for start, end in pairwise([0, *sorted(cuts), len(answer)]):
             counter.feed(answer[start:end])
@@ -38,21 +47,21 @@ def fits(answer: bytes, limit: int, *cuts: int) -> bool:
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=30))
 def test_chunks_may_be_cut_anywhere(cuts: list[int]) -> None:
-    assert fits(STREAM, 3, *cuts)
-    assert not fits(STREAM, 2, *cuts)
+    assert fits(3, STREAM, *cuts)
+    assert not fits(2, STREAM, *cuts)
 
 
 def test_single_bytes() -> None:
-    assert fits(STREAM, 3, *range(len(STREAM)))
-    assert not fits(STREAM, 2, *range(len(STREAM)))
+    assert fits(3, STREAM, *range(len(STREAM)))
+    assert not fits(2, STREAM, *range(len(STREAM)))
 
 
 def test_an_answer_that_is_one_object_is_counted() -> None:
     answer = json.dumps(
         {"type": "message", "content": [CALL] * 5, "stop_reason": "tool_use"}, indent=2
     ).encode()
-    assert fits(answer, 5)
-    assert not fits(answer, 4)
+    assert fits(5, answer)
+    assert not fits(4, answer)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +76,34 @@ def test_an_answer_that_is_one_object_is_counted() -> None:
     ids=["text", "input", "stop reason", "a tool of the provider", "another type"],
 )
 def test_what_is_no_call_is_not_counted(said: bytes) -> None:
-    assert fits(said * 3, 0)
+    assert fits(0, said * 3)
 
 
-def test_the_limit_is_named() -> None:
-    with pytest.raises(TooManyToolCalls, match="may have 1,000 tool calls"):
-        ToolCallCounter().feed(begins(CALL) * 1001)
+def test_the_limit_of_one_message_is_named() -> None:
+    with pytest.raises(TooManyToolCalls, match="One message of the model may have 1,000 tool calls"):
+        ToolCallCounter(RecentToolCalls()).feed(begins(CALL) * 1001)
+
+
+def test_long_messages_of_sub_agents_count_together() -> None:
+    recent = RecentToolCalls()
+    for _ in range(2):
+        ToolCallCounter(recent).feed(begins(CALL) * 400)
+    third = ToolCallCounter(recent)
+    for _ in range(200):
+        third.feed(begins(CALL))
+    with pytest.raises(TooManyToolCalls, match="1,000 tool calls within 60 seconds"):
+        third.feed(begins(CALL))
+
+
+def test_what_was_called_before_the_window_does_not_count() -> None:
+    now = 0.0
+    recent = RecentToolCalls(lambda: now)
+    for _ in range(3):
+        ToolCallCounter(recent).feed(begins(CALL) * TOOL_CALLS)
+        now += WINDOW_SECONDS
+
+
+def test_short_messages_do_not_count_together() -> None:
+    recent = RecentToolCalls()
+    for _ in range(100):
+        ToolCallCounter(recent).feed(begins(CALL) * SHORT_CALLS)

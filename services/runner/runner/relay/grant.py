@@ -11,6 +11,7 @@ from pointsman.errors.v1 import errors_pb2
 from servicekit.errors import Failure
 
 from runner.relay.text_reader import ModelText
+from runner.relay.tool_calls import RecentToolCalls
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Grant:
     """Makes what takes the text of a streamed answer as it goes by, before the sandbox has it."""
     refusal: Failure | None = None
     """What llm-proxy refused last; None again after a call that succeeded."""
+    calls: RecentToolCalls = field(default_factory=RecentToolCalls)
+    """The tool calls in the turn's answers."""
     over: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Done when a model's answer is over a limit, with a sentence that names it. The turn ends then."""
     _token: asyncio.Task[str] | None = None

@@ -140,7 +140,7 @@ class Relay:
         notes = NoteFilter(lambda kind, values: _note(grant, kind, values))
         streamed = answer.content_type == "text/event-stream"
         text = TextReader(grant.listen()) if streamed and grant.listen is not None else None
-        calls = ToolCallCounter()
+        calls = ToolCallCounter(grant.calls)
         try:
             async for chunk in answer.content.iter_any():
                 if passed := notes.feed(chunk):
