@@ -40,13 +40,27 @@ def docker_image() -> str:
 # A container takes many times as long as bubblewrap. Unless POINTSMAN_DOCKER_TESTS=all, as in CI, Docker
 # shows only that its isolation and its limits hold and its turns run.
 _ON_DOCKER = {"test_confinement", "test_freezing", "test_oom_score", "test_turns"}
+# What the runner does with an agent's messages and with its model calls is the same on every engine.
+_ON_ONE_ENGINE = {
+    "test_file_events",
+    "test_hostile_model",
+    "test_large_files",
+    "test_models",
+    "test_permission_modes",
+    "test_relay",
+    "test_tools",
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what does not run on Docker here: it is not skipped for anything that is missing."""
-    if os.environ.get("POINTSMAN_DOCKER_TESTS") == "all":
-        return
-    left_out = [item for item in items if _is_for_docker(item) and item.path.stem not in _ON_DOCKER]
+    everything = os.environ.get("POINTSMAN_DOCKER_TESTS") == "all"
+
+    def runs(item: pytest.Item) -> bool:
+        module = item.path.stem
+        return module not in _ON_ONE_ENGINE if everything else module in _ON_DOCKER
+
+    left_out = [item for item in items if _is_for_docker(item) and not runs(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
