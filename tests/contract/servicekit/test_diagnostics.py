@@ -54,6 +54,7 @@ async def test_a_service_tells_its_configuration_without_secrets_and_its_process
         "POINTSMAN_DATA_DIR": "data",
         "POINTSMAN_LOG_LEVEL": "info",
         "POINTSMAN_METRICS_ADDRESS": "",
+        "POINTSMAN_PUBLIC_HOSTS": "",
         "DEMO_WORKERS": "0",
         "DEMO_HIDDEN": REDACTED,
         "DEMO_API_KEY": REDACTED,
