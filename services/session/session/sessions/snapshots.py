@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from pointsman.errors.v1 import errors_pb2
 from pointsman.session.v1 import workspace_service_pb2 as pb
 from servicekit.errors import Failure
 from servicekit.paging import Listing, size
@@ -221,9 +222,9 @@ class Snapshots:
         """Keep the workspace as it is now for a fork of the newest turn; return the snapshot's id.
 
         A job that a turn left running may have written since, and so may the caller. '' when the fork is of
-        an earlier turn, of a session that runs a turn, or of one without a workspace: then what the turn left
-        is all there is. The snapshot is the caller's to drop with `forked`; if it is not, it goes with those
-        that were never finished.
+        an earlier turn, of a session that runs a turn, or of one without a workspace, or whose workspace was
+        lost: then what the turn left is all there is. The snapshot is the caller's to drop with `forked`; if
+        it is not, it goes with those that were never finished.
         """
         fresh = names.new_id()
 
@@ -244,7 +245,15 @@ class Snapshots:
             return ""
         party = Party(session.tenant, session.account, caller.principal, request_id)
         async with self._held(session_id):
-            await self._runner.create_snapshot(party, session.name, fresh, owned=True, workspace_made=True)
+            try:
+                await self._runner.create_snapshot(
+                    party, session.name, fresh, owned=True, workspace_made=True
+                )
+            except Failure as failure:
+                await self.forked(caller, session_id, fresh, request_id)
+                if failure.reason == errors_pb2.ERROR_REASON_WORKSPACE_MISSING:
+                    return ""
+                raise
         return fresh
 
     async def forked(self, caller: Caller, session_id: str, snapshot_id: str, request_id: str) -> None:
