@@ -48,7 +48,14 @@ def house(built: None) -> Iterator[tuple[Suite, WebHouse]]:
     """A suite of its own, whose groq is the scripted model: its services get killed."""
     with (
         web_house() as house,
-        running({"GROQ_API_KEY": "gsk_scripted", "GROQ_API_BASE": f"{house.url}/v1"}) as suite,
+        running(
+            {
+                "GROQ_API_KEY": "gsk_scripted",
+                "GROQ_API_BASE": f"{house.url}/v1",
+                # A name under which the page is no secure context, as on another machine.
+                "POINTSMAN_PUBLIC_HOSTS": "pointsman.test",
+            }
+        ) as suite,
     ):
         house.suite = suite
         yield suite, house
